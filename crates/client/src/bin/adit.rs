@@ -1,0 +1,3 @@
+//! The client daemon `aditd` and the command line `adit`.
+
+fn main() {}

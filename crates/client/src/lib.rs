@@ -1,0 +1,1 @@
+//! The client daemon `aditd` and the command line `adit`.

@@ -1,0 +1,1 @@
+//! The authenticated, reconnecting control session with the portal.

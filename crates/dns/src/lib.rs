@@ -1,0 +1,3 @@
+//! Names and patterns, the stub resolver, upstream query machines and the cache.
+
+#![forbid(unsafe_code)]

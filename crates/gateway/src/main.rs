@@ -1,0 +1,3 @@
+//! The gateway `adit-gateway`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The world in network namespaces: real kernels, real programs, measured scenarios.

@@ -1,0 +1,1 @@
+//! TUN, sockets, routes, DNS control, secrets: everything that asks the operating system.

@@ -1,0 +1,3 @@
+//! Who may reach what, until when, and why.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The portal `adit-portal`: API, sessions, identity, storage and audit.
+
+fn main() {}

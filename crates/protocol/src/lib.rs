@@ -1,0 +1,3 @@
+//! Wire contracts between portal, client, gateway and relay, and between peers.
+
+#![forbid(unsafe_code)]

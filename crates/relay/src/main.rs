@@ -1,0 +1,3 @@
+//! The relay `adit-relay`.
+
+fn main() {}

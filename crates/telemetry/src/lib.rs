@@ -1,0 +1,1 @@
+//! JSON Lines logs with rotation, metrics and panic capture.

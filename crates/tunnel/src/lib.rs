@@ -1,0 +1,3 @@
+//! The state machines of client and gateway.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! WireGuard as a pure machine: handshake, cookies, transport sessions and timers.
+
+#![forbid(unsafe_code)]

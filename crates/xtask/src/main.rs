@@ -1,0 +1,3 @@
+//! Developer commands: demo, test, lab, lint, bench.
+
+fn main() {}
