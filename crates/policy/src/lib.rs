@@ -1,3 +1,23 @@
 //! Who may reach what, until when, and why.
+//!
+//! This crate holds the vocabulary that every program shares: identifiers, resources and
+//! their traffic filters, policies, and the decision that turns them into a lease. It is
+//! pure: the caller passes the time in.
+//!
+//! Deliberately absent: storage, wire framing and enforcement. The portal stores and
+//! decides, `protocol` carries, `tunnel` enforces.
 
 #![forbid(unsafe_code)]
+
+mod decision;
+mod filter;
+mod id;
+mod resource;
+
+pub use decision::{Decision, Grant, PolicyRule, Refusal, Subject, decide};
+pub use filter::{Filter, PortRange, Traffic, permits};
+pub use id::{
+    ActorId, AuthorizationId, ClientId, GatewayId, GroupId, ParseIdError, PolicyId, RelayId,
+    ResourceId, SiteId,
+};
+pub use resource::{Resource, ResourceAddress, Site};

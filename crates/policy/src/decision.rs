@@ -1,0 +1,158 @@
+//! The decision: which policy grants a subject a resource, until when; else why not.
+
+use serde::Serialize;
+
+use crate::{ActorId, GroupId, PolicyId, ResourceId};
+
+/// Longest time that one authorization may last, in seconds.
+///
+/// A bound on every revocation that gets lost: a gateway cut off from the portal enforces
+/// the lease's end alone.
+const LONGEST_LEASE: u64 = 8 * 60 * 60;
+
+/// A policy as the decision sees it: members of `group` may reach `resource`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRule {
+    /// Names the policy.
+    pub id: PolicyId,
+    /// Whose members it is for.
+    pub group: GroupId,
+    /// What it lets them reach.
+    pub resource: ResourceId,
+    /// A disabled policy grants nothing.
+    pub enabled: bool,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    /// The person or service account.
+    pub actor: ActorId,
+    /// A disabled actor is granted nothing.
+    pub enabled: bool,
+    /// The groups that the actor is a member of.
+    pub groups: &'a [GroupId],
+    /// When the session ends, in Unix seconds; no lease outlives it.
+    pub session_expires_at: Option<u64>,
+}
+
+/// The answer to "may this subject reach this resource now?", with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Yes, by this policy, until then.
+    Granted(Grant),
+    /// No.
+    Refused(Refusal),
+}
+
+/// What a policy granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Grant {
+    /// The policy that granted it.
+    pub policy: PolicyId,
+    /// When the lease ends, in Unix seconds.
+    pub expires_at: u64,
+}
+
+/// Why nothing was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The actor is disabled.
+    #[error("the actor is disabled")]
+    ActorDisabled,
+    /// The session has ended.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// No policy names the resource.
+    #[error("no policy names the resource")]
+    NoPolicy,
+    /// Policies name the resource, but for groups the actor is not in.
+    #[error("the actor is in none of the groups that may reach the resource")]
+    NotAMember,
+    /// A policy would grant it, but is disabled.
+    #[error("the policy that would grant it is disabled")]
+    PolicyDisabled {
+        /// That policy.
+        policy: PolicyId,
+    },
+}
+
+/// Decides whether `subject` may reach `resource` at `now` (Unix seconds).
+///
+/// Of several granting policies the one with the smallest id is named, so that the same
+/// question always gets the same answer.
+pub fn decide(now: u64, subject: &Subject<'_>, resource: ResourceId, rules: &[PolicyRule]) -> Decision {
+    if !subject.enabled {
+        return Decision::Refused(Refusal::ActorDisabled);
+    }
+    if subject.session_expires_at.is_some_and(|end| end <= now) {
+        return Decision::Refused(Refusal::SessionEnded);
+    }
+    let mut refusal = Refusal::NoPolicy;
+    let mut granting: Option<PolicyId> = None;
+    for rule in rules.iter().filter(|rule| rule.resource == resource) {
+        match (subject.groups.contains(&rule.group), rule.enabled) {
+            (true, true) => granting = Some(granting.map_or(rule.id, |best| best.min(rule.id))),
+            (true, false) => refusal = Refusal::PolicyDisabled { policy: rule.id },
+            (false, _) if refusal == Refusal::NoPolicy => refusal = Refusal::NotAMember,
+            (false, _) => {}
+        }
+    }
+    let Some(policy) = granting else {
+        return Decision::Refused(refusal);
+    };
+    let longest = now.saturating_add(LONGEST_LEASE);
+    let expires_at = subject.session_expires_at.map_or(longest, |end| end.min(longest));
+    Decision::Granted(Grant { policy, expires_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOW: u64 = 1_000_000;
+    const STAFF: GroupId = GroupId::from_uuid(Uuid::from_u128(1));
+    const OTHERS: GroupId = GroupId::from_uuid(Uuid::from_u128(2));
+    const WIKI: ResourceId = ResourceId::from_uuid(Uuid::from_u128(3));
+    const POLICY: PolicyId = PolicyId::from_uuid(Uuid::from_u128(4));
+
+    fn subject(groups: &[GroupId]) -> Subject<'_> {
+        Subject { actor: ActorId::from_uuid(Uuid::nil()), enabled: true, groups, session_expires_at: None }
+    }
+
+    fn rule(enabled: bool) -> PolicyRule {
+        PolicyRule { id: POLICY, group: STAFF, resource: WIKI, enabled }
+    }
+
+    #[test]
+    fn a_member_is_granted_the_longest_lease() {
+        let decision = decide(NOW, &subject(&[OTHERS, STAFF]), WIKI, &[rule(true)]);
+        assert_eq!(decision, Decision::Granted(Grant { policy: POLICY, expires_at: NOW + LONGEST_LEASE }));
+    }
+
+    #[test]
+    fn no_lease_outlives_the_session() {
+        let subject = Subject { session_expires_at: Some(NOW + 60), ..subject(&[STAFF]) };
+        let decision = decide(NOW, &subject, WIKI, &[rule(true)]);
+        assert_eq!(decision, Decision::Granted(Grant { policy: POLICY, expires_at: NOW + 60 }));
+    }
+
+    #[test]
+    fn every_refusal_says_why() {
+        let refused = |subject: &Subject<'_>, rules: &[PolicyRule]| match decide(NOW, subject, WIKI, rules) {
+            Decision::Refused(reason) => reason,
+            Decision::Granted(grant) => panic!("granted by {grant:?}"),
+        };
+        assert_eq!(refused(&subject(&[STAFF]), &[]), Refusal::NoPolicy);
+        assert_eq!(refused(&subject(&[OTHERS]), &[rule(true)]), Refusal::NotAMember);
+        assert_eq!(refused(&subject(&[STAFF]), &[rule(false)]), Refusal::PolicyDisabled { policy: POLICY });
+        let disabled = Subject { enabled: false, ..subject(&[STAFF]) };
+        assert_eq!(refused(&disabled, &[rule(true)]), Refusal::ActorDisabled);
+        let ended = Subject { session_expires_at: Some(NOW), ..subject(&[STAFF]) };
+        assert_eq!(refused(&ended, &[rule(true)]), Refusal::SessionEnded);
+    }
+}
