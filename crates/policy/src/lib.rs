@@ -17,7 +17,7 @@ mod resource;
 pub use decision::{Decision, Grant, PolicyRule, Refusal, Subject, decide};
 pub use filter::{Filter, PortRange, Traffic, permits};
 pub use id::{
-    ActorId, AuthorizationId, ClientId, GatewayId, GroupId, ParseIdError, PolicyId, RelayId,
-    ResourceId, SiteId,
+    ActorId, AuthorizationId, ClientId, GatewayId, GroupId, ParseIdError, PolicyId, RelayId, ResourceId,
+    SiteId,
 };
 pub use resource::{Resource, ResourceAddress, Site};

@@ -1,3 +1,44 @@
-//! Wire contracts between portal, client, gateway and relay, and between peers.
+//! Wire contracts: what portal, client, gateway and relay say to each other.
+//!
+//! * Control messages travel between the portal and everybody else, over a WebSocket, as
+//!   JSON text, one message per frame (see [`frame`]).
+//! * Peer control messages travel between client and gateway, inside the tunnel (see
+//!   [`peer`]).
+//!
+//! [`REVISIONS`] logs every change to either. Unknown fields and unknown types are ignored
+//! by both sides, so a revision may add but never change what stands.
+//!
+//! Deliberately absent: transport, retries and authentication (`control-client`, `portal`).
 
 #![forbid(unsafe_code)]
+
+pub mod client;
+mod connection;
+pub mod frame;
+pub mod gateway;
+pub mod peer;
+pub mod problem;
+pub mod relay;
+mod relay_access;
+
+pub use client::{ClientToPortal, PortalToClient};
+pub use connection::{
+    Candidate, CandidateKind, CandidateUpdate, EncodedKey, Hello, IceCredentials, Interface, InvalidKey,
+    PeerIntroduction, SecretKey,
+};
+pub use frame::{DecodeError, Decoded, Message};
+pub use gateway::{GatewayToPortal, PortalToGateway};
+pub use relay::{PortalToRelay, RelayToPortal};
+pub use relay_access::RelayAccess;
+
+/// The version that every frame carries; it changes only if the framing itself does.
+pub const FRAME_VERSION: u8 = 1;
+
+/// The largest control message in bytes; a larger one is refused by either side.
+pub const MAX_MESSAGE: usize = 1024 * 1024;
+
+/// Every revision of the contracts: date, number, what changed.
+pub const REVISIONS: &[(&str, u16, &str)] = &[("2026-11-22", 1, "first revision")];
+
+/// The newest revision that this build speaks; sent in every hello.
+pub const REVISION: u16 = REVISIONS[REVISIONS.len() - 1].1;

@@ -1,0 +1,468 @@
+//! Peer control messages: what client and gateway say to each other inside the tunnel.
+//!
+//! A message is an ordinary IPv6 packet with next header 253 (RFC 3692) and hop limit 1,
+//! from the sender's tunnel address to the receiver's. After the IPv6 header come 8 bytes
+//! (version, kind, flags, reserved, message id in network order) and a CBOR map with
+//! integer keys. 1,280 bytes at most in all.
+//!
+//! ```text
+//!  0      1      2      3      4                            8
+//! +------+------+------+------+----------------------------+---------
+//! | ver  | kind | flags|  0   |         message id         | CBOR …
+//! +------+------+------+------+----------------------------+---------
+//! ```
+//!
+//! Delivery is not guaranteed and nothing is acknowledged; a request that needs an answer
+//! (assigned addresses) is repeated by its sender's timer. Unknown kinds and keys are
+//! ignored. Authenticity comes from the tunnel: the packet is only looked at after
+//! WireGuard opened it, and the source address must be the peer's.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use adit_policy::ResourceId;
+use minicbor::{Decode, Encode};
+use uuid::Uuid;
+
+use crate::{Candidate, CandidateKind};
+
+/// The next header of peer control messages: reserved for experimentation (RFC 3692).
+pub const NEXT_HEADER: u8 = 253;
+
+/// The largest peer control packet in bytes, IPv6 header included.
+pub const MAX_PACKET: usize = 1280;
+
+const VERSION: u8 = 1;
+const IPV6_HEADER: usize = 40;
+const MESSAGE_HEADER: usize = 8;
+const HOP_LIMIT: u8 = 1;
+
+/// Why a connection is closed on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum GoodbyeReason {
+    /// The last authorization was revoked.
+    #[n(0)]
+    Revoked,
+    /// The last authorization expired.
+    #[n(1)]
+    Expired,
+    /// The sender stops.
+    #[n(2)]
+    ShuttingDown,
+    /// The client has no resource left at this site.
+    #[n(3)]
+    NoResources,
+    /// The client signed out.
+    #[n(4)]
+    SignedOut,
+    /// The sender failed.
+    #[n(5)]
+    InternalError,
+}
+
+impl GoodbyeReason {
+    /// The stable name, for logs and status output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::ShuttingDown => "shutting_down",
+            Self::NoResources => "no_resources",
+            Self::SignedOut => "signed_out",
+            Self::InternalError => "internal_error",
+        }
+    }
+}
+
+/// Whether a name of a DNS resource can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum DomainState {
+    /// The gateway resolved it; packets to its proxy addresses flow.
+    #[n(0)]
+    Active,
+    /// The name does not exist or has no usable address.
+    #[n(1)]
+    NotFound,
+    /// The gateway's resolver did not answer.
+    #[n(2)]
+    ResolverFailed,
+    /// The client may not reach this name.
+    #[n(3)]
+    Forbidden,
+}
+
+/// A peer control message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// The sender has forgotten this connection.
+    Goodbye {
+        /// Why.
+        reason: GoodbyeReason,
+        /// Do not choose the sender again for this long, in milliseconds.
+        retry_after_ms: Option<u32>,
+    },
+    /// The token with which the gateway may later disown this session.
+    ResetTicket {
+        /// Sent back, in the clear, by a gateway that does not know the session any more.
+        token: [u8; 16],
+    },
+    /// The sender's candidates changed.
+    Candidates {
+        /// Candidates that are new.
+        added: Vec<Candidate>,
+        /// Candidates that no longer work.
+        removed: Vec<Candidate>,
+    },
+    /// The client gave a name of a DNS resource these proxy addresses.
+    AssignedAddresses {
+        /// The DNS resource.
+        resource: ResourceId,
+        /// The name.
+        name: String,
+        /// Its proxy addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// The answer to assigned addresses.
+    DomainStatus {
+        /// The DNS resource.
+        resource: ResourceId,
+        /// The name.
+        name: String,
+        /// Whether it can be reached.
+        state: DomainState,
+    },
+    /// The gateway will stop: new flows should go elsewhere.
+    Draining {
+        /// When it stops, in milliseconds from now.
+        deadline_ms: u32,
+    },
+}
+
+/// A received peer control message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The sender's tunnel address, as the packet says.
+    pub source: Ipv6Addr,
+    /// The receiver's tunnel address, as the packet says.
+    pub destination: Ipv6Addr,
+    /// The message id; an answer carries the id of its request.
+    pub id: u32,
+    /// The message.
+    pub message: PeerMessage,
+}
+
+/// Why a packet was not read as a peer control message. Always the sender's fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PeerMessageError {
+    /// Truncated, or its length field is wrong.
+    #[error("truncated or with a wrong length")]
+    Length,
+    /// Longer than [`MAX_PACKET`].
+    #[error("larger than 1,280 bytes")]
+    TooLarge,
+    /// Not an IPv6 packet with our next header and hop limit.
+    #[error("not a peer control packet")]
+    NotControl,
+    /// Another version.
+    #[error("version {0} is not supported")]
+    Version(u8),
+    /// A kind that this build does not know; to be ignored.
+    #[error("kind {0} is not known")]
+    UnknownKind(u8),
+    /// The content does not fit the kind.
+    #[error("wrong content")]
+    Content,
+}
+
+/// Whether an IP packet looks like a peer control message: IPv6 with our next header.
+///
+/// Such a packet never reaches the TUN device, and one that comes from it is dropped.
+pub fn is_control(packet: &[u8]) -> bool {
+    packet.len() >= IPV6_HEADER && packet[0] >> 4 == 6 && packet[6] == NEXT_HEADER
+}
+
+/// Writes a whole IPv6 packet with `message`.
+///
+/// # Errors
+///
+/// [`PeerMessageError::TooLarge`] when it would be larger than [`MAX_PACKET`].
+pub fn encode(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    id: u32,
+    message: &PeerMessage,
+) -> Result<Vec<u8>, PeerMessageError> {
+    let (kind, content) = wire::encode(message);
+    let total = IPV6_HEADER + MESSAGE_HEADER + content.len();
+    if total > MAX_PACKET {
+        return Err(PeerMessageError::TooLarge);
+    }
+    let payload = u16::try_from(total - IPV6_HEADER).map_err(|_| PeerMessageError::TooLarge)?;
+    let mut packet = Vec::with_capacity(total);
+    packet.extend_from_slice(&[0x60, 0, 0, 0]);
+    packet.extend_from_slice(&payload.to_be_bytes());
+    packet.extend_from_slice(&[NEXT_HEADER, HOP_LIMIT]);
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    packet.extend_from_slice(&[VERSION, kind, 0, 0]);
+    packet.extend_from_slice(&id.to_be_bytes());
+    packet.extend_from_slice(&content);
+    Ok(packet)
+}
+
+/// Reads a whole IPv6 packet.
+///
+/// Trailing bytes after the IPv6 payload (WireGuard's padding) are ignored.
+///
+/// # Errors
+///
+/// See [`PeerMessageError`]; nothing panics whatever the bytes.
+pub fn decode(packet: &[u8]) -> Result<Received, PeerMessageError> {
+    if !is_control(packet) || packet[7] != HOP_LIMIT {
+        return Err(PeerMessageError::NotControl);
+    }
+    let payload = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
+    let body = packet.get(IPV6_HEADER..IPV6_HEADER + payload).ok_or(PeerMessageError::Length)?;
+    if IPV6_HEADER + payload > MAX_PACKET {
+        return Err(PeerMessageError::TooLarge);
+    }
+    let (header, content) = body.split_at_checked(MESSAGE_HEADER).ok_or(PeerMessageError::Length)?;
+    if header[0] != VERSION {
+        return Err(PeerMessageError::Version(header[0]));
+    }
+    let message = wire::decode(header[1], content)?;
+    let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    Ok(Received { source: address_at(packet, 8), destination: address_at(packet, 24), id, message })
+}
+
+fn address_at(packet: &[u8], offset: usize) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&packet[offset..offset + 16]);
+    Ipv6Addr::from(octets)
+}
+
+/// The CBOR content of each kind, kept apart from the types that the rest of Adit uses.
+mod wire {
+    use super::*;
+
+    #[derive(Encode, Decode)]
+    #[cbor(map)]
+    struct Goodbye {
+        #[n(0)]
+        reason: u8,
+        #[n(1)]
+        retry_after_ms: Option<u32>,
+    }
+
+    #[derive(Encode, Decode)]
+    #[cbor(map)]
+    struct ResetTicket {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        token: [u8; 16],
+    }
+
+    #[derive(Encode, Decode)]
+    #[cbor(map)]
+    struct CandidateEntry {
+        #[n(0)]
+        kind: u8,
+        #[cbor(n(1), with = "minicbor::bytes")]
+        address: Vec<u8>,
+        #[n(2)]
+        port: u16,
+    }
+
+    #[derive(Encode, Decode)]
+    #[cbor(map)]
+    struct Candidates {
+        #[n(0)]
+        added: Vec<CandidateEntry>,
+        #[n(1)]
+        removed: Vec<CandidateEntry>,
+    }
+
+    #[derive(Encode, Decode)]
+    #[cbor(map)]
+    struct AssignedAddresses {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        resource: [u8; 16],
+        #[n(1)]
+        name: String,
+        #[cbor(n(2), with = "minicbor::bytes")]
+        ipv4: Vec<u8>,
+        #[cbor(n(3), with = "minicbor::bytes")]
+        ipv6: Vec<u8>,
+    }
+
+    #[derive(Encode, Decode)]
+    #[cbor(map)]
+    struct DomainStatus {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        resource: [u8; 16],
+        #[n(1)]
+        name: String,
+        #[n(2)]
+        state: DomainState,
+    }
+
+    #[derive(Encode, Decode)]
+    #[cbor(map)]
+    struct Draining {
+        #[n(0)]
+        deadline_ms: u32,
+    }
+
+    pub(super) fn encode(message: &PeerMessage) -> (u8, Vec<u8>) {
+        match message {
+            PeerMessage::Goodbye { reason, retry_after_ms } => {
+                (0, bytes(&Goodbye { reason: reason_code(*reason), retry_after_ms: *retry_after_ms }))
+            }
+            PeerMessage::ResetTicket { token } => (1, bytes(&ResetTicket { token: *token })),
+            PeerMessage::Candidates { added, removed } => {
+                (2, bytes(&Candidates { added: entries(added), removed: entries(removed) }))
+            }
+            PeerMessage::AssignedAddresses { resource, name, addresses } => {
+                (3, bytes(&assigned(*resource, name, addresses)))
+            }
+            PeerMessage::DomainStatus { resource, name, state } => (
+                4,
+                bytes(&DomainStatus {
+                    resource: resource.as_uuid().into_bytes(),
+                    name: name.clone(),
+                    state: *state,
+                }),
+            ),
+            PeerMessage::Draining { deadline_ms } => (5, bytes(&Draining { deadline_ms: *deadline_ms })),
+        }
+    }
+
+    pub(super) fn decode(kind: u8, content: &[u8]) -> Result<PeerMessage, PeerMessageError> {
+        Ok(match kind {
+            0 => {
+                let goodbye: Goodbye = value(content)?;
+                PeerMessage::Goodbye {
+                    reason: reason_of(goodbye.reason),
+                    retry_after_ms: goodbye.retry_after_ms,
+                }
+            }
+            1 => PeerMessage::ResetTicket { token: value::<ResetTicket>(content)?.token },
+            2 => {
+                let update: Candidates = value(content)?;
+                PeerMessage::Candidates {
+                    added: candidates(&update.added)?,
+                    removed: candidates(&update.removed)?,
+                }
+            }
+            3 => addresses_of(value(content)?)?,
+            4 => {
+                let status: DomainStatus = value(content)?;
+                PeerMessage::DomainStatus {
+                    resource: resource(status.resource),
+                    name: status.name,
+                    state: status.state,
+                }
+            }
+            5 => PeerMessage::Draining { deadline_ms: value::<Draining>(content)?.deadline_ms },
+            other => return Err(PeerMessageError::UnknownKind(other)),
+        })
+    }
+
+    /// A goodbye with a reason from the future is still a goodbye.
+    fn reason_of(code: u8) -> GoodbyeReason {
+        match code {
+            0 => GoodbyeReason::Revoked,
+            1 => GoodbyeReason::Expired,
+            2 => GoodbyeReason::ShuttingDown,
+            3 => GoodbyeReason::NoResources,
+            4 => GoodbyeReason::SignedOut,
+            _ => GoodbyeReason::InternalError,
+        }
+    }
+
+    const fn reason_code(reason: GoodbyeReason) -> u8 {
+        reason as u8
+    }
+
+    fn bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
+        // Writing to a vector cannot fail, and no field has a fallible encoding.
+        minicbor::to_vec(value).unwrap_or_default()
+    }
+
+    fn value<'a, T: Decode<'a, ()>>(content: &'a [u8]) -> Result<T, PeerMessageError> {
+        minicbor::decode(content).map_err(|_| PeerMessageError::Content)
+    }
+
+    fn resource(bytes: [u8; 16]) -> ResourceId {
+        ResourceId::from_uuid(Uuid::from_bytes(bytes))
+    }
+
+    fn entries(candidates: &[Candidate]) -> Vec<CandidateEntry> {
+        candidates
+            .iter()
+            .map(|candidate| CandidateEntry {
+                kind: candidate.kind as u8,
+                address: octets(candidate.address.ip()),
+                port: candidate.address.port(),
+            })
+            .collect()
+    }
+
+    fn candidates(entries: &[CandidateEntry]) -> Result<Vec<Candidate>, PeerMessageError> {
+        entries.iter().map(candidate).collect()
+    }
+
+    fn candidate(entry: &CandidateEntry) -> Result<Candidate, PeerMessageError> {
+        let kind = match entry.kind {
+            0 => CandidateKind::Host,
+            1 => CandidateKind::ServerReflexive,
+            2 => CandidateKind::Relayed,
+            _ => return Err(PeerMessageError::Content),
+        };
+        let address = SocketAddr::new(address(&entry.address)?, entry.port);
+        Ok(Candidate { kind, address, base: None })
+    }
+
+    fn assigned(resource: ResourceId, name: &str, addresses: &[IpAddr]) -> AssignedAddresses {
+        let (ipv4, ipv6): (Vec<&IpAddr>, Vec<&IpAddr>) = addresses.iter().partition(|ip| ip.is_ipv4());
+        AssignedAddresses {
+            resource: resource.as_uuid().into_bytes(),
+            name: name.to_owned(),
+            ipv4: ipv4.into_iter().flat_map(|ip| octets(*ip)).collect(),
+            ipv6: ipv6.into_iter().flat_map(|ip| octets(*ip)).collect(),
+        }
+    }
+
+    fn addresses_of(content: AssignedAddresses) -> Result<PeerMessage, PeerMessageError> {
+        if content.ipv4.len() % 4 != 0 || content.ipv6.len() % 16 != 0 {
+            return Err(PeerMessageError::Content);
+        }
+        let addresses = content
+            .ipv4
+            .chunks_exact(4)
+            .chain(content.ipv6.chunks_exact(16))
+            .map(address)
+            .collect::<Result<_, _>>()?;
+        Ok(PeerMessage::AssignedAddresses {
+            resource: resource(content.resource),
+            name: content.name,
+            addresses,
+        })
+    }
+
+    fn octets(ip: IpAddr) -> Vec<u8> {
+        match ip {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        }
+    }
+
+    fn address(octets: &[u8]) -> Result<IpAddr, PeerMessageError> {
+        if let Ok(v4) = <[u8; 4]>::try_from(octets) {
+            return Ok(IpAddr::V4(Ipv4Addr::from(v4)));
+        }
+        <[u8; 16]>::try_from(octets)
+            .map(|v6| IpAddr::V6(Ipv6Addr::from(v6)))
+            .map_err(|_| PeerMessageError::Content)
+    }
+}
