@@ -1,0 +1,177 @@
+//! The state of a client as its users see it.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The version of everything that `--json` prints.
+pub const SCHEMA: u16 = 1;
+
+/// What the client is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Nobody is signed in, or the client was told to disconnect.
+    SignedOut,
+    /// A browser is open for signing in.
+    WaitingBrowser,
+    /// The portal has not answered yet.
+    ConnectingPortal,
+    /// The interface is being set up.
+    Configuring,
+    /// Resources can be reached.
+    Online,
+    /// Resources can be reached, but something is wrong; the reason says what.
+    Degraded,
+    /// There is no network.
+    WaitingNetwork,
+    /// The session cannot go on; the reason says why.
+    Blocked,
+}
+
+/// Why the client is in its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// `adit down` was called.
+    Disconnected,
+    /// No token is there.
+    NoToken,
+    /// The portal cannot be reached; what is connected stays connected.
+    PortalUnreachable,
+    /// The token is not one of this portal.
+    InvalidToken,
+    /// The token has expired.
+    ExpiredToken,
+    /// The token was revoked or the session ended.
+    RevokedToken,
+    /// Another machine uses the same device identity.
+    Superseded,
+    /// The system's resolver could not be set.
+    DnsNotControlled,
+    /// The tunnel interface could not be set up.
+    InterfaceFailed,
+    /// A reason of a newer daemon.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Reason {
+    /// One sentence for people: the cause and what to do.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::Disconnected => "Disconnected on request; `adit up` connects again.",
+            Self::NoToken => "Nobody is signed in; `adit up --token-file FILE` signs in.",
+            Self::PortalUnreachable => "The portal cannot be reached; open connections keep working.",
+            Self::InvalidToken => "The portal does not know this token; ask for a new one.",
+            Self::ExpiredToken => "The session has expired; sign in again.",
+            Self::RevokedToken => "The session was ended by an administrator or another sign-out.",
+            Self::Superseded => "Another machine uses the identity of this device.",
+            Self::DnsNotControlled => "The system's resolver could not be set; names will not resolve.",
+            Self::InterfaceFailed => "The tunnel interface could not be set up; the log says why.",
+            Self::Unknown => "The log says why.",
+        }
+    }
+}
+
+/// The state of the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// See [`SCHEMA`].
+    pub schema: u16,
+    /// What the client is doing.
+    pub state: State,
+    /// Why, where there is more to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// More about the reason, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The daemon's version.
+    pub version: String,
+    /// The portal's URL.
+    pub portal: String,
+    /// Who is signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// The tunnel address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<Ipv4Addr>,
+    /// The tunnel address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
+    /// The name of the tunnel interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// When the session ends, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_expires_at_ms: Option<u64>,
+    /// Open connections.
+    pub connections: Vec<Connection>,
+}
+
+/// How packets travel to a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathKind {
+    /// Straight to the gateway.
+    Direct,
+    /// Through a relay.
+    Relayed,
+}
+
+/// An open connection to a gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The gateway.
+    pub gateway: Uuid,
+    /// The gateway's name.
+    pub name: String,
+    /// How packets travel; nothing while the connection is being made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathKind>,
+    /// Where packets are sent to: the gateway's address, or the relay's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// The round trip in milliseconds, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_ms: Option<f64>,
+    /// Seconds since the last handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_age_s: Option<f64>,
+}
+
+/// What is known about a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceState {
+    /// Not used yet.
+    NoActivity,
+    /// Access was asked for.
+    Connecting,
+    /// Packets flow.
+    Connected,
+    /// No gateway of its site is online.
+    Offline,
+    /// Policy said no.
+    Forbidden,
+}
+
+/// A resource of the user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceStatus {
+    /// The resource.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its address as its administrator wrote it: a pattern, an address, a network, or `internet`.
+    pub address: String,
+    /// The name of its site.
+    pub site: String,
+    /// What is known about it.
+    pub state: ResourceState,
+    /// The gateway that serves it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+}
