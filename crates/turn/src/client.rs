@@ -1,0 +1,509 @@
+//! The client machine: learns mapped addresses, keeps one allocation and its channels alive.
+//!
+//! One [`Client`] serves one relay over one UDP socket per address family. Inputs are
+//! [`handle_datagram`](Client::handle_datagram), [`handle_timeout`](Client::handle_timeout) and the
+//! wishes of the caller ([`bind_channel`](Client::bind_channel), …); outputs are
+//! [`poll_transmit`](Client::poll_transmit), [`poll_event`](Client::poll_event) and
+//! [`poll_timeout`](Client::poll_timeout). Drain them after every input.
+//!
+//! The machine never gives up for good: after a failure it asks again with growing pauses, and a new
+//! allocation binds all wanted channels again. What it wants survives what the relay forgets.
+//!
+//! - Binding requests go to every server address at the start and every 25 s. They learn the mapped
+//!   addresses, keep the NAT's mapping alive and notice when it changes, which orphans an allocation.
+//! - Requests follow the retransmission rules of RFC 8489 (section 6.2.1) with timers scaled by the
+//!   measured round trip, and give up after about ten seconds instead of forty.
+//! - Responses to authenticated requests must be authenticated, or they are ignored and counted.
+//!
+//! Deliberately absent: third-party relays that redirect (300 is a failure), and more than one
+//! allocation. One allocation with two families carries both IPv4 and IPv6 peers.
+
+mod allocation;
+mod authentication;
+mod peers;
+mod requests;
+mod responses;
+mod round_trip;
+
+use crate::channel_data;
+use crate::deadlines::Deadlines;
+use crate::stun::{self, AttributeKind, Class, ErrorCode, Message, Method, TransactionId, Writer};
+use crate::{Family, Transmit};
+use allocation::Allocation;
+use authentication::{Authentication, Credentials};
+use peers::Peers;
+use rand::{RngCore as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
+use requests::Requests;
+use round_trip::RoundTrip;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// How often a Binding request keeps the NAT mapping alive.
+const KEEPALIVE: Duration = Duration::from_secs(25);
+
+/// Longest payload accepted by [`Client::send`], leaving room for every header in a UDP datagram.
+const MAX_PAYLOAD: usize = 65_000;
+
+/// What a [`Client`] needs to know.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Config {
+    /// The relay's listener, IPv4.
+    pub server_v4: Option<SocketAddr>,
+    /// The relay's listener, IPv6.
+    pub server_v6: Option<SocketAddr>,
+    /// TURN user name.
+    pub username: String,
+    /// TURN password.
+    pub password: String,
+    /// Value of SOFTWARE in Allocate requests; empty for none.
+    pub software: String,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Config")
+            .field("server_v4", &self.server_v4)
+            .field("server_v6", &self.server_v6)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a datagram.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Handled {
+    /// It has nothing to do with this relay; look at it elsewhere.
+    NotMine,
+    /// It was a control message, or garbage from the relay.
+    Consumed,
+    /// Application data that the relay forwarded.
+    Data {
+        /// Who sent it to our relayed address.
+        peer: SocketAddr,
+        /// Where it lies in the datagram.
+        payload: Range<usize>,
+    },
+}
+
+/// A fact to act on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// The server sees us at this address, new or changed.
+    MappedAddress {
+        /// Our server-reflexive address.
+        address: SocketAddr,
+    },
+    /// The relay lends us addresses.
+    AllocationCreated {
+        /// One per address family.
+        relayed: Vec<SocketAddr>,
+    },
+    /// An allocation could not be made; the machine tries again later.
+    AllocationFailed {
+        /// Why.
+        reason: FailureReason,
+    },
+    /// The allocation is gone, and with it every channel; the machine makes a new one.
+    AllocationLost {
+        /// Why.
+        reason: FailureReason,
+    },
+    /// Data for the peer can go as ChannelData now.
+    ChannelBound {
+        /// The peer.
+        peer: SocketAddr,
+        /// Its channel number.
+        number: u16,
+    },
+    /// The relay refused the channel; it is forgotten until asked for again.
+    ChannelFailed {
+        /// The peer.
+        peer: SocketAddr,
+    },
+}
+
+/// Why an allocation failed or was lost.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Error)]
+pub enum FailureReason {
+    /// The server did not answer.
+    #[error("the relay did not answer")]
+    Timeout,
+    /// The server answered, but never with valid integrity.
+    #[error("the relay's answers were not authentic")]
+    WrongIntegrity,
+    /// The server refused.
+    #[error("the relay refused: {0}")]
+    Rejected(ErrorCode),
+    /// The answer lacked what it must have.
+    #[error("the relay's answer was malformed")]
+    Malformed,
+    /// The server offered algorithms in a way that only a tampered message does
+    /// (RFC 8489, section 9.2.5).
+    #[error("somebody removed the password algorithms from the relay's answer")]
+    BidDown,
+    /// The NAT gave us another address, so the relay no longer knows us.
+    #[error("the mapped address changed")]
+    MappedAddressChanged,
+    /// [`Client::rebind`] was called.
+    #[error("the local address changed")]
+    Rebound,
+    /// The configuration names no server address.
+    #[error("the relay has no address")]
+    NoServer,
+}
+
+/// Things worth counting.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Datagrams from the server that were neither STUN nor ChannelData.
+    pub garbage: u64,
+    /// Responses without a matching request.
+    pub unmatched_responses: u64,
+    /// Responses ignored because integrity was wrong or missing.
+    pub wrong_integrity: u64,
+    /// Data for or from peers without channel and permission.
+    pub unknown_peer: u64,
+    /// Requests sent again.
+    pub retransmissions: u64,
+}
+
+/// The named deadlines of the machine.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+enum Timer {
+    Retransmission(TransactionId),
+    Allocation,
+    Keepalive(Family),
+    Channel(SocketAddr),
+    Permission(IpAddr),
+}
+
+impl Timer {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Retransmission(_) => "turn client: request retransmission",
+            Self::Allocation => "turn client: allocation refresh or retry",
+            Self::Keepalive(_) => "turn client: binding keepalive",
+            Self::Channel(_) => "turn client: channel refresh",
+            Self::Permission(_) => "turn client: permission refresh",
+        }
+    }
+}
+
+/// What one server address is good for.
+#[derive(Copy, Clone, Debug)]
+struct Server {
+    address: SocketAddr,
+    mapped: Option<SocketAddr>,
+}
+
+/// A TURN client for one relay.
+#[derive(Debug)]
+pub struct Client {
+    v4: Option<Server>,
+    v6: Option<Server>,
+    software: String,
+    random: ChaCha20Rng,
+    authentication: Authentication,
+    requests: Requests,
+    allocation: Allocation,
+    peers: Peers,
+    round_trip: RoundTrip,
+    timers: Deadlines<Timer>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+impl Client {
+    /// A client that starts asking for mapped addresses and an allocation at once.
+    ///
+    /// `seed` feeds transaction ids and the spread of retries; it must be secret and used once.
+    pub fn new(now: Instant, config: Config, seed: [u8; 32]) -> Self {
+        let server = |address: Option<SocketAddr>| address.map(|address| Server { address, mapped: None });
+        let (v4, v6) = (server(config.server_v4), server(config.server_v6));
+        let family = if v4.is_some() { Family::V4 } else { Family::V6 };
+        let mut client = Self {
+            v4,
+            v6,
+            software: config.software,
+            random: ChaCha20Rng::from_seed(seed),
+            authentication: Authentication::new(Credentials {
+                username: config.username,
+                password: config.password,
+            }),
+            requests: Requests::default(),
+            allocation: Allocation::new(family),
+            peers: Peers::default(),
+            round_trip: RoundTrip::default(),
+            timers: Deadlines::new(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        };
+        client.start(now);
+        client
+    }
+
+    /// Processes a datagram received on one of the sockets that talk to the relay.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Handled {
+        if !self.servers().any(|server| server.address == from) {
+            return Handled::NotMine;
+        }
+        if channel_data::looks_like(datagram) {
+            return self.handle_channel_data(datagram);
+        }
+        let Ok(message) = Message::parse(datagram) else {
+            self.counters.garbage += 1;
+            return Handled::Consumed;
+        };
+        match message.class() {
+            Class::Success | Class::Error => self.handle_response(now, from, &message),
+            Class::Indication => return self.handle_indication(&message),
+            Class::Request => self.counters.garbage += 1,
+        }
+        Handled::Consumed
+    }
+
+    /// Does what has become due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Retransmission(id) => self.retransmit(now, id),
+                Timer::Allocation => self.handle_allocation_timer(now),
+                Timer::Keepalive(family) => self.send_binding(now, family),
+                Timer::Channel(peer) => self.send_channel_bind(now, peer, 0),
+                Timer::Permission(peer) => self.send_create_permission(now, peer, 0),
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) must be called next, and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        self.timers.next().map(|(at, timer)| (at, timer.reason()))
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Wants a channel (and with it a permission) for `peer`, until released. Idempotent.
+    ///
+    /// It is bound as soon as there is an allocation, and again after an allocation was lost.
+    /// At most 4,096 peers; beyond that the answer is [`Event::ChannelFailed`].
+    pub fn bind_channel(&mut self, now: Instant, peer: SocketAddr) {
+        if !self.peers.want_channel(now, peer) {
+            return;
+        }
+        if !self.peers.has_channel_entry(peer) {
+            self.events.push_back(Event::ChannelFailed { peer });
+        } else if self.allocation.is_active() {
+            self.send_channel_bind(now, peer, 0);
+        }
+    }
+
+    /// No longer wants a channel for `peer`; the relay forgets it after ten minutes.
+    pub fn release_channel(&mut self, peer: SocketAddr) {
+        self.peers.release_channel(peer);
+        self.timers.clear(Timer::Channel(peer));
+    }
+
+    /// Wants a permission without a channel for every port of `peer`, until released. Idempotent.
+    pub fn permit(&mut self, now: Instant, peer: IpAddr) {
+        if self.peers.want_permission(peer) && self.allocation.is_active() {
+            self.send_create_permission(now, peer, 0);
+        }
+    }
+
+    /// No longer wants the permission; the relay forgets it after five minutes.
+    pub fn release_permission(&mut self, peer: IpAddr) {
+        self.peers.release_permission(peer);
+        self.timers.clear(Timer::Permission(peer));
+    }
+
+    /// The channel number of a peer, once bound.
+    pub fn channel(&self, peer: SocketAddr) -> Option<u16> {
+        self.peers.bound_channel(peer)
+    }
+
+    /// Wraps data for a peer: as ChannelData if its channel is bound, else as a Send indication if
+    /// its address has a permission, else `None` (counted).
+    pub fn send(&mut self, _now: Instant, peer: SocketAddr, payload: &[u8]) -> Option<Transmit> {
+        let destination = self.server_for(Family::of(peer.ip()))?;
+        if payload.len() > MAX_PAYLOAD {
+            return None;
+        }
+        if let Some(number) = self.peers.bound_channel(peer) {
+            let header = channel_data::header(number, payload.len() as u16);
+            let payload = [&header, payload].concat();
+            return Some(Transmit { destination, payload });
+        }
+        if !self.peers.is_permitted(peer.ip()) {
+            self.counters.unknown_peer += 1;
+            return None;
+        }
+        let transaction = self.new_transaction_id();
+        let payload = Writer::new(Method::SEND, Class::Indication, transaction)
+            .xor_address(AttributeKind::XOR_PEER_ADDRESS, peer)
+            .attribute(AttributeKind::DATA, payload)
+            .finish();
+        Some(Transmit { destination, payload })
+    }
+
+    /// The addresses the relay lends us, one per family; empty without allocation.
+    pub fn relayed_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.allocation.relayed().iter().copied()
+    }
+
+    /// Our address as the server sees it over this family.
+    pub fn mapped_address(&self, family: Family) -> Option<SocketAddr> {
+        self.server(family)?.mapped
+    }
+
+    /// The smoothed round trip to the relay.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.smoothed()
+    }
+
+    /// Where data for peers of this family goes: the server address that holds the allocation, if
+    /// the allocation has a relayed address of that family.
+    pub fn server_for(&self, peer: Family) -> Option<SocketAddr> {
+        let serves = |address: &SocketAddr| Family::of(address.ip()) == peer;
+        self.relayed_addresses().find(serves)?;
+        Some(self.server(self.allocation.family())?.address)
+    }
+
+    /// Replaces the credentials; an allocation made with the old ones is prolonged with the new ones
+    /// at once, or made again where the relay does not allow that.
+    pub fn set_credentials(&mut self, now: Instant, username: String, password: String) {
+        let credentials = Credentials { username, password };
+        if self.authentication.replace(credentials) {
+            self.handle_new_credentials(now);
+        }
+    }
+
+    /// The local address changed: forgets the allocation and starts again. Channels stay wanted.
+    pub fn rebind(&mut self, now: Instant) {
+        self.requests.clear(&mut self.timers);
+        self.round_trip = RoundTrip::default();
+        for server in [&mut self.v4, &mut self.v6].into_iter().flatten() {
+            server.mapped = None;
+        }
+        self.lose_allocation(FailureReason::Rebound);
+        self.start(now);
+    }
+
+    /// Asks the relay whether the allocation still lives, by refreshing it now.
+    ///
+    /// For callers that suspect a restarted relay; a dead allocation ends in
+    /// [`Event::AllocationLost`] one round trip later.
+    pub fn check(&mut self, now: Instant) {
+        if self.allocation.is_active() {
+            self.send_refresh(now, 0);
+        }
+    }
+
+    /// Ends the allocation (Refresh with lifetime zero) and stops all timers but its repetition.
+    pub fn close(&mut self, now: Instant) {
+        self.requests.clear(&mut self.timers);
+        self.timers.clear(Timer::Allocation);
+        self.timers.clear(Timer::Keepalive(Family::V4));
+        self.timers.clear(Timer::Keepalive(Family::V6));
+        self.forget_peer_timers();
+        let was_active = self.allocation.is_active();
+        self.allocation.close();
+        if was_active {
+            self.send_deallocate(now, false, 0);
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Starts Binding and Allocate at every configured address.
+    fn start(&mut self, now: Instant) {
+        for family in [Family::V4, Family::V6] {
+            self.send_binding(now, family);
+        }
+        self.begin_allocation(now);
+    }
+
+    fn handle_channel_data(&mut self, datagram: &[u8]) -> Handled {
+        let Some((number, payload)) = channel_data::parse(datagram) else {
+            self.counters.garbage += 1;
+            return Handled::Consumed;
+        };
+        let Some(peer) = self.peers.peer_of(number) else {
+            self.counters.unknown_peer += 1;
+            return Handled::Consumed;
+        };
+        Handled::Data { peer, payload }
+    }
+
+    /// A Data indication brings data from a peer without a channel (RFC 8656, section 11.6).
+    fn handle_indication(&mut self, message: &Message<'_>) -> Handled {
+        if message.method() != Method::DATA {
+            self.counters.garbage += 1;
+            return Handled::Consumed;
+        }
+        let peer = message.xor_address(AttributeKind::XOR_PEER_ADDRESS);
+        let data = message.find(AttributeKind::DATA);
+        let (Some(peer), Some(data)) = (peer, data) else {
+            self.counters.garbage += 1;
+            return Handled::Consumed;
+        };
+        if !self.peers.is_permitted(peer.ip()) {
+            self.counters.unknown_peer += 1;
+            return Handled::Consumed;
+        }
+        let start = data.as_ptr() as usize - message.bytes().as_ptr() as usize;
+        let payload = start..start + data.len();
+        Handled::Data { peer, payload }
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        [&self.v4, &self.v6].into_iter().flatten()
+    }
+
+    fn server(&self, family: Family) -> Option<&Server> {
+        match family {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
+    }
+
+    /// Notes the address the server sees, and tells the caller if it is news.
+    fn note_mapped_address(&mut self, family: Family, address: SocketAddr) {
+        let server = match family {
+            Family::V4 => self.v4.as_mut(),
+            Family::V6 => self.v6.as_mut(),
+        };
+        let Some(server) = server else { return };
+        if server.mapped.replace(address) != Some(address) {
+            self.events.push_back(Event::MappedAddress { address });
+        }
+    }
+
+    fn new_transaction_id(&mut self) -> TransactionId {
+        let mut id = [0; 12];
+        self.random.fill_bytes(&mut id);
+        TransactionId(id)
+    }
+}
+
+/// True if a datagram from the relay's address could be for a [`Client`].
+pub fn looks_like(datagram: &[u8]) -> bool {
+    stun::looks_like(datagram) || channel_data::looks_like(datagram)
+}
