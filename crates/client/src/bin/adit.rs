@@ -1,3 +1,5 @@
-//! The client daemon `aditd` and the command line `adit`.
+//! The command line of the Adit client; everything it does, it asks the daemon to do.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    adit_client::cli::run().into()
+}

@@ -1,0 +1,175 @@
+//! What `adit` prints.
+
+use std::fmt::Write as _;
+
+use adit_client_ipc::{
+    Connection, PathKind, PingReport, ResourceState, ResourceStatus, SCHEMA, State, Status,
+};
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// What a command without a result prints with `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Done {
+    pub(super) ok: bool,
+}
+
+/// One line of JSON; `schema` comes first.
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    let mut object = json!({"schema": SCHEMA});
+    if let (Value::Object(object), Value::Object(fields)) =
+        (&mut object, serde_json::to_value(value).context("cannot write JSON")?)
+    {
+        object.extend(fields);
+    }
+    Ok(format!("{object}\n"))
+}
+
+/// One line of JSON with a list under `name`.
+pub(super) fn json_list(name: &str, list: &[impl Serialize]) -> anyhow::Result<String> {
+    let list = serde_json::to_value(list).context("cannot write JSON")?;
+    Ok(format!("{}\n", json!({"schema": SCHEMA, name: list})))
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::SignedOut => "signed out",
+        State::WaitingBrowser => "waiting for the browser",
+        State::ConnectingPortal => "connecting to the portal",
+        State::Configuring => "configuring the interface",
+        State::Online => "online",
+        State::Degraded => "degraded",
+        State::WaitingNetwork => "waiting for a network",
+        State::Blocked => "blocked",
+    }
+}
+
+const fn resource_state_name(state: ResourceState) -> &'static str {
+    match state {
+        ResourceState::NoActivity => "not used yet",
+        ResourceState::Connecting => "connecting",
+        ResourceState::Connected => "connected",
+        ResourceState::Offline => "gateway offline",
+        ResourceState::Forbidden => "forbidden",
+    }
+}
+
+const fn path_name(path: PathKind) -> &'static str {
+    match path {
+        PathKind::Direct => "direct",
+        PathKind::Relayed => "relayed",
+    }
+}
+
+/// The state of the client for people.
+pub(super) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    line(&mut text, "State", state_name(status.state));
+    if let Some(reason) = status.reason {
+        line(&mut text, "Reason", reason.explanation());
+    }
+    if let Some(detail) = &status.detail {
+        line(&mut text, "Detail", detail);
+    }
+    line(&mut text, "Portal", &status.portal);
+    if let Some(actor) = &status.actor {
+        line(&mut text, "Signed in", actor);
+    }
+    if let (Some(ipv4), Some(ipv6)) = (status.ipv4, status.ipv6) {
+        line(&mut text, "Addresses", &format!("{ipv4}, {ipv6}"));
+    }
+    for connection in &status.connections {
+        line(&mut text, "Gateway", &describe(connection));
+    }
+    text
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{name:<10} {value}");
+}
+
+fn describe(connection: &Connection) -> String {
+    let Some(path) = connection.path else {
+        return format!("{}, connecting", connection.name);
+    };
+    let mut text = format!("{}, {}", connection.name, path_name(path));
+    if let Some(remote) = &connection.remote {
+        let _ = write!(text, " via {remote}");
+    }
+    if let Some(round_trip) = connection.round_trip_ms {
+        let _ = write!(text, ", {round_trip:.1} ms");
+    }
+    text
+}
+
+/// The resources as a table.
+pub(super) fn resources(resources: &[ResourceStatus]) -> String {
+    if resources.is_empty() {
+        return "No resources: ask your administrator for access.\n".to_owned();
+    }
+    let name = widest("NAME", resources.iter().map(|resource| resource.name.as_str()), 24);
+    let address = widest("ADDRESS", resources.iter().map(|resource| resource.address.as_str()), 30);
+    let mut text = format!("{:name$}  {:address$}  STATE\n", "NAME", "ADDRESS");
+    for resource in resources {
+        let state = resource_state_name(resource.state);
+        let _ = writeln!(text, "{:name$}  {:address$}  {state}", resource.name, resource.address);
+    }
+    text
+}
+
+fn widest<'a>(head: &str, values: impl Iterator<Item = &'a str>, limit: usize) -> usize {
+    values.map(|value| value.chars().count()).fold(head.len(), usize::max).min(limit)
+}
+
+/// The path to a gateway in one line.
+pub(super) fn ping(report: &PingReport) -> String {
+    let mut text = format!("{} via {}: {}", report.resource, report.gateway, path_name(report.path));
+    if let Some(round_trip) = report.round_trip_ms {
+        let _ = write!(text, ", {round_trip:.1} ms");
+    }
+    if let Some(age) = report.handshake_age_s {
+        let _ = write!(text, ", handshake {age:.0} s ago");
+    }
+    let _ = writeln!(text, " (connected in {:.0} ms)", report.connected_in_ms);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn json_starts_with_its_schema() {
+        let report = PingReport {
+            resource: "wiki".to_owned(),
+            gateway: "gateway-1".to_owned(),
+            path: PathKind::Relayed,
+            round_trip_ms: Some(12.25),
+            handshake_age_s: None,
+            connected_in_ms: 80.0,
+        };
+        let text = json(&report).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["schema"], 1);
+        assert_eq!(value["path"], "relayed");
+        assert_eq!(ping(&report), "wiki via gateway-1: relayed, 12.2 ms (connected in 80 ms)\n");
+    }
+
+    #[test]
+    fn the_table_fits_its_widest_entry() {
+        let resource = ResourceStatus {
+            id: Uuid::nil(),
+            name: "payroll".to_owned(),
+            address: "*.pay.corp".to_owned(),
+            site: "hq".to_owned(),
+            state: ResourceState::Connected,
+            gateway: None,
+        };
+        let text = resources(&[resource]);
+        assert_eq!(text, "NAME     ADDRESS     STATE\npayroll  *.pay.corp  connected\n");
+    }
+}

@@ -1,0 +1,237 @@
+//! The daemon's side of the socket: front ends come, ask, and go.
+//!
+//! Each front end gets a task of its own. What it asks for goes over a bounded queue to the
+//! session, which alone acts; what it may ask for follows from the kernel's credentials of
+//! its socket. Nothing that a front end sends, or fails to read, can stop the daemon.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_client_ipc::{
+    Access, ErrorCode, Event, FrameError, FromDaemon, FromFrontEnd, Hello, Outcome, Reply, Request, RequestError,
+    ResourceStatus, Response, Status, read_frame, write_frame,
+};
+use anyhow::Context as _;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+
+use super::access::Authority;
+
+/// Front ends served at once; more are turned away.
+const MOST_FRONT_ENDS: usize = 64;
+
+/// How long a front end may take for its hello, or to read what is sent to it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A request on its way to the session.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) request: Request,
+    pub(super) reply: oneshot::Sender<Result<Response, RequestError>>,
+}
+
+/// What the session publishes for everybody to see.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) status: Status,
+    pub(super) resources: Vec<ResourceStatus>,
+}
+
+/// Listens for front ends.
+#[derive(Debug)]
+pub(super) struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    authority: Arc<Authority>,
+    calls: mpsc::Sender<Call>,
+    view: watch::Receiver<View>,
+    seats: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Binds `path`, replacing the socket of a daemon that is gone.
+    ///
+    /// # Errors
+    ///
+    /// When another daemon listens there, or the socket cannot be made.
+    pub(super) fn bind(
+        path: &Path,
+        authority: Authority,
+        calls: mpsc::Sender<Call>,
+        view: watch::Receiver<View>,
+    ) -> anyhow::Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot create {}", directory.display()))?;
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            anyhow::bail!("another daemon already listens at {}", path.display());
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot replace {}", path.display()));
+            }
+            _ => {}
+        }
+        let listener =
+            UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
+        // Anybody may connect: what they may do is decided for each request.
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            authority: Arc::new(authority),
+            calls,
+            view,
+            seats: Arc::new(Semaphore::new(MOST_FRONT_ENDS)),
+        })
+    }
+
+    /// Serves front ends until it is dropped.
+    pub(super) async fn run(&self) {
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a front end");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
+                tracing::debug!("turned a front end away: too many are connected");
+                continue;
+            };
+            let conversation = Conversation {
+                access: self.authority.access(&stream),
+                calls: self.calls.clone(),
+                view: self.view.clone(),
+            };
+            tokio::spawn(async move {
+                let _seat = seat;
+                match conversation.run(stream).await {
+                    Ok(()) | Err(FrameError::Closed) => {}
+                    Err(error) => tracing::debug!(%error, "a front end was dropped"),
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Best effort: the next daemon replaces a socket that nobody listens at.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+struct Conversation {
+    access: Access,
+    calls: mpsc::Sender<Call>,
+    view: watch::Receiver<View>,
+}
+
+impl Conversation {
+    async fn run(self, mut stream: UnixStream) -> Result<(), FrameError> {
+        let hello: Hello = patiently(read_frame(&mut stream)).await?;
+        patiently(write_frame(&mut stream, &Hello::new())).await?;
+        if !hello.is_compatible() {
+            return Ok(());
+        }
+        let (mut reader, writer) = stream.into_split();
+        let writer = Arc::new(Mutex::new(writer));
+        let mut subscription = None;
+        loop {
+            let call: FromFrontEnd = match read_frame(&mut reader).await {
+                Ok(call) => call,
+                Err(FrameError::Malformed(error)) => {
+                    let refusal = refuse(ErrorCode::Invalid, &format!("malformed request: {error}"));
+                    send(&writer, &FromDaemon::Reply(Reply { id: 0, outcome: Outcome::Error(refusal) })).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let subscribes = matches!(call.request, Request::Subscribe {});
+            let outcome = match self.answer(call.request).await {
+                Ok(response) => Outcome::Result(response),
+                Err(error) => Outcome::Error(error),
+            };
+            send(&writer, &FromDaemon::Reply(Reply { id: call.id, outcome })).await?;
+            if subscribes && subscription.is_none() {
+                subscription = Some(Subscription::start(self.view.clone(), Arc::clone(&writer)));
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request) -> Result<Response, RequestError> {
+        if self.access < request.needs() {
+            return Err(refuse(
+                ErrorCode::Denied,
+                "you may not do this: become a member of the group `adit`, or root",
+            ));
+        }
+        match request {
+            Request::Status {} => Ok(Response::Status(Box::new(self.view.borrow().status.clone()))),
+            Request::Resources {} => Ok(Response::Resources(self.view.borrow().resources.clone())),
+            Request::Subscribe {} => Ok(Response::Done),
+            request => {
+                let (reply, answer) = oneshot::channel();
+                let stopping = || refuse(ErrorCode::Internal, "the daemon is stopping");
+                self.calls.send(Call { request, reply }).await.map_err(|_| stopping())?;
+                answer.await.map_err(|_| stopping())?
+            }
+        }
+    }
+}
+
+/// Sends every change of the view; ends with the conversation.
+struct Subscription(tokio::task::JoinHandle<()>);
+
+impl Subscription {
+    fn start(mut view: watch::Receiver<View>, writer: Arc<Mutex<OwnedWriteHalf>>) -> Self {
+        view.mark_unchanged();
+        Self(tokio::spawn(async move {
+            let mut last = view.borrow().clone();
+            while view.changed().await.is_ok() {
+                let new = view.borrow_and_update().clone();
+                if new.status != last.status {
+                    let event = Event::Status(Box::new(new.status.clone()));
+                    if send(&writer, &FromDaemon::Event(event)).await.is_err() {
+                        return;
+                    }
+                }
+                if new.resources != last.resources {
+                    let event = Event::Resources(new.resources.clone());
+                    if send(&writer, &FromDaemon::Event(event)).await.is_err() {
+                        return;
+                    }
+                }
+                last = new;
+            }
+        }))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A refusal with its code and its sentence.
+pub(super) fn refuse(code: ErrorCode, message: &str) -> RequestError {
+    RequestError { code, message: message.to_owned() }
+}
+
+async fn send(writer: &Mutex<OwnedWriteHalf>, message: &FromDaemon) -> Result<(), FrameError> {
+    patiently(async { write_frame(&mut *writer.lock().await, message).await }).await
+}
+
+async fn patiently<T>(work: impl Future<Output = Result<T, FrameError>>) -> Result<T, FrameError> {
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| Err(FrameError::Io(std::io::ErrorKind::TimedOut.into())))
+}
