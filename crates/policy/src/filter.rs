@@ -1,5 +1,7 @@
 //! Which traffic of a resource is let through.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// An inclusive range of ports.
@@ -93,6 +95,60 @@ impl Filter {
     }
 }
 
+/// Why a filter could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a filter; write tcp/80,443 or udp/5000-5010 or tcp or icmp")]
+pub struct FilterError(String);
+
+impl Filter {
+    /// Reads filters as people write them: `tcp/80,443`, `udp/5000-5010`, `tcp`, `icmp`.
+    ///
+    /// One text may give several filters, one for each range of ports.
+    ///
+    /// # Errors
+    ///
+    /// When the text has none of these forms.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, FilterError> {
+        let wrong = || FilterError(text.chars().take(100).collect());
+        let lower = text.trim().to_ascii_lowercase();
+        let (protocol, ports) = match lower.split_once('/') {
+            Some((protocol, ports)) => (protocol, Some(ports)),
+            None => (lower.as_str(), None),
+        };
+        let ranges = match ports {
+            None => vec![PortRange::ALL],
+            Some(list) => list.split(',').map(parse_range).collect::<Option<Vec<_>>>().ok_or_else(wrong)?,
+        };
+        match (protocol, ports) {
+            ("tcp", _) => Ok(ranges.into_iter().map(|ports| Self::Tcp { ports }).collect()),
+            ("udp", _) => Ok(ranges.into_iter().map(|ports| Self::Udp { ports }).collect()),
+            ("icmp", None) => Ok(vec![Self::Icmp]),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn parse_range(text: &str) -> Option<PortRange> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    PortRange::new(first.trim().parse().ok()?, last.trim().parse().ok()?)
+}
+
+/// The form that [`Filter::parse_list`] reads.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (protocol, ports) = match self {
+            Self::Tcp { ports } => ("tcp", *ports),
+            Self::Udp { ports } => ("udp", *ports),
+            Self::Icmp => return f.write_str("icmp"),
+        };
+        match ports.bounds() {
+            _ if ports == PortRange::ALL => f.write_str(protocol),
+            (first, last) if first == last => write!(f, "{protocol}/{first}"),
+            (first, last) => write!(f, "{protocol}/{first}-{last}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +174,18 @@ mod tests {
         assert!(serde_json::from_str::<PortRange>("[2,1]").is_err());
         let range: PortRange = serde_json::from_str("[1,2]").unwrap();
         assert_eq!(serde_json::to_string(&range).unwrap(), "[1,2]");
+    }
+
+    #[test]
+    fn filters_are_read_and_written_in_one_form() {
+        let written = |text: &str| {
+            Filter::parse_list(text).map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(written("TCP/80, 443,8000-8080").unwrap(), ["tcp/80", "tcp/443", "tcp/8000-8080"]);
+        assert_eq!(written("udp").unwrap(), ["udp"]);
+        assert_eq!(written("icmp").unwrap(), ["icmp"]);
+        for wrong in ["", "tcp/", "tcp/80,", "tcp/443-80", "tcp/65536", "icmp/1", "sctp/1", "80"] {
+            assert!(written(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -57,6 +57,8 @@ macro_rules! id {
     };
 }
 
+id!(/// Names an account: the tenant that everything else belongs to.
+    AccountId, "account");
 id!(/// Names a person or service account.
     ActorId, "actor");
 id!(/// Names one authorization: a lease of one client on one resource through one gateway.
@@ -75,3 +77,5 @@ id!(/// Names a resource.
     ResourceId, "resource");
 id!(/// Names a site.
     SiteId, "site");
+id!(/// Names a token.
+    TokenId, "token");

@@ -9,15 +9,17 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod decision;
 mod filter;
 mod id;
 mod resource;
 
+pub use address::AddressError;
 pub use decision::{Decision, Grant, PolicyRule, Refusal, Subject, decide};
-pub use filter::{Filter, PortRange, Traffic, permits};
+pub use filter::{Filter, FilterError, PortRange, Traffic, permits};
 pub use id::{
-    ActorId, AuthorizationId, ClientId, GatewayId, GroupId, ParseIdError, PolicyId, RelayId, ResourceId,
-    SiteId,
+    AccountId, ActorId, AuthorizationId, ClientId, GatewayId, GroupId, ParseIdError, PolicyId, RelayId,
+    ResourceId, SiteId, TokenId,
 };
 pub use resource::{Resource, ResourceAddress, Site};
