@@ -251,7 +251,7 @@ mod tests {
         fs::write(directory.path().join("other.log"), "not ours\n").expect("writes");
         let mut file = RotatingFile::open(directory.path(), "probe", 1_000, 5_000).expect("opens");
         for index in 0..500 {
-            assert_eq!(file.append(&format!("{{\"line\":{index:04},\"pad\":\"{}\"}}\n", "x".repeat(30))), 0);
+            assert_eq!(file.append(&format!("{{\"line\":{index},\"pad\":\"{}\"}}\n", "x".repeat(30))), 0);
             assert_eq!(file.flush(), 0);
         }
         let names = names(directory.path());
