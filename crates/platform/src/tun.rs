@@ -1,0 +1,60 @@
+//! The tunnel interface: packets between the kernel and the data plane.
+//!
+//! A [`Tun`] is one queue of one layer-3 device. Reads and writes are single packets without any header in front and never block; wait for
+//! readiness with epoll on its descriptor. Addresses, MTU changes and routes are the business of [`network`](crate::network).
+//!
+//! Absent for now, by design of the type rather than by accident: several queues (one `Tun` per queue) and virtio headers (a `Tun` would
+//! then carry its offload mode).
+
+#[cfg(target_os = "linux")]
+mod linux;
+
+#[cfg(target_os = "linux")]
+pub use linux::Tun;
+
+/// The device to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Interface name, 1 to 15 bytes.
+    pub name: String,
+    /// Largest packet in bytes, 1,280 to 65,535.
+    pub mtu: u32,
+}
+
+/// Why the device could not be made; each message names the cure.
+#[derive(Debug, thiserror::Error)]
+pub enum TunError {
+    /// The name cannot be an interface name.
+    #[error("`{0}` cannot be a network interface name (1 to 15 bytes, no spaces, no slashes)")]
+    BadName(String),
+    /// The kernel has no TUN driver here.
+    #[error(
+        "this machine offers no TUN devices: {0} (load the module with `modprobe tun`; \
+         in a container pass `--device /dev/net/tun`)"
+    )]
+    NoDriver(std::io::Error),
+    /// The process may not make interfaces.
+    #[error("no permission to make the interface `{name}`: {error} (run as root or with CAP_NET_ADMIN)")]
+    NoPermission {
+        /// The interface asked for.
+        name: String,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// Somebody else has an interface of that name open.
+    #[error("the interface `{0}` is held by another process (is another instance running?)")]
+    NameTaken(String),
+    /// The name belongs to an interface of another kind.
+    #[error("an interface `{0}` exists and is not a TUN device of ours")]
+    NotTun(String),
+    /// Anything else.
+    #[error("cannot {action} the interface `{name}`: {error}")]
+    System {
+        /// The interface asked for.
+        name: String,
+        /// What was being done.
+        action: &'static str,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+}
