@@ -4,8 +4,12 @@
 //! namespaces made here and leaves nothing behind, also when it fails, and two runs can go side by side.
 
 pub mod link;
+pub mod logs;
 pub mod nat;
 pub mod probe;
 pub mod process;
+pub mod scenario;
+pub mod steps;
+pub mod system;
 pub mod topology;
 pub mod world;

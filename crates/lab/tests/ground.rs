@@ -271,6 +271,22 @@ fn programs_are_watched_signalled_and_ended_and_nothing_stays_behind() {
 }
 
 #[test]
+fn what_a_killed_run_left_behind_is_swept() {
+    let Some(_alone) = alone("sweep") else { return };
+    // No process can have this pid, so the owner is gone for certain.
+    let name = format!("adit-4194305-7-{}-left", std::process::id());
+    let ip = |arguments: &[&str]| std::process::Command::new("ip").args(arguments).spawn().unwrap();
+    assert!(ip(&["netns", "add", &name]).wait().unwrap().success());
+    let mut orphan = ip(&["netns", "exec", &name, "sleep", "300"]);
+    std::fs::create_dir_all(format!("/etc/netns/{name}")).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(world::sweep_stale().contains(&name));
+    assert!(!orphan.wait().unwrap().success(), "killed");
+    assert!(!std::path::Path::new("/etc/netns").join(&name).exists());
+    assert!(!world::sweep_stale().contains(&name));
+}
+
+#[test]
 fn the_emulator_carries_a_hundred_thousand_packets_a_second() {
     let Some(_alone) = alone("throughput") else { return };
     let options =
