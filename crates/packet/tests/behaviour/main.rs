@@ -1,0 +1,8 @@
+//! What the crate promises, checked from outside and against etherparse as an independent builder and checksummer.
+
+mod edits;
+mod hostile;
+mod icmp_errors;
+mod rewrite;
+mod samples;
+mod view;
