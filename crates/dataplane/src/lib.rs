@@ -1,3 +1,56 @@
 //! Flow table, forwarding state and the per-packet work of a worker.
+//!
+//! A [`Worker`] moves packets between the TUN device and peers. It decides nothing: the
+//! control thread authorizes a flow on its first packet and installs the decision as one
+//! entry, keyed by where packets come from and their 5-tuple. From then on the worker looks
+//! up, rewrites addresses and ports, seals or opens in place, and counts.
+//!
+//! ```text
+//! TUN ─► outbound ─ parse ─ flow ─ rewrite ─ seal ─ [channel header] ─► UDP
+//! UDP ─► inbound  ─ [channel header] ─ session ─ open ─ parse ─ flow ─ rewrite ─► TUN
+//! ```
+//!
+//! What it cannot handle it gives away: a packet without a flow is a *miss*, a datagram that
+//! is not data of a known session is *not mine*; both go to the control thread. Everything
+//! else that does not pass is dropped with a [`DropReason`] and counted. A packet never
+//! passes because something is unknown.
+//!
+//! # How to drive it
+//!
+//! Feed [`Update`]s in the order in which the control thread made them. Call
+//! [`Worker::outbound`] and [`Worker::inbound`] with the time of the batch. Drain
+//! [`Worker::poll_event`] after each batch and call [`Worker::handle_timeout`] at
+//! [`Worker::poll_timeout`].
+//!
+//! # Deliberately absent
+//!
+//! - Policy, routing and NAT decisions: they arrive inside flows.
+//! - Handshakes, STUN, goodbyes: not mine, or a miss.
+//! - Reassembly: later fragments follow the flow of their first fragment, if that came first.
+//! - Packets from one peer to another: everything comes from or goes to our TUN device.
+//! - Reassignment of a flow while it lives: revoke and install again.
 
 #![forbid(unsafe_code)]
+
+mod counters;
+mod drop_reason;
+mod event;
+mod flow;
+mod path;
+mod update;
+mod worker;
+
+pub use counters::Counters;
+pub use drop_reason::DropReason;
+pub use event::{EndCause, Event};
+pub use flow::{Flow, FlowCounters, FlowKey, GrantId, NextHop, Origin, PeerId};
+pub use path::Path;
+pub use update::Update;
+pub use worker::{Config, Inbound, Outbound, Worker};
+
+/// Bytes that a TURN channel header takes in front of a datagram.
+pub const CHANNEL_HEADER: usize = 4;
+/// Bytes that a buffer for [`Worker::outbound`] must have before the packet.
+pub const HEADROOM: usize = CHANNEL_HEADER + adit_wireguard::HEADER;
+/// Bytes that a buffer for [`Worker::outbound`] should have behind the packet: tag and padding.
+pub const TAILROOM: usize = adit_wireguard::TAG + adit_wireguard::PADDING - 1;

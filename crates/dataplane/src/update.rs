@@ -1,0 +1,65 @@
+//! What the control thread tells a worker.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use adit_wireguard::Session;
+
+use crate::{DropReason, Flow, FlowKey, GrantId, Path, PeerId};
+
+/// A change of forwarding state. Apply them in the order in which they were made.
+#[derive(Debug, Clone)]
+pub enum Update {
+    /// Datagrams with this session's receiver index are from `peer`.
+    SessionAdded {
+        /// Whose session.
+        peer: PeerId,
+        /// The session.
+        session: Arc<Session>,
+    },
+    /// The session is over, for opening and for sealing.
+    SessionRemoved {
+        /// Our index of the session.
+        receiver_index: u32,
+    },
+    /// Seal packets for `peer` with this session from now on.
+    SendSession {
+        /// Whose session.
+        peer: PeerId,
+        /// The session.
+        session: Arc<Session>,
+    },
+    /// Send datagrams for `peer` this way from now on.
+    PathChanged {
+        /// Which peer.
+        peer: PeerId,
+        /// The way.
+        path: Path,
+    },
+    /// Forget the peer with its sessions and flows.
+    PeerRemoved {
+        /// Which peer.
+        peer: PeerId,
+    },
+    /// Packets of this flow may pass. Replaces flows that share one of its keys.
+    FlowInstalled(Box<Flow>),
+    /// Drop packets with this key until `until`, without asking again.
+    FlowRefused {
+        /// Which packets.
+        key: FlowKey,
+        /// Why.
+        reason: DropReason,
+        /// When to ask again.
+        until: Instant,
+    },
+    /// Flows that rest on this grant end now.
+    GrantRevoked {
+        /// Which grant.
+        grant: GrantId,
+    },
+    /// All flows from and to a peer, refusals included, become misses.
+    FlowsForgotten {
+        /// Which peer.
+        peer: PeerId,
+    },
+}
