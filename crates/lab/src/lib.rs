@@ -9,6 +9,7 @@ pub mod nat;
 pub mod probe;
 pub mod process;
 pub mod scenario;
+pub mod scenarios;
 pub mod steps;
 pub mod system;
 pub mod topology;

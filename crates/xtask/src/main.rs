@@ -1,3 +1,152 @@
-//! Developer commands: demo, test, lab, lint, bench.
+//! Developer commands: `cargo xtask demo · test · lab · lint · size · packages`.
+//!
+//! Exit status: 0 when everything asked for is in order, 1 when something failed, 2 when it could not be tried
+//! (wrong usage, missing packages, missing rights).
 
-fn main() {}
+mod demo;
+mod lab;
+mod lint;
+mod packages;
+mod size;
+mod tally;
+mod test;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// Developer commands of Adit.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the whole system at work, step by step, in network namespaces. Needs root.
+    Demo(DemoArguments),
+    /// Run everything that can be tested on this machine.
+    Test(TestArguments),
+    /// Run scenarios with real kernels and real programs. Needs root.
+    Lab(LabArguments),
+    /// Check format, clippy, layer rules, sizes, dependencies and licences.
+    Lint(LintArguments),
+    /// Print the size of each release binary.
+    Size(SizeArguments),
+    /// List the Debian packages that these commands need, or install them.
+    Packages(PackagesArguments),
+}
+
+#[derive(Debug, Args)]
+struct DemoArguments {
+    /// Write the steps and their times to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Leave the system running at the end until Ctrl-C, and say how to use it.
+    #[arg(long)]
+    keep: bool,
+    /// Keep all logs in this directory.
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct TestArguments {
+    /// Leave out the scenarios.
+    #[arg(long)]
+    no_lab: bool,
+}
+
+#[derive(Debug, Args)]
+struct LabArguments {
+    /// Scenarios to run; all of them when none is named.
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    /// Run each scenario this many times.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    runs: u32,
+    /// Write each figure as a JSON line to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only list the scenarios.
+    #[arg(long)]
+    list: bool,
+    /// Directory for logs; those of runs that pass are removed.
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Build profile of the programs.
+    #[arg(long, default_value = "release", value_name = "PROFILE")]
+    profile: String,
+}
+
+#[derive(Debug, Args)]
+struct LintArguments {
+    /// Leave out clippy, which has to build.
+    #[arg(long)]
+    fast: bool,
+}
+
+#[derive(Debug, Args)]
+struct SizeArguments {
+    /// Write the sizes to this file as JSON lines.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct PackagesArguments {
+    /// Install those that are missing; needs root.
+    #[arg(long)]
+    install: bool,
+}
+
+/// What a command came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Failed,
+    /// Not tried, for a reason that was printed.
+    Impossible,
+}
+
+impl Verdict {
+    const fn from_ok(ok: bool) -> Self {
+        if ok { Self::Good } else { Self::Failed }
+    }
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Good => Self::SUCCESS,
+            Verdict::Failed => Self::FAILURE,
+            Verdict::Impossible => Self::from(2),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(verdict) => verdict.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Verdict::Failed.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Verdict> {
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Lab(arguments) => lab::run(&arguments),
+        Command::Lint(arguments) => lint::run(&arguments),
+        Command::Size(arguments) => size::run(&arguments),
+        Command::Packages(arguments) => packages::run(&arguments),
+    }
+}

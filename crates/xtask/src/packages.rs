@@ -1,0 +1,118 @@
+//! Debian packages that the lab needs: found by the programs they bring, installed when this is root.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use adit_lab::world;
+use anyhow::{Context, Result, bail};
+
+use crate::{PackagesArguments, Verdict};
+
+/// A program, the package that brings it, and what it is for.
+const NEEDED: [(&str, &str, &str); 10] = [
+    ("ip", "iproute2", "network namespaces"),
+    ("nft", "nftables", "NAT and firewalls"),
+    ("ethtool", "ethtool", "links without offloads"),
+    ("curl", "curl", "fetching pages as users do"),
+    ("ping", "iputils-ping", "round trips"),
+    ("jq", "jq", "reading logs"),
+    ("wg", "wireguard-tools", "interop"),
+    ("wireguard-go", "wireguard-go", "interop"),
+    ("turnserver", "coturn", "interop"),
+    ("turnutils_uclient", "coturn", "interop"),
+];
+
+/// Directories for administrators' programs, which a user's `PATH` may lack.
+const ALSO: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+pub(crate) fn run(arguments: &PackagesArguments) -> Result<Verdict> {
+    if arguments.install {
+        return Ok(Verdict::from_ok(ensure()?));
+    }
+    for (program, package, purpose) in NEEDED {
+        let state = if is_installed(program) { "installed" } else { "missing" };
+        println!("{package:<18} {program:<18} {state:<10} {purpose}");
+    }
+    Ok(Verdict::Good)
+}
+
+/// Makes sure that everything is installed; `false`, with the packages named, when that needs root.
+pub(crate) fn ensure() -> Result<bool> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    let command = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
+    if !world::is_permitted() {
+        eprintln!("These Debian packages are missing; install them as root with:\n    {command}");
+        return Ok(false);
+    }
+    println!("{command}");
+    let quiet = ServicesStayOff::set();
+    apt(&["update", "-qq"])?;
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(&missing);
+    apt(&arguments)?;
+    drop(quiet);
+    let missing = self::missing();
+    if !missing.is_empty() {
+        bail!("still missing after the installation: {}", missing.join(" "));
+    }
+    Ok(true)
+}
+
+fn missing() -> Vec<&'static str> {
+    let mut packages: Vec<&str> = Vec::new();
+    for (program, package, _) in NEEDED {
+        if !is_installed(program) && !packages.contains(&package) {
+            packages.push(package);
+        }
+    }
+    packages
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain(ALSO.iter().map(PathBuf::from));
+    directories.into_iter().any(|directory| directory.join(program).is_file())
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    let status = command.status().context("starting apt-get: is this Debian?")?;
+    if !status.success() {
+        bail!("apt-get {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// Keeps installed servers (coturn) from being started on this machine, with Debian's own means for that.
+struct ServicesStayOff {
+    /// Whether the policy file is ours to remove.
+    ours: bool,
+}
+
+impl ServicesStayOff {
+    fn set() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let policy = Path::new(POLICY);
+        if policy.exists() {
+            return Self { ours: false };
+        }
+        let ours = std::fs::write(policy, "#!/bin/sh\nexit 101\n").is_ok()
+            && std::fs::set_permissions(policy, std::fs::Permissions::from_mode(0o755)).is_ok();
+        Self { ours }
+    }
+}
+
+impl Drop for ServicesStayOff {
+    fn drop(&mut self) {
+        if self.ours {
+            // A file that stays keeps services off, which is the safe side.
+            let _ = std::fs::remove_file(POLICY);
+        }
+    }
+}

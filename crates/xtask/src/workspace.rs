@@ -1,0 +1,99 @@
+//! The workspace as Cargo sees it, and the builds made in it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// Packages whose binaries are shipped.
+const PROGRAM_PACKAGES: [&str; 4] = ["adit-portal", "adit-relay", "adit-gateway", "adit-client"];
+
+/// What `cargo metadata` says, as far as it is used here.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Workspace {
+    /// Every package of the build, the workspace's own and all dependencies.
+    pub(crate) packages: Vec<Package>,
+    /// Directory of the root manifest.
+    pub(crate) workspace_root: PathBuf,
+    /// Where builds go.
+    pub(crate) target_directory: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// SPDX expression, when the manifest has one.
+    pub(crate) license: Option<String>,
+    /// Registry or repository it comes from; `None` for the workspace's own.
+    pub(crate) source: Option<String>,
+    pub(crate) manifest_path: PathBuf,
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Dependency {
+    pub(crate) name: String,
+    /// `None` for a normal dependency, else `dev` or `build`.
+    pub(crate) kind: Option<String>,
+}
+
+impl Workspace {
+    /// Reads the workspace of the current directory without touching the network or the lock file.
+    pub(crate) fn read() -> Result<Self> {
+        let arguments = ["metadata", "--format-version", "1", "--locked"];
+        let output = Command::new(cargo()).args(arguments).output().context("starting cargo")?;
+        if !output.status.success() {
+            bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        serde_json::from_slice(&output.stdout).context("reading cargo metadata")
+    }
+
+    /// The workspace's own packages.
+    pub(crate) fn own(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().filter(|package| package.source.is_none())
+    }
+
+    /// Directory in which a profile's binaries are found.
+    pub(crate) fn binaries(&self, profile: &str) -> PathBuf {
+        let directory = if profile == "dev" { "debug" } else { profile };
+        self.target_directory.join(directory)
+    }
+
+    /// Builds the shipped programs.
+    pub(crate) fn build_programs(&self, profile: &str) -> Result<()> {
+        let mut arguments = vec!["build", "--locked", "--profile", profile];
+        arguments.extend(PROGRAM_PACKAGES.iter().flat_map(|package| ["--package", *package]));
+        println!("cargo {}", arguments.join(" "));
+        if !self.cargo(&arguments)? {
+            bail!("the programs do not build");
+        }
+        Ok(())
+    }
+
+    /// Runs cargo in the workspace with its output shown; whether it succeeded.
+    pub(crate) fn cargo(&self, arguments: &[&str]) -> Result<bool> {
+        let status = self.cargo_command(arguments).status().context("starting cargo")?;
+        Ok(status.success())
+    }
+
+    /// A cargo command in the workspace, not yet started.
+    pub(crate) fn cargo_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(cargo());
+        command.current_dir(&self.workspace_root).args(arguments);
+        command
+    }
+}
+
+impl Package {
+    /// Directory of the package.
+    pub(crate) fn directory(&self) -> &Path {
+        self.manifest_path.parent().unwrap_or(Path::new("."))
+    }
+}
+
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
