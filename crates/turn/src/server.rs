@@ -1,1 +1,501 @@
-//! The server machine.
+//! The server machine: everything behind the relay's sockets.
+//!
+//! The caller owns the sockets: one listener per address family, and one socket per relayed port.
+//! It feeds what they receive to [`Server::handle_client`] and [`Server::handle_peer`]. Data to
+//! forward comes back as a [`Forward`] that points into the caller's buffer, so a relayed packet
+//! costs no allocation; everything else comes out of [`Server::poll_command`]. Drain it after every
+//! input.
+//!
+//! - **No state before a verified request.** The nonce is a MAC over client address and time, so a
+//!   flood of unauthenticated requests leaves memory where it was, and the replies to it are limited
+//!   per address prefix.
+//! - **No open door.** Peers in special-purpose networks are refused unless allowed by
+//!   configuration; the relay's own addresses can be reached only at live relayed ports.
+//! - **Next deadline at hand**, however many allocations there are.
+//! - **Same answer twice.** A retransmitted request is answered as the first one was.
+//!
+//! A client is known by its transport address: the relay has one listener per family, so that is the
+//! 5-tuple of RFC 8656.
+//!
+//! Deliberately absent: EVEN-PORT, RESERVATION-TOKEN and DONT-FRAGMENT (refused with 420),
+//! USERHASH, ICMP, and every transport but UDP.
+
+mod allocate;
+mod allocations;
+mod authentication;
+mod budget;
+mod forwarding;
+mod hashing;
+mod nonce;
+mod peer_policy;
+mod ports;
+mod recent;
+mod requests;
+mod response;
+
+use crate::deadlines::Deadlines;
+use crate::stun::{Class, ErrorCode, Message, Method};
+use crate::{Family, channel_data};
+use allocate::Pending;
+use allocations::{AllocationKey, Allocations};
+use budget::ReplyBudget;
+use ipnet::IpNet;
+use nonce::Nonces;
+use peer_policy::PeerPolicy;
+use ports::Ports;
+use rand::{RngCore as _, SeedableRng as _};
+use rand_chacha::ChaCha20Rng;
+use recent::RecentAnswers;
+use response::Reply;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::{Range, RangeInclusive};
+use std::time::{Duration, Instant};
+
+pub use forwarding::{HEADROOM, TAILROOM};
+
+/// How the relay serves.
+#[derive(Clone)]
+pub struct Config {
+    /// IPv4 address under which clients and peers reach the relay; none: no IPv4 allocations.
+    pub public_v4: Option<Ipv4Addr>,
+    /// IPv6 address under which clients and peers reach the relay; none: no IPv6 allocations.
+    pub public_v6: Option<Ipv6Addr>,
+    /// Addresses of this machine that peers must not name, besides the public ones.
+    pub own_addresses: Vec<IpAddr>,
+    /// Port of the listeners.
+    pub listener_port: u16,
+    /// Ports to lend.
+    pub ports: RangeInclusive<u16>,
+    /// Realm of the credentials.
+    pub realm: String,
+    /// Secret under which passwords are checked.
+    pub secret: Vec<u8>,
+    /// Secret before that, still accepted.
+    pub previous_secret: Option<Vec<u8>>,
+    /// Networks that peers may be in although they are special-purpose.
+    pub allowed_peers: Vec<IpNet>,
+    /// Bounds of every table.
+    pub limits: Limits,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Config")
+            .field("public_v4", &self.public_v4)
+            .field("public_v6", &self.public_v6)
+            .field("listener_port", &self.listener_port)
+            .field("ports", &self.ports)
+            .field("realm", &self.realm)
+            .field("allowed_peers", &self.allowed_peers)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bounds of the server's tables and rates.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Allocations in all; beyond it 508.
+    pub allocations: usize,
+    /// Allocations per user; beyond it 486.
+    pub allocations_per_user: usize,
+    /// Channels per allocation; beyond it 508. No more than 4,096 fit.
+    pub channels_per_allocation: usize,
+    /// Permissions per allocation; beyond it 508.
+    pub permissions_per_allocation: usize,
+    /// Channels and permissions in all, each; beyond it 508.
+    pub grants: usize,
+    /// Replies to unauthenticated requests per second and address prefix (/24 or /48); beyond it the
+    /// request is dropped.
+    pub unauthenticated_replies: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            allocations: 16_000,
+            allocations_per_user: 32,
+            channels_per_allocation: 4096,
+            permissions_per_allocation: 4096,
+            grants: 262_144,
+            unauthenticated_replies: 200,
+        }
+    }
+}
+
+/// A port lent to a client, on the relay's address of one family.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
+pub struct RelayPort {
+    /// Which of the relay's addresses.
+    pub family: Family,
+    /// The UDP port.
+    pub number: u16,
+}
+
+/// One of the caller's sockets.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub enum Socket {
+    /// The listener of a family.
+    Listener(Family),
+    /// The socket of a lent port.
+    Relay(RelayPort),
+}
+
+/// Data to pass on: the bytes lie in the buffer that was handed in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forward {
+    /// The socket to send from.
+    pub source: Socket,
+    /// Where the datagram goes.
+    pub destination: SocketAddr,
+    /// The datagram's bytes in the caller's buffer.
+    pub range: Range<usize>,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// Send a datagram.
+    Send {
+        /// The socket to send from.
+        source: Socket,
+        /// Where it goes.
+        destination: SocketAddr,
+        /// The UDP payload.
+        payload: Vec<u8>,
+    },
+    /// Open a socket on this port and report to [`Server::handle_port_bound`]; the client waits.
+    BindPort {
+        /// The port.
+        port: RelayPort,
+    },
+    /// Close the socket of this port.
+    ReleasePort {
+        /// The port.
+        port: RelayPort,
+    },
+}
+
+/// A fact for logs and metrics.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A client has relayed addresses now.
+    AllocationCreated {
+        /// The client.
+        client: SocketAddr,
+        /// Its relayed ports.
+        ports: Vec<RelayPort>,
+    },
+    /// An allocation is gone, with all its routes.
+    AllocationEnded {
+        /// The client.
+        client: SocketAddr,
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Why an allocation ended.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum EndReason {
+    /// The client said so.
+    Released,
+    /// It was not refreshed in time, or its credentials ended.
+    Expired,
+}
+
+/// Why a datagram went nowhere.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+pub enum DropReason {
+    /// Neither STUN nor ChannelData.
+    Garbage,
+    /// STUN, but nothing a server accepts.
+    Unexpected,
+    /// Data for a channel that is not bound.
+    UnknownChannel,
+    /// Data from or for a peer without permission.
+    NoPermission,
+    /// Data for an address that policy forbids.
+    Forbidden,
+    /// Data at a relayed port that nobody holds.
+    UnknownPort,
+    /// The prefix has had enough unauthenticated replies for now.
+    OverBudget,
+    /// The buffer lacks room for the header.
+    NoHeadroom,
+}
+
+impl DropReason {
+    /// Every reason, in the order of [`Counters::dropped`].
+    pub const ALL: [Self; 8] = [
+        Self::Garbage,
+        Self::Unexpected,
+        Self::UnknownChannel,
+        Self::NoPermission,
+        Self::Forbidden,
+        Self::UnknownPort,
+        Self::OverBudget,
+        Self::NoHeadroom,
+    ];
+
+    /// A short name, fit as a metric label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Garbage => "garbage",
+            Self::Unexpected => "unexpected",
+            Self::UnknownChannel => "unknown_channel",
+            Self::NoPermission => "no_permission",
+            Self::Forbidden => "forbidden",
+            Self::UnknownPort => "unknown_port",
+            Self::OverBudget => "over_budget",
+            Self::NoHeadroom => "no_headroom",
+        }
+    }
+}
+
+/// What the server counts; nothing here grows with clients.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Data packets and bytes from clients to peers.
+    pub to_peers: (u64, u64),
+    /// Data packets and bytes from peers to clients.
+    pub to_clients: (u64, u64),
+    /// Success responses.
+    pub successes: u64,
+    /// Error responses by code.
+    pub errors: BTreeMap<u16, u64>,
+    /// Dropped datagrams, indexed as [`DropReason::ALL`].
+    pub dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Counters {
+    /// How many datagrams were dropped for a reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+}
+
+/// The named deadlines of the machine.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+enum Timer {
+    Allocation(AllocationKey),
+    Channel(AllocationKey, u16),
+    Permission(AllocationKey, IpAddr),
+}
+
+impl Timer {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Allocation(_) => "turn server: allocation expiry",
+            Self::Channel(..) => "turn server: channel expiry",
+            Self::Permission(..) => "turn server: permission expiry",
+        }
+    }
+}
+
+/// A TURN server.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    /// A moment on both clocks; Unix time is told, never read.
+    clock: (Instant, Duration),
+    random: ChaCha20Rng,
+    nonces: Nonces,
+    budget: ReplyBudget,
+    peer_policy: PeerPolicy,
+    ports: Ports,
+    allocations: Allocations,
+    /// Allocations that wait for their ports.
+    pending: BTreeMap<AllocationKey, Pending>,
+    recent: RecentAnswers,
+    timers: Deadlines<Timer>,
+    draining: bool,
+    commands: VecDeque<Command>,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+impl Server {
+    /// A server without allocations. `unix_now` is the time since the Unix epoch, against which
+    /// credentials expire; `seed` must be secret and used once.
+    pub fn new(now: Instant, unix_now: Duration, config: Config, seed: [u8; 32]) -> Self {
+        let mut random = ChaCha20Rng::from_seed(seed);
+        let secret = |random: &mut ChaCha20Rng| (random.next_u64(), random.next_u64());
+        Self {
+            clock: (now, unix_now),
+            nonces: Nonces::new(now, secret(&mut random)),
+            budget: ReplyBudget::new(now, config.limits.unauthenticated_replies, secret(&mut random)),
+            peer_policy: PeerPolicy::new(&config),
+            ports: Ports::new(&config),
+            allocations: Allocations::new(secret(&mut random)),
+            pending: BTreeMap::new(),
+            recent: RecentAnswers::default(),
+            timers: Deadlines::new(),
+            draining: false,
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            random,
+            config,
+        }
+    }
+
+    /// Corrects the time of day, for instance by the portal's clock, which stamps the credentials.
+    pub fn set_unix_time(&mut self, now: Instant, unix_now: Duration) {
+        self.clock = (now, unix_now);
+    }
+
+    /// Replaces the secret; credentials under the old one stay good until the next replacement.
+    pub fn rotate_secret(&mut self, secret: Vec<u8>) {
+        let previous = std::mem::replace(&mut self.config.secret, secret);
+        self.config.previous_secret = Some(previous);
+    }
+
+    /// Processes a datagram that a listener received from `client`.
+    ///
+    /// Returns the data to forward if it carried any; `range` then lies in `datagram`.
+    pub fn handle_client(&mut self, now: Instant, client: SocketAddr, datagram: &[u8]) -> Option<Forward> {
+        if channel_data::looks_like(datagram) {
+            return self.forward_channel_data(client, datagram);
+        }
+        let Ok(message) = Message::parse(datagram) else {
+            return self.drop(DropReason::Garbage);
+        };
+        match (message.class(), message.method()) {
+            (Class::Indication, Method::SEND) => self.forward_send(client, &message),
+            // A Binding indication only keeps a NAT mapping alive.
+            (Class::Indication, Method::BINDING) => None,
+            (Class::Request, _) => {
+                self.handle_request(now, client, &message);
+                None
+            }
+            _ => self.drop(DropReason::Unexpected),
+        }
+    }
+
+    /// Reports how [`Command::BindPort`] went; after a failure another port is tried.
+    pub fn handle_port_bound(&mut self, _now: Instant, port: RelayPort, bound: bool) {
+        self.finish_port(port, bound);
+    }
+
+    /// Does what has become due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Allocation(key) => self.end_allocation(key, EndReason::Expired),
+                Timer::Channel(key, number) => self.allocations.remove_channel(key, number),
+                Timer::Permission(key, peer) => self.allocations.remove_permission(key, peer),
+            }
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) must be called next, and why.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        self.timers.next().map(|(at, timer)| (at, timer.reason()))
+    }
+
+    /// The next thing to do.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Refuses new allocations from now on (508); existing ones are served as before.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// How many allocations there are.
+    pub fn allocations(&self) -> usize {
+        self.allocations.len()
+    }
+
+    /// How many channels there are.
+    pub fn channels(&self) -> usize {
+        self.allocations.channels()
+    }
+
+    /// How many permissions there are.
+    pub fn permissions(&self) -> usize {
+        self.allocations.permissions()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The time since the Unix epoch.
+    fn unix_time(&self, now: Instant) -> Duration {
+        let (then, unix) = self.clock;
+        unix + now.saturating_duration_since(then)
+    }
+
+    fn drop<T>(&mut self, reason: DropReason) -> Option<T> {
+        self.counters.dropped[reason as usize] += 1;
+        None
+    }
+
+    /// Sends a response on the listener the client used, and counts it.
+    fn respond(&mut self, client: SocketAddr, reply: Reply) {
+        match reply.error {
+            Some(ErrorCode(code)) => *self.counters.errors.entry(code).or_default() += 1,
+            None => self.counters.successes += 1,
+        }
+        self.send_to_client(client, reply.datagram);
+    }
+
+    fn send_to_client(&mut self, client: SocketAddr, payload: Vec<u8>) {
+        self.commands.push_back(Command::Send {
+            source: Socket::Listener(Family::of(client.ip())),
+            destination: client,
+            payload,
+        });
+    }
+
+    /// Removes an allocation, its routes and its timers, and gives back its ports.
+    fn end_allocation(&mut self, key: AllocationKey, reason: EndReason) {
+        let Some(allocation) = self.allocations.remove(key) else {
+            return;
+        };
+        self.timers.clear(Timer::Allocation(key));
+        for number in allocation.channels.keys() {
+            self.timers.clear(Timer::Channel(key, *number));
+        }
+        for peer in &allocation.permissions {
+            self.timers.clear(Timer::Permission(key, *peer));
+        }
+        let pending = self.pending.remove(&key);
+        let was_pending = pending.is_some();
+        let waiting = pending.into_iter().flat_map(Pending::into_waiting);
+        for port in allocation.ports.into_iter().chain(waiting) {
+            self.ports.release(port);
+            self.commands.push_back(Command::ReleasePort { port });
+        }
+        if !was_pending {
+            let client = allocation.client;
+            self.events.push_back(Event::AllocationEnded { client, reason });
+        }
+    }
+
+    /// Gives back one half of a dual allocation.
+    fn release_family(&mut self, key: AllocationKey, family: Family) {
+        let Some(half) = self.allocations.remove_family(key, family) else {
+            return;
+        };
+        for number in half.channels {
+            self.timers.clear(Timer::Channel(key, number));
+        }
+        for peer in half.permissions {
+            self.timers.clear(Timer::Permission(key, peer));
+        }
+        self.ports.release(half.port);
+        self.commands.push_back(Command::ReleasePort { port: half.port });
+    }
+}

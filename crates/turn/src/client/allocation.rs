@@ -4,7 +4,7 @@ use super::authentication::Credentials;
 use super::requests::Purpose;
 use super::{Client, Event, FailureReason, Timer};
 use crate::Family;
-use crate::stun::{AttributeKind, Writer};
+use crate::stun::{AttributeKind, ErrorCode, Writer};
 use rand::Rng as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -191,6 +191,10 @@ impl Client {
             self.allocation.family = self.allocation.family.other();
         }
         // Spread over 75 to 125 % so that clients of one relay do not return in step.
+        let no_room = [ErrorCode::ALLOCATION_QUOTA_REACHED, ErrorCode::INSUFFICIENT_CAPACITY];
+        if no_room.iter().any(|&code| reason == FailureReason::Rejected(code)) {
+            self.allocation.pause = MAX_PAUSE; // more requests do not make more room
+        }
         let pause = self.allocation.pause * self.random.random_range(75..125) / 100;
         self.allocation.pause = (self.allocation.pause * 2).min(MAX_PAUSE);
         self.timers.set(Timer::Allocation, now + pause);
@@ -234,13 +238,9 @@ impl Client {
     pub(super) fn handle_new_credentials(&mut self, now: Instant) {
         match self.allocation.state {
             State::Active { .. } => {
-                self.requests.clear_allocation(&mut self.timers);
+                // A refresh under way bears the old name; its answer must not count as ours.
+                self.requests.forget(Purpose::Refresh, &mut self.timers);
                 self.send_refresh(now, 0);
-                for peer in self.peers.channels() {
-                    if self.peers.bound_channel(peer).is_none() {
-                        self.send_channel_bind(now, peer, 0);
-                    }
-                }
             }
             State::Requesting | State::Pausing => {
                 self.requests.clear_allocation(&mut self.timers);

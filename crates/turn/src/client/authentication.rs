@@ -37,7 +37,7 @@ struct Challenge {
 #[derive(Clone, Debug)]
 pub(super) struct Signature {
     key: Key,
-    algorithm: PasswordAlgorithm,
+    sha256: bool,
 }
 
 /// Credentials and the server's latest challenge.
@@ -80,10 +80,14 @@ impl Authentication {
         if offered.is_none() && announces_password_algorithms(nonce) {
             return Err(FailureReason::BidDown);
         }
+        let algorithm = match offered {
+            Some(offered) => first_supported(offered).ok_or(FailureReason::Malformed)?,
+            None => PasswordAlgorithm::Md5,
+        };
         self.challenge = Some(Challenge {
             realm: realm.to_owned(),
             nonce: nonce.to_vec(),
-            algorithm: choose(offered),
+            algorithm,
             offered: offered.map(<[u8]>::to_vec),
         });
         Ok(())
@@ -105,29 +109,25 @@ impl Authentication {
                 .attribute(AttributeKind::PASSWORD_ALGORITHM, &chosen);
         }
         let (name, password) = (&credentials.username, &credentials.password);
-        let (key, writer) = match challenge.algorithm {
-            PasswordAlgorithm::Md5 => {
-                let key = Key::long_term_md5(name, &challenge.realm, password);
-                let writer = writer.integrity(&key);
-                (key, writer)
-            }
-            PasswordAlgorithm::Sha256 => {
-                let key = Key::long_term_sha256(name, &challenge.realm, password);
-                let writer = writer.integrity_sha256(&key);
-                (key, writer)
-            }
+        let key = match challenge.algorithm {
+            PasswordAlgorithm::Md5 => Key::long_term_md5(name, &challenge.realm, password),
+            PasswordAlgorithm::Sha256 => Key::long_term_sha256(name, &challenge.realm, password),
         };
-        let algorithm = challenge.algorithm;
-        (writer.fingerprint().finish(), Some(Signature { key, algorithm }))
+        // A server that offers algorithms is to be spoken to with SHA-256 only, whatever the
+        // algorithm of the key (RFC 8489, section 9.2.5).
+        let sha256 = challenge.offered.is_some();
+        let writer = if sha256 { writer.integrity_sha256(&key) } else { writer.integrity(&key) };
+        (writer.fingerprint().finish(), Some(Signature { key, sha256 }))
     }
 }
 
 impl Signature {
-    /// Checks a response with the key and algorithm of its request.
+    /// Checks a response with the key and attribute of its request.
     pub(super) fn check(&self, response: &Message<'_>) -> IntegrityStatus {
-        match self.algorithm {
-            PasswordAlgorithm::Md5 => response.check_integrity(&self.key),
-            PasswordAlgorithm::Sha256 => response.check_integrity_sha256(&self.key),
+        if self.sha256 {
+            response.check_integrity_sha256(&self.key)
+        } else {
+            response.check_integrity(&self.key)
         }
     }
 }
@@ -149,15 +149,16 @@ fn announces_password_algorithms(nonce: &[u8]) -> bool {
     six_bits & 0x20 != 0
 }
 
-/// SHA-256 if offered, else what every server understands.
-fn choose(offered: Option<&[u8]>) -> PasswordAlgorithm {
-    let mut rest = offered.unwrap_or_default();
-    while let Some((&[high, low, length_high, length_low], parameters)) = rest.split_first_chunk::<4>() {
-        let length = usize::from(u16::from_be_bytes([length_high, length_low]));
-        if ([high, low], length) == ([0, 2], 0) {
-            return PasswordAlgorithm::Sha256;
+/// The first algorithm of the server's list that we know (RFC 8489, section 9.2.5).
+fn first_supported(offered: &[u8]) -> Option<PasswordAlgorithm> {
+    let mut rest = offered;
+    while let Some((entry, parameters)) = rest.split_first_chunk::<4>() {
+        let known = [PasswordAlgorithm::Md5, PasswordAlgorithm::Sha256];
+        if let Some(known) = known.into_iter().find(|known| known.encoded() == *entry) {
+            return Some(known);
         }
-        rest = parameters.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let length = usize::from(u16::from_be_bytes([entry[2], entry[3]]));
+        rest = parameters.get(length.next_multiple_of(4)..)?;
     }
-    PasswordAlgorithm::Md5
+    None
 }

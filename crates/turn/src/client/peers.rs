@@ -79,17 +79,6 @@ impl Peers {
         None
     }
 
-    /// Moves a channel to another number after the relay refused the first; false if none is free.
-    pub(super) fn renumber(&mut self, now: Instant, peer: SocketAddr) -> bool {
-        self.release_channel(peer);
-        let Some((number, _)) = self.retired.remove(&peer) else {
-            return self.want_channel(now, peer) && self.has_channel_entry(peer);
-        };
-        let wanted = self.want_channel(now, peer) && self.has_channel_entry(peer);
-        self.retired_numbers.remove(&number);
-        wanted
-    }
-
     pub(super) fn release_channel(&mut self, peer: SocketAddr) {
         let Some(channel) = self.channels.remove(&peer) else {
             return;

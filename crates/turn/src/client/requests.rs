@@ -71,8 +71,17 @@ impl Requests {
 
     /// Forgets all requests but Binding.
     pub(super) fn clear_allocation(&mut self, timers: &mut Deadlines<Timer>) {
+        self.retain(timers, |purpose| matches!(purpose, Purpose::Binding(_)));
+    }
+
+    /// Forgets the requests for one purpose.
+    pub(super) fn forget(&mut self, purpose: Purpose, timers: &mut Deadlines<Timer>) {
+        self.retain(timers, |other| other != purpose);
+    }
+
+    fn retain(&mut self, timers: &mut Deadlines<Timer>, wanted: impl Fn(Purpose) -> bool) {
         self.by_id.retain(|&id, request| {
-            let keep = matches!(request.purpose, Purpose::Binding(_));
+            let keep = wanted(request.purpose);
             if !keep {
                 timers.clear(Timer::Retransmission(id));
             }

@@ -183,10 +183,10 @@ impl Client {
     }
 
     fn refuse_channel(&mut self, now: Instant, peer: SocketAddr, reason: FailureReason) {
-        let bad_number = FailureReason::Rejected(ErrorCode::BAD_REQUEST);
-        if reason == bad_number && self.peers.bound_channel(peer).is_none() && self.peers.renumber(now, peer)
-        {
-            self.send_channel_bind(now, peer, 0);
+        let out_of_step = FailureReason::Rejected(ErrorCode::BAD_REQUEST);
+        if reason == out_of_step && self.peers.bound_channel(peer).is_some() {
+            // The relay and we disagree about channels: start afresh (RFC 8656, section 12.3).
+            self.replace_allocation(now, reason);
             return;
         }
         self.release_channel(peer);
@@ -208,12 +208,7 @@ fn is_acceptable(request: &Request, response: &Message<'_>) -> bool {
         IntegrityStatus::Valid => true,
         IntegrityStatus::Invalid => false,
         IntegrityStatus::Absent => {
-            let exempt = [
-                ErrorCode::BAD_REQUEST,
-                ErrorCode::UNAUTHENTICATED,
-                ErrorCode::UNKNOWN_ATTRIBUTE,
-                ErrorCode::STALE_NONCE,
-            ];
+            let exempt = [ErrorCode::UNAUTHENTICATED, ErrorCode::STALE_NONCE];
             let code = response.error_code();
             response.class() == Class::Error && code.is_some_and(|code| exempt.contains(&code))
         }
