@@ -42,9 +42,18 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
+mod connection;
 mod drop_reason;
 mod event;
+mod ice;
+mod initiations;
 mod node;
+mod outputs;
+mod paths;
+mod relays;
+mod reset;
+mod transactions;
 
 pub use drop_reason::{Counters, DropReason};
 pub use event::{

@@ -1,0 +1,157 @@
+//! Candidates of both ends, and the channels that relayed pairs need.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use adit_protocol::Candidate;
+
+use super::{Connection, Context, Phase};
+use crate::address::family;
+use crate::relays::RelayKey;
+
+/// A connection that finds no path for so long, or depends on a relay, uses all our relays.
+pub(super) const WIDEN_AFTER: Duration = Duration::from_secs(1);
+
+/// After so long, channels that turned out to be of no use are given back.
+pub(super) const SETTLE_AFTER: Duration = Duration::from_secs(10);
+
+impl Connection {
+    /// The peer can be reached at more addresses.
+    pub(crate) fn add_remotes(&mut self, context: &mut Context<'_>, candidates: &[Candidate]) {
+        if self.ice.add_remotes(candidates).is_empty() {
+            return;
+        }
+        self.unsettle(context);
+        self.sync_channels(context);
+        self.ice.handle_timeout(context.now);
+        self.send_copies(context);
+    }
+
+    /// The peer can no longer be reached at some addresses.
+    pub(crate) fn remove_remotes(&mut self, context: &mut Context<'_>, candidates: &[Candidate]) {
+        for removed in self.ice.remove_remotes(candidates) {
+            // The path in use is left to the probes: the peer may say it before it has moved.
+            if self.selected.is_none_or(|selected| selected.remote != removed) {
+                self.paths.forget_remote(removed);
+            }
+        }
+        self.sync_channels(context);
+        if self.is_connected() {
+            self.doubt(context);
+        }
+    }
+
+    /// Our own addresses changed, by a roam or by a relay.
+    pub(crate) fn note_locals_changed(&mut self, context: &mut Context<'_>, roamed: bool) {
+        self.sync_candidates(context);
+        self.ice.handle_timeout(context.now);
+        let lost = self.selected.is_some_and(|pair| !self.is_ours(context, pair.local));
+        if self.is_connected() && lost {
+            self.replace_path(context);
+        } else if self.is_connected() && roamed {
+            self.doubt(context);
+        }
+        self.send_copies(context);
+    }
+
+    /// Whether an address is a socket of ours or lent by a relay.
+    pub(super) fn is_ours(&self, context: &Context<'_>, local: SocketAddr) -> bool {
+        context.locals.contains(local) || context.relays.owner(local).is_some()
+    }
+
+    /// Brings the agent, the paths and the channels in line with our addresses.
+    pub(super) fn sync_candidates(&mut self, context: &mut Context<'_>) {
+        let preferred = context.relays.by_preference();
+        self.relays.retain(|key| preferred.contains(key));
+        if self.relays.is_empty() {
+            self.relays.extend(preferred.first());
+        }
+        let hosts: BTreeSet<_> = context.locals.as_slice().iter().copied().collect();
+        let relayed: BTreeSet<_> =
+            self.relays.iter().flat_map(|key| context.relays.addresses(*key)).copied().collect();
+        self.sync_channels(context);
+        self.ice.set_locals(context.now, &hosts, &relayed);
+        let locals: BTreeSet<_> = self.paths.validated().map(|pair| pair.local).collect();
+        for gone in locals.into_iter().filter(|local| !hosts.contains(local) && !relayed.contains(local)) {
+            self.paths.forget_local(gone);
+        }
+    }
+
+    /// Asks for the channels that are missing and gives back those that are not needed.
+    pub(super) fn sync_channels(&mut self, context: &mut Context<'_>) {
+        let wanted = self.wanted_channels(context);
+        for (key, peer) in wanted.difference(&self.held) {
+            context.relays.hold(context.now, *key, *peer);
+        }
+        for (key, peer) in self.held.difference(&wanted) {
+            context.relays.release(*key, *peer);
+        }
+        self.held = wanted;
+    }
+
+    /// Before the connection has settled every relayed pair needs a channel, then only paths.
+    fn wanted_channels(&self, context: &Context<'_>) -> BTreeSet<(RelayKey, SocketAddr)> {
+        let settled = matches!(&self.phase, Phase::Connected(connected) if connected.settle_at.is_none());
+        if settled {
+            let paths = self.paths.validated().chain(self.selected);
+            return paths
+                .filter_map(|pair| Some((context.relays.owner(pair.local)?, pair.remote)))
+                .filter(|(key, _)| self.relays.contains(key))
+                .collect();
+        }
+        let mut wanted = BTreeSet::new();
+        for key in &self.relays {
+            let lent = context.relays.addresses(*key);
+            for remote in self.ice.remote_addresses() {
+                if lent.iter().any(|address| family(*address) == family(remote)) {
+                    wanted.insert((*key, remote));
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Uses the addresses of all our relays from now on.
+    pub(super) fn widen(&mut self, context: &mut Context<'_>) {
+        self.widen_at = None;
+        let all = context.relays.by_preference();
+        if all.len() == self.relays.len() {
+            return;
+        }
+        self.relays = all;
+        self.unsettle(context);
+        self.sync_candidates(context);
+        self.ice.handle_timeout(context.now);
+        self.send_copies(context);
+    }
+
+    /// New candidates: every relayed pair may be of use again for a while.
+    pub(super) fn unsettle(&mut self, context: &Context<'_>) {
+        let at = context.now + SETTLE_AFTER;
+        if let Some(connected) = self.connected() {
+            connected.settle_at = Some(at);
+        }
+    }
+
+    /// Gives back the channels of pairs that never answered.
+    pub(super) fn settle(&mut self, context: &mut Context<'_>) {
+        if let Some(connected) = self.connected() {
+            connected.settle_at = None;
+        }
+        self.paths.forget_old(context.now, self.selected);
+        self.sync_channels(context);
+    }
+
+    /// A relay bound a channel: workers may use the path now.
+    pub(crate) fn note_channel_bound(&mut self, context: &mut Context<'_>, key: RelayKey) {
+        if self.relays.contains(&key) {
+            self.publish(context);
+        }
+    }
+
+    /// Whether addresses of this relay matter, or would as the first.
+    pub(crate) fn uses(&self, key: RelayKey) -> bool {
+        self.relays.is_empty() || self.relays.contains(&key)
+    }
+}

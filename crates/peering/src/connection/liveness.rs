@@ -1,0 +1,287 @@
+//! Is the peer still there?
+//!
+//! While there is traffic, a timer looks at the shared activity of the sessions. If data was sent
+//! and nothing came back for a while, probes go out over every path: ICE checks of our own,
+//! which only the peer can answer, each on the very pair it came by. A probe answered on the
+//! path in use settles the doubt; one answered elsewhere moves the connection there. The peer
+//! is declared dead when all rounds failed, never by silence alone, and never by a hint.
+//!
+//! A client gives up after five rounds, as it can ask for another gateway. A gateway has nothing
+//! to gain from haste, and its client may be roaming; it goes on for 20 s. So does either
+//! end after its own addresses changed.
+
+use std::time::{Duration, Instant};
+
+use super::{Connection, Context};
+use crate::CloseReason;
+use crate::address::Pair;
+use crate::ice::{CHECK_ACTIVE, CHECK_IDLE};
+use crate::node::Role;
+use crate::transactions::Asker;
+
+/// Silence shorter than this starts no probes.
+const MIN_SILENCE: Duration = Duration::from_millis(500);
+/// Round trips of silence that start probes.
+const SILENT_ROUND_TRIPS: u32 = 4;
+/// Rounds of probes.
+const ROUNDS: u32 = 5;
+/// Rounds are at least this far apart, and at least one round trip.
+const MIN_ROUND: Duration = Duration::from_millis(100);
+/// After the first rounds, a patient end probes this often.
+const SLOW_ROUND: Duration = Duration::from_secs(1);
+/// A patient end gives up after this.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Without application traffic for so long, the connection is idle.
+const IDLE_AFTER: Duration = Duration::from_secs(20);
+/// How much longer the timer runs, so that a worker's report cannot fall into a gap.
+const IDLE_MARGIN: Duration = Duration::from_secs(5);
+/// Probes per round.
+const MAX_TARGETS: usize = 32;
+/// A peer that sends from another path makes us probe at most this often.
+const GENTLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the timer is doing.
+#[derive(Debug)]
+enum Watch {
+    /// No traffic, no timer. ICE checks go on.
+    Quiet,
+    /// Traffic: look again at this time.
+    Looking { next: Instant },
+    /// Probes are out.
+    Probing(Probing),
+}
+
+/// Where probes go and when they have failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Is the peer there? Known paths only.
+    Doubt,
+    /// Where is the peer? Every pair.
+    Search,
+}
+
+#[derive(Debug)]
+struct Probing {
+    purpose: Purpose,
+    since: Instant,
+    rounds: u32,
+    next: Instant,
+    answered: Vec<Pair>,
+}
+
+/// The watch over one peer.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    watch: Watch,
+    /// Silence before this moment does not count: a probe was answered then.
+    vouched: Instant,
+    /// Bytes sent and received at the last look.
+    volume: (u64, u64),
+    /// When the volume last grew.
+    busy: Instant,
+}
+
+impl Liveness {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { watch: Watch::Quiet, vouched: now, volume: (0, 0), busy: now }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.watch {
+            Watch::Quiet => None,
+            Watch::Looking { next } => Some(*next),
+            Watch::Probing(probing) => Some(probing.next),
+        }
+    }
+}
+
+impl Connection {
+    /// There is traffic: watch it.
+    pub(crate) fn note_activity(&mut self, context: &mut Context<'_>) {
+        let silence = self.tolerated_silence();
+        let Some(connected) = self.connected() else { return };
+        if !matches!(connected.liveness.watch, Watch::Quiet) {
+            return;
+        }
+        connected.liveness.busy = context.now;
+        connected.liveness.watch = Watch::Looking { next: context.now + silence };
+        self.ice.set_check_interval(CHECK_ACTIVE);
+    }
+
+    fn tolerated_silence(&self) -> Duration {
+        let rtt = self.selected.and_then(|pair| self.paths.rtt(pair)).unwrap_or_default();
+        MIN_SILENCE.max(rtt * SILENT_ROUND_TRIPS)
+    }
+
+    /// The timer of the watch.
+    pub(super) fn check_liveness(&mut self, context: &mut Context<'_>) {
+        match self.connected().map(|connected| &connected.liveness.watch) {
+            Some(Watch::Looking { .. }) => self.look(context),
+            Some(Watch::Probing(_)) => self.probe_again(context),
+            Some(Watch::Quiet) | None => {}
+        }
+    }
+
+    fn look(&mut self, context: &mut Context<'_>) {
+        let now = context.now;
+        let silence = self.tolerated_silence();
+        let Some(activity) = context.device.activity(self.peer) else { return };
+        let (unanswered, volume) = (activity.unanswered_send(), (activity.sent().1, activity.received().1));
+        let Some(connected) = self.connected() else { return };
+        let liveness = &mut connected.liveness;
+        if std::mem::replace(&mut liveness.volume, volume) != volume {
+            liveness.busy = now;
+        }
+        let unanswered = unanswered.map(|since| since.max(liveness.vouched) + silence);
+        if unanswered.is_some_and(|at| at <= now) {
+            self.begin_probing(context, Purpose::Doubt);
+            return;
+        }
+        let quiet_for = now.saturating_duration_since(liveness.busy);
+        liveness.watch = if quiet_for >= IDLE_AFTER + IDLE_MARGIN {
+            Watch::Quiet
+        } else {
+            Watch::Looking { next: unanswered.unwrap_or(now + silence) }
+        };
+        let interval = if quiet_for >= IDLE_AFTER { CHECK_IDLE } else { CHECK_ACTIVE };
+        self.ice.set_check_interval(interval);
+    }
+
+    /// Something made us doubt that the peer or the path is alive.
+    pub(crate) fn doubt(&mut self, context: &mut Context<'_>) {
+        let probing = matches!(
+            self.connected().map(|connected| &connected.liveness.watch),
+            None | Some(Watch::Probing(_))
+        );
+        if !probing && !context.locals.as_slice().is_empty() {
+            self.begin_probing(context, Purpose::Doubt);
+        }
+    }
+
+    /// Like [`doubt`](Self::doubt), unless a doubt was settled a moment ago.
+    pub(super) fn doubt_gently(&mut self, context: &mut Context<'_>) {
+        let recent = self.connected().is_some_and(|connected| {
+            context.now.saturating_duration_since(connected.liveness.vouched) < GENTLE_PAUSE
+        });
+        if !recent {
+            self.doubt(context);
+        }
+    }
+
+    /// Our end of the path is gone: look for another path, patiently.
+    pub(super) fn search(&mut self, context: &mut Context<'_>) {
+        // Without any address there is nothing to probe with; new ones start the search.
+        if !context.locals.as_slice().is_empty() {
+            self.begin_probing(context, Purpose::Search);
+        }
+    }
+
+    fn begin_probing(&mut self, context: &mut Context<'_>, purpose: Purpose) {
+        let now = context.now;
+        let Some(connected) = self.connected() else { return };
+        let answered = Vec::new();
+        connected.liveness.watch =
+            Watch::Probing(Probing { purpose, since: now, rounds: 0, next: now, answered });
+        context.counters.probings += 1;
+        self.probe_again(context);
+    }
+
+    /// Another round, or the end of them.
+    fn probe_again(&mut self, context: &mut Context<'_>) {
+        if self.is_heard(context) {
+            self.end_probing(context);
+            return;
+        }
+        let round = self.round();
+        let now = context.now;
+        let role = context.role;
+        let Some(connected) = self.connected() else { return };
+        let Watch::Probing(probing) = &mut connected.liveness.watch else { return };
+        let (purpose, others) = (probing.purpose, !probing.answered.is_empty());
+        let patient = purpose == Purpose::Search || role == Role::Gateway;
+        let patience = if patient { PATIENCE } else { Duration::ZERO };
+        let over = probing.rounds >= ROUNDS && now >= probing.since + patience;
+        let pause = if probing.rounds < ROUNDS { round } else { round.max(SLOW_ROUND) };
+        probing.rounds += 1;
+        probing.next = now + pause;
+        if others {
+            self.leave_path(context);
+        } else if over {
+            self.closing = Some(CloseReason::Liveness);
+        } else {
+            self.send_probes(context, purpose);
+        }
+    }
+
+    fn round(&self) -> Duration {
+        let rtt = self.selected.and_then(|pair| self.paths.rtt(pair)).unwrap_or_default();
+        MIN_ROUND.max(rtt)
+    }
+
+    /// Whether the peer said anything since the probes began.
+    fn is_heard(&mut self, context: &Context<'_>) -> bool {
+        let received = context.device.activity(self.peer).and_then(adit_wireguard::Activity::last_received);
+        let selected = self.selected;
+        let Some(connected) = self.connected() else { return false };
+        let Watch::Probing(probing) = &connected.liveness.watch else { return false };
+        let answered = selected.is_some_and(|pair| probing.answered.contains(&pair));
+        answered || (probing.purpose == Purpose::Doubt && received > Some(probing.since))
+    }
+
+    fn send_probes(&mut self, context: &mut Context<'_>, purpose: Purpose) {
+        let mut targets: Vec<Pair> = self.selected.into_iter().collect();
+        targets.extend(self.paths.validated());
+        if purpose == Purpose::Search {
+            targets.extend(self.ice.pairs());
+        }
+        let mut sent = Vec::new();
+        for pair in targets {
+            if sent.len() < MAX_TARGETS && !sent.contains(&pair) {
+                sent.push(pair);
+                self.send_probe(context, pair);
+            }
+        }
+    }
+
+    fn send_probe(&mut self, context: &mut Context<'_>, pair: Pair) {
+        let Some((id, datagram)) = self.ice.probe() else { return };
+        let transaction = self.transaction(context.now, pair, Asker::Probe);
+        context.transactions.insert(id, transaction);
+        context.send(pair, datagram);
+    }
+
+    /// A check or probe was answered; it may be the answer that the rounds wait for.
+    pub(super) fn note_probe_answer(&mut self, context: &mut Context<'_>, pair: Pair) {
+        let selected = self.selected;
+        let proven = selected.is_some_and(|pair| self.paths.is_validated(pair));
+        let Some(connected) = self.connected() else { return };
+        let Watch::Probing(probing) = &mut connected.liveness.watch else { return };
+        if !probing.answered.contains(&pair) {
+            probing.answered.push(pair);
+        }
+        if selected == Some(pair) {
+            self.end_probing(context);
+        } else if !proven {
+            // The path in use is a guess, and here is one that works.
+            self.leave_path(context);
+        }
+    }
+
+    /// Another path answered and the one in use did not.
+    fn leave_path(&mut self, context: &mut Context<'_>) {
+        if let Some(pair) = self.selected {
+            self.paths.mark_suspect(pair);
+            context.relays.doubt(context.now, pair.local);
+        }
+        self.reselect(context);
+        self.end_probing(context);
+    }
+
+    /// The peer is alive.
+    fn end_probing(&mut self, context: &mut Context<'_>) {
+        let next = context.now + self.tolerated_silence();
+        let Some(connected) = self.connected() else { return };
+        connected.liveness.vouched = context.now;
+        connected.liveness.watch = Watch::Looking { next };
+    }
+}

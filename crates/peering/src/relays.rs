@@ -1,0 +1,298 @@
+//! Our relays: allocations made ahead of any connection, and channels shared by connections.
+//!
+//! Every relay given by the portal gets a TURN client at once, so that relayed addresses exist
+//! and are registered before the first connection needs them. A channel belongs to a pair of
+//! relay and peer address; connections *hold* it and it is released with the last hold.
+
+mod relay;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Instant;
+
+use adit_protocol::{Candidate, CandidateKind, RelayAccess};
+use adit_turn::{Family, client::Handled};
+use rand::RngCore as _;
+use rand_chacha::ChaCha20Rng;
+
+use crate::Path;
+use crate::address::{LocalAddresses, Pair, family};
+use relay::Relay;
+
+/// Relays beyond this many are ignored.
+const MAX_RELAYS: usize = 4;
+
+/// Names one of our relays for the life of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RelayKey(u32);
+
+/// What connections must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RelayChange {
+    /// The relay lends us addresses now.
+    Lent(RelayKey),
+    /// These addresses are ours no more.
+    Lost(Vec<SocketAddr>),
+    /// A channel can be used by workers now.
+    Bound(RelayKey),
+    /// A mapped address is new.
+    Mapped,
+}
+
+/// Where a datagram from a relay came from in truth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FromRelay {
+    /// It is not from a relay.
+    No,
+    /// The relay itself spoke.
+    Consumed,
+    /// A peer sent it to the address that the relay lends us.
+    Data {
+        /// Our relayed address and the peer's address.
+        pair: Pair,
+        /// Where the payload lies.
+        payload: Range<usize>,
+    },
+}
+
+/// All relays.
+#[derive(Debug)]
+pub(crate) struct Relays {
+    relays: Vec<Relay>,
+    random: ChaCha20Rng,
+    next_key: u32,
+    changes: VecDeque<RelayChange>,
+    /// Last words of relays that were taken away.
+    farewells: VecDeque<adit_turn::Transmit>,
+    /// The portal was asked for other relays and has not answered with a working one.
+    asked: bool,
+}
+
+impl Relays {
+    pub(crate) fn new(random: ChaCha20Rng) -> Self {
+        Self {
+            relays: Vec::new(),
+            random,
+            next_key: 0,
+            changes: VecDeque::new(),
+            farewells: VecDeque::new(),
+            asked: false,
+        }
+    }
+
+    /// Sets the whole list. Relays that stay keep their allocation.
+    pub(crate) fn set(&mut self, now: Instant, accesses: &[RelayAccess], locals: &LocalAddresses) {
+        let accesses = &accesses[..accesses.len().min(MAX_RELAYS)];
+        for relay in std::mem::take(&mut self.relays) {
+            if accesses.iter().any(|access| relay.is_same(access)) {
+                self.relays.push(relay);
+            } else {
+                self.retire(now, relay);
+            }
+        }
+        for access in accesses {
+            match self.relays.iter_mut().find(|relay| relay.is_same(access)) {
+                Some(relay) => relay.renew(now, access),
+                None => self.add(now, access.clone(), locals),
+            }
+        }
+        self.asked = false;
+    }
+
+    /// The local addresses changed: every allocation is made again.
+    pub(crate) fn rebind(&mut self, now: Instant, locals: &LocalAddresses) {
+        for relay in &mut self.relays {
+            let seed = random_seed(&mut self.random);
+            relay.rebind(now, locals, seed);
+        }
+        self.collect(now);
+    }
+
+    fn add(&mut self, now: Instant, access: RelayAccess, locals: &LocalAddresses) {
+        let key = RelayKey(self.next_key);
+        self.next_key += 1;
+        let seed = random_seed(&mut self.random);
+        self.relays.push(Relay::new(now, key, access, locals, seed));
+    }
+
+    fn retire(&mut self, now: Instant, mut relay: Relay) {
+        let lent = relay.close(now);
+        if !lent.is_empty() {
+            self.changes.push_back(RelayChange::Lost(lent));
+        }
+        self.farewells.extend(std::iter::from_fn(|| relay.poll_transmit()));
+    }
+
+    /// Takes a datagram if it comes from a relay.
+    pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> FromRelay {
+        for relay in &mut self.relays {
+            match relay.handle_datagram(now, from, datagram) {
+                Handled::NotMine => {}
+                Handled::Consumed => {
+                    self.collect(now);
+                    return FromRelay::Consumed;
+                }
+                Handled::Data { peer, payload } => {
+                    return match relay.lent(family(peer)) {
+                        Some(local) => FromRelay::Data { pair: Pair { local, remote: peer }, payload },
+                        None => FromRelay::Consumed,
+                    };
+                }
+            }
+        }
+        FromRelay::No
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            relay.handle_timeout(now);
+        }
+        self.collect(now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        self.relays.iter().filter_map(Relay::poll_timeout).min_by_key(|(at, _)| *at)
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<adit_turn::Transmit> {
+        self.farewells.pop_front().or_else(|| self.relays.iter_mut().find_map(Relay::poll_transmit))
+    }
+
+    pub(crate) fn poll_change(&mut self) -> Option<RelayChange> {
+        self.changes.pop_front()
+    }
+
+    fn collect(&mut self, now: Instant) {
+        for relay in &mut self.relays {
+            relay.collect(now, &mut self.changes);
+        }
+    }
+
+    /// True once when no relay works any more and the portal should be asked.
+    pub(crate) fn take_need(&mut self) -> bool {
+        if self.relays.iter().any(Relay::works) {
+            self.asked = false;
+            return false;
+        }
+        let need = !self.relays.is_empty() && self.relays.iter().all(Relay::failed) && !self.asked;
+        self.asked |= need;
+        need
+    }
+
+    /// Every relay, the one with the shortest round trip first; those without allocation last.
+    pub(crate) fn by_preference(&self) -> Vec<RelayKey> {
+        let mut keys: Vec<_> = self.relays.iter().map(|relay| (relay.preference(), relay.key())).collect();
+        keys.sort();
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// The addresses that a relay lends us.
+    pub(crate) fn addresses(&self, key: RelayKey) -> &[SocketAddr] {
+        self.find(key).map_or(&[], Relay::lent_addresses)
+    }
+
+    /// The relay behind one of our relayed addresses.
+    pub(crate) fn owner(&self, lent: SocketAddr) -> Option<RelayKey> {
+        self.relays.iter().find(|relay| relay.lent_addresses().contains(&lent)).map(Relay::key)
+    }
+
+    /// The relay's own address behind one of our relayed addresses.
+    pub(crate) fn server(&self, lent: SocketAddr) -> Option<SocketAddr> {
+        self.find(self.owner(lent)?)?.server(family(lent))
+    }
+
+    /// Wants a channel from a relay to a peer.
+    pub(crate) fn hold(&mut self, now: Instant, key: RelayKey, peer: SocketAddr) {
+        if let Some(relay) = self.find_mut(key) {
+            relay.hold(now, peer);
+        }
+        self.collect(now);
+    }
+
+    /// Gives a channel back.
+    pub(crate) fn release(&mut self, key: RelayKey, peer: SocketAddr) {
+        if let Some(relay) = self.find_mut(key) {
+            relay.release(peer);
+        }
+    }
+
+    /// Wraps a datagram that leaves from one of our relayed addresses.
+    pub(crate) fn wrap(&mut self, now: Instant, pair: Pair, payload: &[u8]) -> Option<adit_turn::Transmit> {
+        let key = self.owner(pair.local)?;
+        let mut id = [0; 12];
+        self.random.fill_bytes(&mut id);
+        self.find_mut(key)?.wrap(now, pair.remote, payload, id)
+    }
+
+    /// Asks the relay behind one of our relayed addresses whether it still knows us.
+    pub(crate) fn doubt(&mut self, now: Instant, lent: SocketAddr) {
+        if let Some(key) = self.owner(lent)
+            && let Some(relay) = self.find_mut(key)
+        {
+            relay.doubt(now);
+        }
+    }
+
+    /// How a worker sends from one of our relayed addresses; `None` until the channel is bound.
+    pub(crate) fn worker_path(&self, pair: Pair, locals: &LocalAddresses) -> Option<Path> {
+        let relay = self.find(self.owner(pair.local)?)?;
+        let channel = relay.channel(pair.remote)?;
+        let remote = relay.server(family(pair.remote))?;
+        Some(Path { local: locals.any(family(remote)), remote, channel: Some(channel) })
+    }
+
+    /// The inverse of [`worker_path`](Self::worker_path).
+    pub(crate) fn pair_of(&self, server: SocketAddr, channel: u16) -> Option<Pair> {
+        self.relays.iter().find_map(|relay| {
+            let remote = relay.peer_of(channel)?;
+            (relay.server(family(remote))? == server)
+                .then(|| Some(Pair { local: relay.lent(family(remote))?, remote }))
+                .flatten()
+        })
+    }
+
+    /// Server-reflexive and relayed candidates.
+    pub(crate) fn candidates(&self, locals: &LocalAddresses) -> Vec<Candidate> {
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for relay in &self.relays {
+            for of in [Family::V4, Family::V6] {
+                let mapped = relay.mapped(of).filter(|mapped| !locals.contains(*mapped));
+                if let Some(address) = mapped {
+                    let base = locals.first(of);
+                    candidates.push(Candidate { kind: CandidateKind::ServerReflexive, address, base });
+                }
+            }
+        }
+        for relay in &self.relays {
+            for &address in relay.lent_addresses() {
+                let base = relay.mapped(family(address));
+                candidates.push(Candidate { kind: CandidateKind::Relayed, address, base });
+            }
+        }
+        candidates
+    }
+
+    /// Channels held by connections.
+    pub(crate) fn channels(&self) -> usize {
+        self.relays.iter().map(Relay::channels).sum()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.relays.len()
+    }
+
+    fn find(&self, key: RelayKey) -> Option<&Relay> {
+        self.relays.iter().find(|relay| relay.key() == key)
+    }
+
+    fn find_mut(&mut self, key: RelayKey) -> Option<&mut Relay> {
+        self.relays.iter_mut().find(|relay| relay.key() == key)
+    }
+}
+
+fn random_seed(random: &mut ChaCha20Rng) -> [u8; 32] {
+    let mut seed = [0; 32];
+    random.fill_bytes(&mut seed);
+    seed
+}
