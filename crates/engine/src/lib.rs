@@ -1,1 +1,36 @@
-//! The threads: drive a tunnel machine and its workers with the platform and the portal session.
+//! The threads: drive a tunnel machine and its worker with the platform and the portal session.
+//!
+//! Each process has one control thread, which runs the pure machine, the session with the
+//! portal and everything slow, and one worker thread, which moves packets:
+//!
+//! ```text
+//!            updates (bounded, in order, bell)
+//!  control ────────────────────────────────────► worker
+//!  thread  ◄──────────────────────────────────── thread
+//!     │        misses, datagrams, events           │
+//!     └── portal, DNS, routes, timers              └── TUN, UDP
+//! ```
+//!
+//! The worker never waits for the control thread: what does not fit the queue is dropped
+//! and counted. Both threads send on the same sockets.
+//!
+//! Deliberately absent: decisions (`tunnel`), packet work (`dataplane`), and what a program
+//! makes of the state it is shown.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+mod dial;
+mod driver;
+pub mod gateway;
+mod identity;
+mod interface;
+mod lookup;
+mod outgoing;
+mod portal;
+mod sockets;
+mod upstream;
+mod worker;
+
+pub use identity::{Identity, IdentityError};
+pub use portal::PortalConfig;

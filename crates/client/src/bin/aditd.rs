@@ -1,3 +1,5 @@
-//! The client daemon `aditd` and the command line `adit`.
+//! The daemon of the Adit client.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    adit_client::daemon::run()
+}

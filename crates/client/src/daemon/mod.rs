@@ -1,1 +1,133 @@
-//! The daemon.
+//! The daemon `aditd`: owns session, token and tunnel.
+//!
+//! One task, the session, owns the engine and does one thing after the other: connect,
+//! disconnect, sign in and out. Front ends see what it publishes and ask it for changes
+//! through the [`server`]; none of them is needed for the tunnel to stay.
+
+mod access;
+mod arguments;
+mod server;
+mod session;
+mod view;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use adit_client_ipc::Reason;
+use adit_platform::dns_control::{Disabled, DnsControl, ResolvConf};
+use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
+use adit_platform::secrets::FileSecrets;
+use adit_platform::service::{self, StopSignals};
+use adit_telemetry::{Guard, HealthServer, Readiness};
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::sync::{mpsc, watch};
+
+use self::access::Authority;
+use self::arguments::{Arguments, DnsControlKind};
+use self::server::Server;
+use self::session::Session;
+use self::view::Constants;
+
+/// Requests of front ends that wait for the session.
+const CALL_QUEUE: usize = 32;
+
+/// Runs the daemon until it is told to stop.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let guard = match adit_telemetry::init(adit_telemetry::Config {
+        log_dir: Some(arguments.log_dir.clone()),
+        level: arguments.log_level.clone(),
+        ..adit_telemetry::Config::new("aditd")
+    }) {
+        Ok(guard) => guard,
+        Err(error) => return complain(&anyhow::Error::from(error), 2),
+    };
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(serve(arguments, &guard)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the daemon failed");
+            complain(&error, 1)
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a program that could not go on")]
+fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("aditd: {error:#}");
+    ExitCode::from(code)
+}
+
+async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
+    if arguments.cleanup {
+        return clean_up(&arguments).await;
+    }
+    let mut signals = StopSignals::new().context("cannot listen for signals")?;
+    let secrets = FileSecrets::open(&arguments.state_dir).context("cannot use the state directory")?;
+    let portal = arguments.portal.clone().context("no portal: give --portal or ADIT_PORTAL")?;
+    let constants = Constants { portal: portal.to_string(), interface: arguments.interface.clone() };
+    let (publisher, view) = watch::channel(constants.idle(Reason::NoToken));
+    let (calls, call_queue) = mpsc::channel(CALL_QUEUE);
+    let server = Server::bind(&arguments.socket, Authority::from_system(), calls, view)?;
+    let readiness = Readiness::new();
+    if let Some(address) = arguments.health {
+        let metrics = adit_telemetry::metrics::install().context("cannot record metrics")?;
+        let health = HealthServer::bind(address, readiness.clone(), Some(metrics)).await?;
+        tokio::spawn(health.run());
+    }
+    let config = session::Config {
+        portal,
+        ca: arguments.ca.as_deref().map(read).transpose()?,
+        allow_plain: arguments.insecure_plain_portal,
+        name: arguments.name,
+        interface: arguments.interface,
+        port: arguments.port,
+        dns: dns_factory(arguments.dns_control, arguments.resolv_conf, arguments.state_dir.clone()),
+        state_dir: arguments.state_dir,
+    };
+    let mut session = Session::new(config, secrets, constants, publisher, guard.level());
+    session.resume().await;
+    readiness.set(true);
+    service::notify_ready("Waiting for front ends");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
+    tokio::select! {
+        () = server.run() => {}
+        () = session.serve(call_queue) => {}
+        signal = signals.next() => tracing::info!(?signal, "stopping"),
+    }
+    service::notify_stopping();
+    session.shut_down().await;
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+type DnsFactory = Box<dyn Fn() -> Box<dyn DnsControl>>;
+
+fn dns_factory(
+    kind: DnsControlKind,
+    resolv_conf: std::path::PathBuf,
+    state_dir: std::path::PathBuf,
+) -> DnsFactory {
+    Box::new(move || match kind {
+        DnsControlKind::ResolvConf => Box::new(ResolvConf::new(&resolv_conf, &state_dir)),
+        DnsControlKind::Off => Box::new(Disabled::new(&resolv_conf)),
+    })
+}
+
+/// Takes back what a crashed daemon left behind.
+async fn clean_up(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut network = LinuxNetwork::new(&arguments.state_dir, Some(Bypass::default()));
+    let routes = network.recover().await.context("cannot remove routes and rules");
+    let resolver = ResolvConf::new(&arguments.resolv_conf, &arguments.state_dir)
+        .recover()
+        .context("cannot restore the system's resolver");
+    routes.and(resolver)
+}

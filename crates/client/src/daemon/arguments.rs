@@ -1,0 +1,95 @@
+//! The arguments of `aditd`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use adit_client_ipc::DEFAULT_SOCKET;
+use clap::{Parser, ValueEnum};
+use url::Url;
+
+/// How the system's resolver is pointed at the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DnsControlKind {
+    /// Rewrite /etc/resolv.conf while connected.
+    ResolvConf,
+    /// Leave the system's resolver alone; names of resources do not resolve.
+    Off,
+}
+
+/// Keep a device connected to the private resources of its user.
+#[derive(Debug, Parser)]
+#[command(
+    name = "aditd",
+    version,
+    after_help = "Needs root, or CAP_NET_ADMIN and /dev/net/tun.\n\
+                  Exit codes: 0 stopped on request, 1 failure, 2 usage."
+)]
+pub(super) struct Arguments {
+    /// The portal's address, such as wss://portal.example.com.
+    #[arg(long, env = "ADIT_PORTAL", value_name = "URL", required_unless_present = "cleanup")]
+    pub(super) portal: Option<Url>,
+
+    /// File with the CA certificate (PEM) of the portal, if no public CA signed it.
+    #[arg(long, env = "ADIT_CA", value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+
+    /// Allow an unencrypted ws:// portal. Everybody on the way can then read your token.
+    #[arg(long, env = "ADIT_INSECURE_PLAIN_PORTAL")]
+    pub(super) insecure_plain_portal: bool,
+
+    /// The name of the device, shown to administrators [default: the host name].
+    #[arg(long, env = "ADIT_NAME", value_name = "NAME")]
+    pub(super) name: Option<String>,
+
+    /// Where identity and token are kept.
+    #[arg(long, env = "ADIT_STATE_DIR", value_name = "DIR", default_value = "/var/lib/adit")]
+    pub(super) state_dir: PathBuf,
+
+    /// Where front ends connect.
+    #[arg(long, env = "ADIT_SOCKET", value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub(super) socket: PathBuf,
+
+    /// The name of the tunnel interface.
+    #[arg(long, env = "ADIT_INTERFACE", value_name = "NAME", default_value = "adit0")]
+    pub(super) interface: String,
+
+    /// The UDP port for tunnels; 0 takes any free one.
+    #[arg(long, env = "ADIT_PORT", value_name = "PORT", default_value_t = 0)]
+    pub(super) port: u16,
+
+    /// How the system's resolver is pointed at the tunnel.
+    #[arg(long, env = "ADIT_DNS_CONTROL", value_enum, default_value = "resolv-conf")]
+    pub(super) dns_control: DnsControlKind,
+
+    /// The file that `--dns-control resolv-conf` rewrites.
+    #[arg(long, env = "ADIT_RESOLV_CONF", value_name = "FILE", default_value = "/etc/resolv.conf")]
+    pub(super) resolv_conf: PathBuf,
+
+    /// Serve /healthz, /readyz and /metrics here.
+    #[arg(long, env = "ADIT_HEALTH", value_name = "ADDRESS:PORT")]
+    pub(super) health: Option<SocketAddr>,
+
+    /// Write logs to this directory.
+    #[arg(long, env = "ADIT_LOG_DIR", value_name = "DIR", default_value = "/var/log/adit")]
+    pub(super) log_dir: PathBuf,
+
+    /// What to log: error, warn, info, debug, trace, or a filter such as info,adit_peering=debug.
+    #[arg(long, env = "ADIT_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    pub(super) log_level: String,
+
+    /// Take back what a crashed daemon left behind (routes, rules, resolver) and exit.
+    #[arg(long)]
+    pub(super) cleanup: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

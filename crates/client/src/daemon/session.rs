@@ -1,0 +1,281 @@
+//! The session: signs in and out, connects and disconnects, one thing at a time.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit_client_ipc::{ErrorCode, Reason, Request, RequestError, Response, Token};
+use adit_engine::client::{ClientConfig, ClientEngine, PingFailure, PortalState, Snapshot};
+use adit_engine::{Identity, PortalConfig};
+use adit_platform::dns_control::DnsControl;
+use adit_platform::secrets::{FileSecrets, SecretError, SecretStore as _};
+use adit_protocol::peer::GoodbyeReason;
+use adit_telemetry::LevelHandle;
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+use url::Url;
+
+use super::server::{Call, View, refuse};
+use super::view::{self, Constants};
+
+/// The name under which the token is kept.
+const TOKEN: &str = "token";
+
+/// Kept while the user wants to be disconnected.
+const DISCONNECTED: &str = "disconnected";
+
+/// How long signing out may wait for a portal that it has no connection to yet.
+const SIGN_OUT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the daemon was told at its start.
+pub(super) struct Config {
+    pub(super) portal: Url,
+    pub(super) ca: Option<Vec<u8>>,
+    pub(super) allow_plain: bool,
+    pub(super) name: Option<String>,
+    pub(super) interface: String,
+    pub(super) port: u16,
+    pub(super) state_dir: PathBuf,
+    pub(super) dns: Box<dyn Fn() -> Box<dyn DnsControl>>,
+}
+
+/// Owns the engine and the token.
+pub(super) struct Session {
+    config: Config,
+    secrets: FileSecrets,
+    constants: Constants,
+    publisher: watch::Sender<View>,
+    level: LevelHandle,
+    engine: Option<ClientEngine>,
+    /// Kept beside the engine, since it remembers what was shown already.
+    snapshots: Option<watch::Receiver<Snapshot>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        config: Config,
+        secrets: FileSecrets,
+        constants: Constants,
+        publisher: watch::Sender<View>,
+        level: LevelHandle,
+    ) -> Self {
+        Self { config, secrets, constants, publisher, level, engine: None, snapshots: None }
+    }
+
+    /// Connects again if an earlier run was connected.
+    pub(super) async fn resume(&mut self) {
+        match self.resumable() {
+            Ok(Some(token)) => {
+                if let Err(error) = self.connect(&token) {
+                    tracing::error!(error = error.message, "cannot connect");
+                }
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "cannot read what the last run left"),
+        }
+        self.publish_idle_if_stopped();
+    }
+
+    fn resumable(&self) -> Result<Option<Token>, SecretError> {
+        if self.secrets.read(DISCONNECTED)?.is_some() { Ok(None) } else { self.token() }
+    }
+
+    /// Does what front ends ask for and shows what the engine does.
+    pub(super) async fn serve(&mut self, mut calls: mpsc::Receiver<Call>) {
+        loop {
+            tokio::select! {
+                call = calls.recv() => match call {
+                    Some(Call { request, reply }) => self.handle(request, reply).await,
+                    None => return,
+                },
+                () = changed(self.snapshots.as_mut()) => {}
+            }
+            self.show();
+        }
+    }
+
+    /// Says goodbye to everybody and stops.
+    pub(super) async fn shut_down(&mut self) {
+        self.snapshots = None;
+        if let Some(engine) = self.engine.take() {
+            engine.stop(GoodbyeReason::ShuttingDown).await;
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        request: Request,
+        reply: tokio::sync::oneshot::Sender<Result<Response, RequestError>>,
+    ) {
+        let outcome = match request {
+            Request::Up { token } => self.up(token).await,
+            Request::Down {} => self.down().await,
+            Request::Logout {} => self.log_out().await,
+            Request::SetLogLevel { level } => self
+                .level
+                .set(&level)
+                .map(|()| Response::Done)
+                .map_err(|error| refuse(ErrorCode::Invalid, &error.to_string())),
+            Request::Ping { resource } => return self.ping(resource, reply),
+            Request::Status {} | Request::Resources {} | Request::Subscribe {} => {
+                Err(refuse(ErrorCode::Invalid, "this is answered without the session"))
+            }
+        };
+        // The front end may have gone away.
+        let _ = reply.send(outcome);
+    }
+
+    async fn up(&mut self, token: Option<Token>) -> Result<Response, RequestError> {
+        let token = match token {
+            Some(token) => {
+                self.secrets.write(TOKEN, token.0.as_bytes()).map_err(internal)?;
+                self.shut_down().await;
+                token
+            }
+            None => self.token().map_err(internal)?.ok_or_else(|| {
+                refuse(ErrorCode::SignedOut, "nobody is signed in: `adit up --token-file FILE` signs in")
+            })?,
+        };
+        self.secrets.remove(DISCONNECTED).map_err(internal)?;
+        let is_blocked = self.engine.as_ref().is_some_and(|engine| {
+            let snapshot = engine.snapshot().borrow().clone();
+            self.constants.running(&snapshot).status.state == adit_client_ipc::State::Blocked
+        });
+        if is_blocked {
+            self.shut_down().await;
+        }
+        if self.engine.is_none() {
+            self.connect(&token)?;
+        }
+        self.show();
+        Ok(Response::Done)
+    }
+
+    async fn down(&mut self) -> Result<Response, RequestError> {
+        self.secrets.write(DISCONNECTED, b"by request\n").map_err(internal)?;
+        self.shut_down().await;
+        self.show();
+        Ok(Response::Done)
+    }
+
+    async fn log_out(&mut self) -> Result<Response, RequestError> {
+        let Some(token) = self.token().map_err(internal)? else {
+            return Err(refuse(ErrorCode::SignedOut, "nobody is signed in"));
+        };
+        if self.engine.is_none() {
+            self.connect(&token)?;
+        }
+        self.snapshots = None;
+        if let Some(engine) = self.engine.take() {
+            // The server is told over a connection; without one it learns nothing, and the
+            // session ends by its own expiry.
+            let mut snapshot = engine.snapshot();
+            let connected = snapshot.wait_for(|snapshot| {
+                !matches!(snapshot.portal, PortalState::Connecting | PortalState::Lost { .. })
+            });
+            if tokio::time::timeout(SIGN_OUT_PATIENCE, connected).await.is_err() {
+                tracing::warn!("signed out without the portal, which cannot be reached");
+            }
+            engine.stop(GoodbyeReason::SignedOut).await;
+        }
+        self.secrets.remove(TOKEN).map_err(internal)?;
+        self.secrets.remove(DISCONNECTED).map_err(internal)?;
+        self.show();
+        Ok(Response::Done)
+    }
+
+    /// Answers when the path is known, while the session goes on.
+    fn ping(&self, resource: String, reply: tokio::sync::oneshot::Sender<Result<Response, RequestError>>) {
+        let Some(engine) = &self.engine else {
+            // The front end may have gone away.
+            return drop(reply.send(Err(refuse(ErrorCode::NotConnected, "not connected: `adit up` connects"))));
+        };
+        let pinger = engine.pinger();
+        tokio::spawn(async move {
+            let outcome = match pinger.ping(resource).await {
+                Ok(result) => Ok(Response::Ping(view::ping(&result))),
+                Err(failure) => Err(refuse(code_of(failure), &failure.to_string())),
+            };
+            // The front end may have gone away.
+            let _ = reply.send(outcome);
+        });
+    }
+
+    fn token(&self) -> Result<Option<Token>, SecretError> {
+        let kept = self.secrets.read(TOKEN)?;
+        Ok(kept.and_then(|bytes| String::from_utf8(bytes).ok()).map(Token))
+    }
+
+    fn connect(&mut self, token: &Token) -> Result<(), RequestError> {
+        let engine = self.start_engine(token).map_err(|error| {
+            refuse(ErrorCode::Internal, &format!("{error:#}"))
+        })?;
+        self.snapshots = Some(engine.snapshot());
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    fn start_engine(&self, token: &Token) -> anyhow::Result<ClientEngine> {
+        let identity = Identity::load(&self.secrets, self.config.name.clone())
+            .context("cannot keep the device's identity")?;
+        ClientEngine::start(ClientConfig {
+            portal: PortalConfig {
+                url: self.config.portal.clone(),
+                token: token.0.clone(),
+                ca: self.config.ca.clone(),
+                allow_plain: self.config.allow_plain,
+            },
+            identity,
+            interface: self.config.interface.clone(),
+            port: self.config.port,
+            state_dir: self.config.state_dir.clone(),
+            dns: (self.config.dns)(),
+        })
+    }
+
+    /// Publishes the state, if it changed.
+    fn show(&self) {
+        let view = match &self.engine {
+            Some(engine) => self.constants.running(&engine.snapshot().borrow()),
+            None => self.constants.idle(self.idle_reason()),
+        };
+        self.publisher.send_if_modified(|shown| {
+            let is_new = shown.status != view.status || shown.resources != view.resources;
+            if is_new {
+                *shown = view;
+            }
+            is_new
+        });
+    }
+
+    fn publish_idle_if_stopped(&self) {
+        if self.engine.is_none() {
+            self.show();
+        }
+    }
+
+    fn idle_reason(&self) -> Reason {
+        if self.token().ok().flatten().is_some() { Reason::Disconnected } else { Reason::NoToken }
+    }
+}
+
+/// Completes when the engine shows something new; never without an engine.
+async fn changed(snapshots: Option<&mut watch::Receiver<Snapshot>>) {
+    let Some(snapshots) = snapshots else { return std::future::pending().await };
+    if snapshots.changed().await.is_err() {
+        // The engine's thread ended; its last words have been shown.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn internal(error: SecretError) -> RequestError {
+    refuse(ErrorCode::Internal, &error.to_string())
+}
+
+const fn code_of(failure: PingFailure) -> ErrorCode {
+    match failure {
+        PingFailure::UnknownResource => ErrorCode::NotFound,
+        PingFailure::Forbidden => ErrorCode::Denied,
+        PingFailure::Offline | PingFailure::Stopped => ErrorCode::NotConnected,
+        PingFailure::Timeout => ErrorCode::Timeout,
+    }
+}

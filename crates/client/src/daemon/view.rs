@@ -1,0 +1,177 @@
+//! From the engine's snapshot to what front ends show.
+
+use adit_client_ipc::{
+    Connection, PathKind, PingReport, Reason, ResourceState, ResourceStatus, SCHEMA, State, Status,
+};
+use adit_control_client::FatalReason;
+use adit_engine::client::{InterfaceState, PingResult, PortalState, Snapshot};
+use adit_policy::ResourceAddress;
+use adit_tunnel::PathStatus;
+
+use super::server::View;
+
+/// What does not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub(super) struct Constants {
+    pub(super) portal: String,
+    pub(super) interface: String,
+}
+
+impl Constants {
+    /// What is shown while no engine runs.
+    pub(super) fn idle(&self, reason: Reason) -> View {
+        View { status: self.status(State::SignedOut, Some(reason), None), resources: Vec::new() }
+    }
+
+    /// What is shown of a running engine.
+    pub(super) fn running(&self, snapshot: &Snapshot) -> View {
+        let (state, reason, detail) = state_of(snapshot);
+        let mut status = self.status(state, reason, detail);
+        status.actor.clone_from(&snapshot.actor);
+        status.session_expires_at_ms = snapshot.session_expires_at_ms;
+        if let InterfaceState::Up { ipv4, ipv6, .. } = snapshot.interface {
+            (status.ipv4, status.ipv6) = (Some(ipv4), Some(ipv6));
+            status.interface = Some(self.interface.clone());
+        }
+        status.connections = snapshot.connections.iter().map(connection).collect();
+        let resources = snapshot.resources.iter().map(|resource| self::resource(resource, snapshot)).collect();
+        View { status, resources }
+    }
+
+    fn status(&self, state: State, reason: Option<Reason>, detail: Option<String>) -> Status {
+        Status {
+            schema: SCHEMA,
+            state,
+            reason,
+            detail,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            portal: self.portal.clone(),
+            actor: None,
+            ipv4: None,
+            ipv6: None,
+            interface: None,
+            session_expires_at_ms: None,
+            connections: Vec::new(),
+        }
+    }
+}
+
+fn state_of(snapshot: &Snapshot) -> (State, Option<Reason>, Option<String>) {
+    if let PortalState::Dead { reason } = snapshot.portal {
+        let reason = match reason {
+            FatalReason::InvalidToken => Reason::InvalidToken,
+            FatalReason::ExpiredToken => Reason::ExpiredToken,
+            FatalReason::RevokedToken => Reason::RevokedToken,
+        };
+        return (State::Blocked, Some(reason), None);
+    }
+    let lost = match &snapshot.portal {
+        PortalState::Lost { reason } => Some(reason.clone()),
+        _ => None,
+    };
+    match &snapshot.interface {
+        InterfaceState::Failed { reason } => {
+            (State::Blocked, Some(Reason::InterfaceFailed), Some(reason.clone()))
+        }
+        InterfaceState::Waiting if snapshot.portal == PortalState::Connected => (State::Configuring, None, None),
+        InterfaceState::Waiting => {
+            (State::ConnectingPortal, lost.is_some().then_some(Reason::PortalUnreachable), lost)
+        }
+        InterfaceState::Up { .. } if lost.is_some() => {
+            (State::Degraded, Some(Reason::PortalUnreachable), lost)
+        }
+        InterfaceState::Up { is_dns_controlled: false, .. } => {
+            (State::Degraded, Some(Reason::DnsNotControlled), None)
+        }
+        InterfaceState::Up { .. } => (State::Online, None, None),
+    }
+}
+
+fn connection(status: &adit_tunnel::ConnectionStatus) -> Connection {
+    Connection {
+        gateway: status.gateway.as_uuid(),
+        name: status.name.clone(),
+        path: status.path.map(|path| kind(&path)),
+        remote: status.path.map(|path| match path.relay {
+            Some(relay) => relay.to_string(),
+            None => path.remote.to_string(),
+        }),
+        round_trip_ms: status.path.and_then(|path| milliseconds(&path)),
+        handshake_age_s: None,
+    }
+}
+
+fn kind(path: &PathStatus) -> PathKind {
+    if path.relay.is_some() { PathKind::Relayed } else { PathKind::Direct }
+}
+
+fn milliseconds(path: &PathStatus) -> Option<f64> {
+    path.round_trip_us.map(|micros| std::time::Duration::from_micros(micros).as_secs_f64() * 1000.0)
+}
+
+fn resource(status: &adit_tunnel::ResourceStatus, snapshot: &Snapshot) -> ResourceStatus {
+    let (state, gateway) = match &status.state {
+        adit_tunnel::ResourceState::NoActivity => (ResourceState::NoActivity, None),
+        adit_tunnel::ResourceState::Connecting => (ResourceState::Connecting, None),
+        adit_tunnel::ResourceState::Offline => (ResourceState::Offline, None),
+        adit_tunnel::ResourceState::Forbidden => (ResourceState::Forbidden, None),
+        adit_tunnel::ResourceState::Connected { gateway, .. } => {
+            let connection = snapshot.connections.iter().find(|connection| connection.gateway == *gateway);
+            (ResourceState::Connected, connection.map(|connection| connection.name.clone()))
+        }
+    };
+    ResourceStatus {
+        id: status.id.as_uuid(),
+        name: status.name.clone(),
+        address: match &status.address {
+            ResourceAddress::Dns { pattern } => pattern.clone(),
+            ResourceAddress::Ip { address } => address.to_string(),
+            ResourceAddress::Cidr { network } => network.to_string(),
+            ResourceAddress::Internet => "internet".to_owned(),
+        },
+        site: status.site.clone(),
+        state,
+        gateway,
+    }
+}
+
+/// The answer to `adit ping`.
+pub(super) fn ping(result: &PingResult) -> PingReport {
+    PingReport {
+        resource: result.resource.clone(),
+        gateway: result.gateway.clone(),
+        path: kind(&result.path),
+        round_trip_ms: milliseconds(&result.path),
+        handshake_age_s: result.handshake_age.map(|age| age.as_secs_f64()),
+        connected_in_ms: result.connected_in.as_secs_f64() * 1000.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up() -> InterfaceState {
+        InterfaceState::Up {
+            ipv4: "100.64.0.1".parse().unwrap(),
+            ipv6: "fd00::1".parse().unwrap(),
+            is_dns_controlled: true,
+        }
+    }
+
+    fn state(portal: PortalState, interface: InterfaceState) -> (State, Option<Reason>) {
+        let (state, reason, _) = state_of(&Snapshot { portal, interface, ..Snapshot::default() });
+        (state, reason)
+    }
+
+    #[test]
+    fn each_state_has_its_cause() {
+        let lost = || PortalState::Lost { reason: "no route".to_owned() };
+        assert_eq!(state(PortalState::Connecting, InterfaceState::Waiting), (State::ConnectingPortal, None));
+        assert_eq!(state(PortalState::Connected, InterfaceState::Waiting), (State::Configuring, None));
+        assert_eq!(state(PortalState::Connected, up()), (State::Online, None));
+        assert_eq!(state(lost(), up()), (State::Degraded, Some(Reason::PortalUnreachable)));
+        let dead = PortalState::Dead { reason: FatalReason::ExpiredToken };
+        assert_eq!(state(dead, up()), (State::Blocked, Some(Reason::ExpiredToken)));
+    }
+}

@@ -1,0 +1,125 @@
+//! A client, running: the machine, its threads, the interface and the system's resolver.
+//!
+//! [`ClientEngine::start`] makes one thread (and the worker's) and returns at once; what
+//! happens shows in a [`Snapshot`] that always holds the whole state. [`ClientEngine::stop`]
+//! says goodbye to every gateway and takes back everything that was changed on the host.
+
+mod run;
+mod snapshot;
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use adit_platform::dns_control::DnsControl;
+use adit_protocol::peer::GoodbyeReason;
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use self::snapshot::{InterfaceState, PingFailure, PingResult, PortalState, Snapshot};
+use crate::{Identity, PortalConfig};
+
+/// Commands that wait for the control thread.
+const COMMAND_QUEUE: usize = 64;
+
+/// The longest that stopping takes before the thread is left to itself.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a client needs to run.
+pub struct ClientConfig {
+    /// Where the portal is.
+    pub portal: PortalConfig,
+    /// What the device is known by.
+    pub identity: Identity,
+    /// The name of the tunnel interface.
+    pub interface: String,
+    /// The UDP port for tunnels; 0 takes any free one.
+    pub port: u16,
+    /// Where changes of the host are written down, so that they can be taken back after a crash.
+    pub state_dir: PathBuf,
+    /// How the system's resolver is set.
+    pub dns: Box<dyn DnsControl>,
+}
+
+impl std::fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("portal", &self.portal)
+            .field("identity", &self.identity)
+            .field("interface", &self.interface)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+enum Command {
+    Ping { resource: String, reply: oneshot::Sender<Result<PingResult, PingFailure>> },
+    Stop { reason: GoodbyeReason },
+}
+
+/// A client that runs in threads of its own.
+#[derive(Debug)]
+pub struct ClientEngine {
+    snapshot: watch::Receiver<Snapshot>,
+    commands: mpsc::Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ClientEngine {
+    /// Starts a client; errors that need the operating system show in the snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn start(config: ClientConfig) -> anyhow::Result<Self> {
+        let (publisher, snapshot) = watch::channel(Snapshot::default());
+        let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || run::run(config, command_queue, &publisher))
+            .context("cannot start the control thread")?;
+        Ok(Self { snapshot, commands, thread: Some(thread) })
+    }
+
+    /// The state, now and whenever it changes.
+    pub fn snapshot(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.clone()
+    }
+
+    /// A handle for calls that outlives borrows of the engine.
+    pub fn pinger(&self) -> Pinger {
+        Pinger { commands: self.commands.clone() }
+    }
+
+    /// Says goodbye, takes everything back and waits until it is done.
+    pub async fn stop(mut self, reason: GoodbyeReason) {
+        // A thread that is gone has stopped already.
+        let _ = self.commands.send(Command::Stop { reason }).await;
+        let Some(thread) = self.thread.take() else { return };
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        if tokio::time::timeout(STOP_LIMIT, joined).await.is_err() {
+            tracing::error!("the client did not stop in {} s", STOP_LIMIT.as_secs());
+        }
+    }
+}
+
+/// Asks for access to resources.
+#[derive(Debug, Clone)]
+pub struct Pinger {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Pinger {
+    /// Connects to the gateway of `resource` (its name, id, address or a host name that it
+    /// covers) and says how it is reached.
+    ///
+    /// # Errors
+    ///
+    /// See [`PingFailure`].
+    pub async fn ping(&self, resource: String) -> Result<PingResult, PingFailure> {
+        let (reply, result) = oneshot::channel();
+        let command = Command::Ping { resource, reply };
+        self.commands.send(command).await.map_err(|_| PingFailure::Stopped)?;
+        result.await.map_err(|_| PingFailure::Stopped)?
+    }
+}

@@ -1,0 +1,354 @@
+//! The control thread of a client.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adit_control_client::Event as SessionEvent;
+use adit_dataplane::Worker;
+use adit_platform::addresses::{self, Watcher};
+use adit_platform::dns_control::{DnsControl, DnsSettings};
+use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl};
+use adit_platform::tun::{self, Tun};
+use adit_policy::ResourceAddress;
+use adit_protocol::peer::GoodbyeReason;
+use adit_protocol::{ClientToPortal, PortalToClient};
+use adit_tunnel::{
+    Client, ClientConfig as MachineConfig, ClientEvent, DnsFailure, DnsQueryId, DnsTransport, Interface,
+    ResourceState,
+};
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{ClientConfig, Command, InterfaceState, PingFailure, PingResult, PortalState, Snapshot};
+use crate::dial::MarkedDial;
+use crate::driver::{Driver, PortalChange, machine};
+use crate::identity::{Run, unix_now};
+use crate::interface::network_state;
+use crate::sockets::Sockets;
+use crate::upstream::{Transport, Upstreams};
+use crate::worker::{FromWorker, WorkerLink};
+
+machine!(Client, PortalToClient, ClientToPortal, ClientEvent);
+
+/// Flows that a client's worker keeps at most.
+const MOST_FLOWS: usize = 65_536;
+
+/// Where resolvers listen.
+const DNS_PORT: u16 = 53;
+
+/// Messages of the worker taken in one turn.
+const WORKER_TURN: usize = 64;
+
+/// How often a waiting ping looks again, and what it shows is refreshed.
+const PING_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a ping may wait.
+const PING_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often the snapshot is refreshed beside events (round trips, states of resources).
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// Runs a client until it is told to stop; what goes wrong shows in the snapshot.
+pub(super) fn run(config: ClientConfig, commands: mpsc::Receiver<Command>, publisher: &watch::Sender<Snapshot>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(publisher, &anyhow::Error::from(error)),
+    };
+    if let Err(error) = runtime.block_on(live(config, commands, publisher)) {
+        fail(publisher, &error);
+    }
+}
+
+fn fail(publisher: &watch::Sender<Snapshot>, error: &anyhow::Error) {
+    tracing::error!(error = format!("{error:#}"), "the client stopped");
+    let reason = format!("{error:#}");
+    publisher.send_modify(|snapshot| snapshot.interface = InterfaceState::Failed { reason });
+}
+
+async fn live(
+    config: ClientConfig,
+    commands: mpsc::Receiver<Command>,
+    publisher: &watch::Sender<Snapshot>,
+) -> anyhow::Result<()> {
+    let (mut control, inputs) = Control::new(config, commands, publisher).await?;
+    let ended = control.serve(inputs).await;
+    let reason = *ended.as_ref().unwrap_or(&GoodbyeReason::InternalError);
+    control.stop(reason).await;
+    ended.map(drop)
+}
+
+/// What the control thread listens to.
+struct Inputs {
+    commands: mpsc::Receiver<Command>,
+    from_worker: mpsc::Receiver<FromWorker>,
+    answers: mpsc::Receiver<(DnsQueryId, io::Result<Vec<u8>>)>,
+    addresses: Watcher,
+}
+
+struct Control<'a> {
+    driver: Driver<Client>,
+    network: Box<dyn NetworkControl>,
+    interface: String,
+    dns: Box<dyn DnsControl>,
+    upstreams: Upstreams<DnsQueryId>,
+    pings: Vec<PendingPing>,
+    snapshot: Snapshot,
+    publisher: &'a watch::Sender<Snapshot>,
+}
+
+struct PendingPing {
+    resource: adit_policy::ResourceId,
+    name: String,
+    since: Instant,
+    reply: oneshot::Sender<Result<PingResult, PingFailure>>,
+}
+
+impl<'a> Control<'a> {
+    async fn new(
+        config: ClientConfig,
+        commands: mpsc::Receiver<Command>,
+        publisher: &'a watch::Sender<Snapshot>,
+    ) -> anyhow::Result<(Self, Inputs)> {
+        let bypass = Bypass::default();
+        let mut network = LinuxNetwork::new(&config.state_dir, Some(bypass));
+        network.recover().await.context("cannot undo what an earlier run left behind")?;
+        let mut dns = config.dns;
+        dns.recover().context("cannot undo what an earlier run left of the resolver's configuration")?;
+
+        let mark = bypass.fwmark;
+        let tun_config = tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
+        let tun = Arc::new(Tun::create(&tun_config)?);
+        let sockets = Arc::new(Sockets::bind(config.port, Some(mark))?);
+        let (now, run) = (Instant::now(), Run::new()?);
+        let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
+        let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed };
+        let mut machine = Client::new(now, unix_now(), machine_config);
+        let resolvers = dns.upstreams().into_iter().map(|address| (address, DNS_PORT).into()).collect();
+        machine.set_system_resolvers(now, resolvers);
+
+        let dial = MarkedDial { mark: Some(mark) };
+        let session_config = config.portal.session("v1/client", "aditd", Arc::new(dial))?;
+        let hello = config.identity.hello(machine.public_key());
+        let session = adit_control_client::start(session_config, move || ClientToPortal::Hello(hello.clone()))?;
+        let filter = addresses::Filter {
+            own_interface: Some(config.interface.clone()),
+            excluded: Vec::new(),
+            fwmark: Some(mark),
+        };
+        let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
+        let (link, from_worker) = WorkerLink::start(worker, Arc::clone(&tun), Arc::clone(&sockets))?;
+        let (upstreams, answers) = Upstreams::new(dial);
+        let mut driver = Driver::new(machine, sockets, tun, link, session);
+        driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
+        let inputs = Inputs { commands, from_worker, answers, addresses: watcher };
+        let pings = Vec::new();
+        let snapshot = Snapshot::default();
+        let (network, interface) = (Box::new(network), config.interface);
+        Ok((Self { driver, network, interface, dns, upstreams, pings, snapshot, publisher }, inputs))
+    }
+
+    /// Works until a command or a failure ends it.
+    async fn serve(&mut self, mut inputs: Inputs) -> anyhow::Result<GoodbyeReason> {
+        let mut batch = Vec::with_capacity(WORKER_TURN);
+        let mut refresh = tokio::time::interval(REFRESH);
+        loop {
+            self.carry_out().await;
+            let wake = self.wake();
+            tokio::select! {
+                event = self.driver.next_session_event() => match event {
+                    Some(event) => self.handle_session_event(event),
+                    // Dead credentials: only a command can change anything.
+                    None => match inputs.commands.recv().await {
+                        Some(Command::Stop { reason }) => return Ok(reason),
+                        Some(Command::Ping { reply, .. }) => drop(reply.send(Err(PingFailure::Offline))),
+                        None => return Ok(GoodbyeReason::ShuttingDown),
+                    },
+                },
+                taken = inputs.from_worker.recv_many(&mut batch, WORKER_TURN) => {
+                    anyhow::ensure!(taken > 0, "the packet path stopped");
+                    for message in batch.drain(..) {
+                        self.driver.handle_worker(message)?;
+                    }
+                }
+                () = tokio::time::sleep_until(wake) => {
+                    self.driver.machine.handle_timeout(Instant::now());
+                    self.settle_pings();
+                }
+                Some((id, answer)) = inputs.answers.recv() => {
+                    let answer = answer.map_err(|error| {
+                        tracing::debug!(%error, "an upstream resolver failed");
+                        DnsFailure::Unreachable
+                    });
+                    self.driver.machine.handle_dns_response(Instant::now(), id, answer);
+                }
+                snapshot = inputs.addresses.changed() => {
+                    tracing::info!("the host's addresses changed");
+                    self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());
+                }
+                command = inputs.commands.recv() => match command {
+                    Some(Command::Ping { resource, reply }) => self.ping(&resource, reply),
+                    Some(Command::Stop { reason }) => return Ok(reason),
+                    None => return Ok(GoodbyeReason::ShuttingDown),
+                },
+                _ = refresh.tick() => self.publish(),
+            }
+        }
+    }
+
+    /// When to look again without any input.
+    fn wake(&self) -> tokio::time::Instant {
+        let deadline = self.driver.deadline();
+        if self.pings.is_empty() { deadline } else { deadline.min(tokio::time::Instant::now() + PING_PAUSE) }
+    }
+
+    fn handle_session_event(&mut self, event: SessionEvent<PortalToClient>) {
+        if let SessionEvent::Message(PortalToClient::Init(init)) = &event {
+            tracing::info!(actor = init.actor_name, resources = init.resources.len(), "signed in");
+            self.snapshot.actor = Some(init.actor_name.clone());
+            self.snapshot.session_expires_at_ms = init.session_expires_at_ms;
+            self.snapshot.portal = PortalState::Connected;
+        }
+        match self.driver.handle_session_event(event) {
+            None | Some(PortalChange::Connected) => {}
+            Some(PortalChange::Lost { reason }) => self.snapshot.portal = PortalState::Lost { reason },
+            Some(PortalChange::Dead { reason }) => {
+                tracing::warn!(%reason, "the session ended for good");
+                self.snapshot.portal = PortalState::Dead { reason };
+            }
+        }
+        self.publish();
+    }
+
+    /// Does everything that the machine wants.
+    async fn carry_out(&mut self) {
+        loop {
+            let events = self.driver.drain();
+            if events.is_empty() {
+                return;
+            }
+            for event in events {
+                match event {
+                    ClientEvent::InterfaceChanged(interface) => self.configure(&interface).await,
+                    ClientEvent::DnsQuery { id, upstream, transport, message } => {
+                        let transport = match transport {
+                            DnsTransport::Udp => Transport::Udp,
+                            DnsTransport::Tcp => Transport::Tcp,
+                        };
+                        self.upstreams.query(id, upstream, transport, message);
+                    }
+                    ClientEvent::ResourcesChanged | ClientEvent::ConnectionChanged { .. } => self.publish(),
+                }
+            }
+        }
+    }
+
+    /// Brings the interface and the system's resolver in line.
+    async fn configure(&mut self, interface: &Interface) {
+        let state = network_state(&self.interface, interface);
+        if let Err(error) = self.network.apply(&state).await {
+            tracing::error!(error = format!("{error:#}"), "cannot configure the tunnel interface");
+            self.snapshot.interface = InterfaceState::Failed { reason: format!("{error:#}") };
+            return self.publish();
+        }
+        let settings =
+            DnsSettings { servers: interface.dns_servers.clone(), search: interface.search_domains.clone() };
+        let is_dns_controlled = match self.dns.apply(&settings) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "cannot set the system's resolver");
+                false
+            }
+        };
+        tracing::info!(ipv4 = %interface.ipv4, ipv6 = %interface.ipv6, routes = interface.routes.len(), "the tunnel interface is up");
+        self.snapshot.interface =
+            InterfaceState::Up { ipv4: interface.ipv4, ipv6: interface.ipv6, is_dns_controlled };
+        self.publish();
+    }
+
+    /// Shows the state to whoever watches, if it changed.
+    fn publish(&mut self) {
+        self.snapshot.resources = self.driver.machine.resources(Instant::now());
+        self.snapshot.connections = self.driver.machine.connections();
+        self.publisher.send_if_modified(|shown| {
+            let is_new = *shown != self.snapshot;
+            if is_new {
+                shown.clone_from(&self.snapshot);
+            }
+            is_new
+        });
+    }
+
+    fn ping(&mut self, wanted: &str, reply: oneshot::Sender<Result<PingResult, PingFailure>>) {
+        let resources = self.driver.machine.resources(Instant::now());
+        let found = resources.into_iter().find(|resource| {
+            resource.name == wanted || resource.id.to_string() == wanted || covers(&resource.address, wanted)
+        });
+        let Some(found) = found else {
+            // Whoever asked may have gone away.
+            return drop(reply.send(Err(PingFailure::UnknownResource)));
+        };
+        self.pings.push(PendingPing { resource: found.id, name: found.name, since: Instant::now(), reply });
+        self.settle_pings();
+    }
+
+    fn settle_pings(&mut self) {
+        let now = Instant::now();
+        for ping in std::mem::take(&mut self.pings) {
+            let state = self.driver.machine.ping(now, ping.resource);
+            let result = match state {
+                Err(_) => Err(PingFailure::UnknownResource),
+                Ok(answer) => match answer.state {
+                    ResourceState::Connected { gateway, path } => {
+                        let connections = self.driver.machine.connections();
+                        let connection = connections.into_iter().find(|connection| connection.gateway == gateway);
+                        Ok(PingResult {
+                            resource: ping.name.clone(),
+                            gateway: connection.map_or_else(|| gateway.to_string(), |connection| connection.name),
+                            path,
+                            handshake_age: answer.handshake_age_ms.map(Duration::from_millis),
+                            connected_in: now.duration_since(ping.since),
+                        })
+                    }
+                    ResourceState::Forbidden => Err(PingFailure::Forbidden),
+                    ResourceState::Offline => Err(PingFailure::Offline),
+                    _ if now.duration_since(ping.since) > PING_LIMIT => Err(PingFailure::Timeout),
+                    _ if ping.reply.is_closed() => continue,
+                    _ => {
+                        self.pings.push(ping);
+                        continue;
+                    }
+                },
+            };
+            // Whoever asked may have gone away.
+            let _ = ping.reply.send(result);
+        }
+    }
+
+    /// Says goodbye and takes everything back.
+    async fn stop(self, reason: GoodbyeReason) {
+        let Self { driver, mut network, mut dns, .. } = self;
+        // The resolver first: nobody answers for it from here on.
+        if let Err(error) = dns.clear() {
+            tracing::error!(error = format!("{error:#}"), "cannot restore the system's resolver");
+        }
+        driver.shut_down(reason).await;
+        if let Err(error) = network.clear().await {
+            tracing::error!(error = format!("{error:#}"), "cannot remove the routes of the tunnel");
+        }
+        tracing::info!(reason = reason.name(), "the client stopped");
+    }
+}
+
+/// Whether an address or host name that a person typed is covered by a resource.
+fn covers(address: &ResourceAddress, wanted: &str) -> bool {
+    match address {
+        ResourceAddress::Dns { pattern } => {
+            adit_dns::Pattern::parse(pattern).is_ok_and(|pattern| pattern.matches_text(wanted))
+        }
+        ResourceAddress::Ip { .. } | ResourceAddress::Cidr { .. } => {
+            address.network().zip(wanted.parse::<std::net::IpAddr>().ok()).is_some_and(|(network, ip)| network.contains(&ip))
+        }
+        ResourceAddress::Internet => false,
+    }
+}

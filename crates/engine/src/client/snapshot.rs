@@ -1,0 +1,101 @@
+//! What a running client shows of itself.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use adit_control_client::FatalReason;
+use adit_tunnel::{ConnectionStatus, PathStatus, ResourceStatus};
+
+/// How the client stands with the portal.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PortalState {
+    /// No connection has stood yet.
+    #[default]
+    Connecting,
+    /// Connected.
+    Connected,
+    /// The connection is lost; it comes back by itself.
+    Lost {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The credentials are dead.
+    Dead {
+        /// Why.
+        reason: FatalReason,
+    },
+}
+
+/// How the tunnel interface stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum InterfaceState {
+    /// The portal has not said how to configure it.
+    #[default]
+    Waiting,
+    /// It is up.
+    Up {
+        /// Its address.
+        ipv4: Ipv4Addr,
+        /// Its address.
+        ipv6: Ipv6Addr,
+        /// Whether the system's resolver asks us.
+        is_dns_controlled: bool,
+    },
+    /// It could not be set up.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// The whole state of a running client.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// How it stands with the portal.
+    pub portal: PortalState,
+    /// How the tunnel interface stands.
+    pub interface: InterfaceState,
+    /// Who is signed in, once the portal said so.
+    pub actor: Option<String>,
+    /// When the session ends, in Unix milliseconds.
+    pub session_expires_at_ms: Option<u64>,
+    /// Every resource.
+    pub resources: Vec<ResourceStatus>,
+    /// Every connection.
+    pub connections: Vec<ConnectionStatus>,
+}
+
+/// How a resource is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PingResult {
+    /// The resource's name.
+    pub resource: String,
+    /// The gateway's name.
+    pub gateway: String,
+    /// The path to it.
+    pub path: PathStatus,
+    /// Time since the last handshake.
+    pub handshake_age: Option<Duration>,
+    /// How long it took until the connection stood.
+    pub connected_in: Duration,
+}
+
+/// Why a resource cannot be pinged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PingFailure {
+    /// Nothing of the user's has this name or address.
+    #[error("no resource of yours has this name or address")]
+    UnknownResource,
+    /// Policy says no.
+    #[error("policy does not let you reach this resource")]
+    Forbidden,
+    /// No gateway of its site is online.
+    #[error("no gateway of the resource's site is online")]
+    Offline,
+    /// It took too long.
+    #[error("no path to the gateway was found in time")]
+    Timeout,
+    /// The client stopped.
+    #[error("the client has stopped")]
+    Stopped,
+}

@@ -1,0 +1,267 @@
+//! The control thread's hands: feeds a machine and carries out what it wants.
+//!
+//! The machine decides, the driver acts: datagrams to the sockets, packets to the TUN
+//! device, updates to the worker, messages to the portal. Events that need more than that
+//! go back to the caller.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adit_control_client::{Disconnecting, Event as SessionEvent, FatalReason, Session};
+use adit_dataplane::{PeerId, Update};
+use adit_platform::tun::Tun;
+use adit_protocol::Message;
+use adit_protocol::peer::GoodbyeReason;
+
+use crate::sockets::Sockets;
+use crate::worker::{self, FromWorker, WorkerLink};
+
+/// The longest that stopping may wait for datagrams to leave.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// The longest that stopping may wait for the portal to take our last words.
+const PORTAL_LIMIT: Duration = Duration::from_millis(500);
+
+/// How often the sockets are asked whether everything has left.
+const FLUSH_PAUSE: Duration = Duration::from_millis(2);
+
+/// A state machine of `tunnel`, as the driver sees it.
+pub(crate) trait Machine {
+    /// What the portal says to it.
+    type Incoming: Message + Disconnecting + Send + 'static;
+    /// What it says to the portal.
+    type Outgoing: Message + Send + Sync + 'static;
+    /// What it wants beyond packets and messages.
+    type Event;
+
+    fn handle_portal(&mut self, now: Instant, message: Self::Incoming);
+    fn handle_portal_connected(&mut self, now: Instant);
+    fn handle_portal_lost(&mut self, now: Instant);
+    fn handle_tun_packet(&mut self, now: Instant, packet: &mut [u8]);
+    fn handle_datagram(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, datagram: &mut [u8]);
+    fn handle_peer_packet(&mut self, now: Instant, peer: PeerId, packet: &mut [u8]);
+    fn handle_worker_event(&mut self, now: Instant, event: &adit_dataplane::Event);
+    fn handle_timeout(&mut self, now: Instant);
+    fn set_local_addresses(&mut self, now: Instant, addresses: &[SocketAddr]);
+    fn shut_down(&mut self, now: Instant, reason: GoodbyeReason);
+    fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
+    fn poll_transmit(&mut self) -> Option<adit_tunnel::Transmit>;
+    fn poll_tun_write(&mut self) -> Option<Vec<u8>>;
+    fn poll_update(&mut self) -> Option<Update>;
+    fn poll_portal_message(&mut self) -> Option<Self::Outgoing>;
+    fn poll_event(&mut self) -> Option<Self::Event>;
+}
+
+/// Implements [`Machine`] for a machine whose methods have these names and shapes already.
+macro_rules! machine {
+    ($machine:ty, $incoming:ty, $outgoing:ty, $event:ty) => {
+        impl $crate::driver::Machine for $machine {
+            type Incoming = $incoming;
+            type Outgoing = $outgoing;
+            type Event = $event;
+
+            fn handle_portal(&mut self, now: std::time::Instant, message: $incoming) {
+                <$machine>::handle_portal(self, now, message);
+            }
+            fn handle_portal_connected(&mut self, now: std::time::Instant) {
+                <$machine>::handle_portal_connected(self, now);
+            }
+            fn handle_portal_lost(&mut self, now: std::time::Instant) {
+                <$machine>::handle_portal_lost(self, now);
+            }
+            fn handle_tun_packet(&mut self, now: std::time::Instant, packet: &mut [u8]) {
+                <$machine>::handle_tun_packet(self, now, packet);
+            }
+            fn handle_datagram(
+                &mut self,
+                now: std::time::Instant,
+                local: std::net::SocketAddr,
+                from: std::net::SocketAddr,
+                datagram: &mut [u8],
+            ) {
+                <$machine>::handle_datagram(self, now, local, from, datagram);
+            }
+            fn handle_peer_packet(
+                &mut self,
+                now: std::time::Instant,
+                peer: adit_dataplane::PeerId,
+                packet: &mut [u8],
+            ) {
+                <$machine>::handle_peer_packet(self, now, peer, packet);
+            }
+            fn handle_worker_event(&mut self, now: std::time::Instant, event: &adit_dataplane::Event) {
+                <$machine>::handle_worker_event(self, now, event);
+            }
+            fn handle_timeout(&mut self, now: std::time::Instant) {
+                <$machine>::handle_timeout(self, now);
+            }
+            fn set_local_addresses(&mut self, now: std::time::Instant, addresses: &[std::net::SocketAddr]) {
+                <$machine>::set_local_addresses(self, now, addresses);
+            }
+            fn shut_down(&mut self, now: std::time::Instant, reason: adit_protocol::peer::GoodbyeReason) {
+                <$machine>::shut_down(self, now, reason);
+            }
+            fn poll_timeout(&self) -> Option<(std::time::Instant, &'static str)> {
+                <$machine>::poll_timeout(self)
+            }
+            fn poll_transmit(&mut self) -> Option<adit_tunnel::Transmit> {
+                <$machine>::poll_transmit(self)
+            }
+            fn poll_tun_write(&mut self) -> Option<Vec<u8>> {
+                <$machine>::poll_tun_write(self)
+            }
+            fn poll_update(&mut self) -> Option<adit_dataplane::Update> {
+                <$machine>::poll_update(self)
+            }
+            fn poll_portal_message(&mut self) -> Option<$outgoing> {
+                <$machine>::poll_portal_message(self)
+            }
+            fn poll_event(&mut self) -> Option<$event> {
+                <$machine>::poll_event(self)
+            }
+        }
+    };
+}
+
+pub(crate) use machine;
+
+/// What the portal session means for the program around the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PortalChange {
+    Connected,
+    Lost { reason: String },
+    Dead { reason: FatalReason },
+}
+
+/// A machine with everything it acts through.
+pub(crate) struct Driver<M: Machine> {
+    pub(crate) machine: M,
+    sockets: Arc<Sockets>,
+    tun: Arc<Tun>,
+    worker: WorkerLink,
+    session: Session<M::Incoming, M::Outgoing>,
+}
+
+impl<M: Machine> Driver<M> {
+    pub(crate) fn new(
+        machine: M,
+        sockets: Arc<Sockets>,
+        tun: Arc<Tun>,
+        worker: WorkerLink,
+        session: Session<M::Incoming, M::Outgoing>,
+    ) -> Self {
+        Self { machine, sockets, tun, worker, session }
+    }
+
+    /// When the machine wants to be woken; far away when it does not.
+    pub(crate) fn deadline(&self) -> tokio::time::Instant {
+        const FAR: Duration = Duration::from_secs(3600);
+        let deadline = self.machine.poll_timeout().map_or_else(|| Instant::now() + FAR, |(deadline, _)| deadline);
+        tokio::time::Instant::from_std(deadline)
+    }
+
+    /// The next thing that happens in the session with the portal; `None` when it is over.
+    pub(crate) async fn next_session_event(&mut self) -> Option<SessionEvent<M::Incoming>> {
+        self.session.next_event().await
+    }
+
+    /// Feeds the machine what happened in the session.
+    pub(crate) fn handle_session_event(&mut self, event: SessionEvent<M::Incoming>) -> Option<PortalChange> {
+        let now = Instant::now();
+        match event {
+            SessionEvent::Connected => {
+                self.machine.handle_portal_connected(now);
+                Some(PortalChange::Connected)
+            }
+            SessionEvent::Message(message) => {
+                self.machine.handle_portal(now, message);
+                None
+            }
+            SessionEvent::Disconnected { reason, retry_in } => {
+                tracing::info!(reason, retry_in_ms = retry_in.as_millis() as u64, "not connected to the portal");
+                self.machine.handle_portal_lost(now);
+                Some(PortalChange::Lost { reason })
+            }
+            SessionEvent::Fatal { reason } => {
+                self.machine.handle_portal_lost(now);
+                Some(PortalChange::Dead { reason })
+            }
+        }
+    }
+
+    /// Feeds the machine what the worker has for it.
+    ///
+    /// # Errors
+    ///
+    /// When the worker cannot go on.
+    pub(crate) fn handle_worker(&mut self, message: FromWorker) -> anyhow::Result<()> {
+        let now = Instant::now();
+        match message {
+            FromWorker::TunPacket(mut packet) => self.machine.handle_tun_packet(now, &mut packet),
+            FromWorker::Datagram { local, from, mut payload } => {
+                self.machine.handle_datagram(now, local, from, &mut payload);
+            }
+            FromWorker::PeerPacket { peer, mut packet } => {
+                self.machine.handle_peer_packet(now, peer, &mut packet);
+            }
+            FromWorker::Event(event) => self.machine.handle_worker_event(now, &event),
+            FromWorker::Failed(reason) => anyhow::bail!("the packet path failed: {reason}"),
+        }
+        Ok(())
+    }
+
+    /// Tells the machine the addresses of the host.
+    pub(crate) fn set_addresses(&mut self, addresses: &[IpAddr]) {
+        let addresses = self.sockets.with_ports(addresses);
+        tracing::debug!(?addresses, "the host's addresses");
+        self.machine.set_local_addresses(Instant::now(), &addresses);
+    }
+
+    /// Carries out everything that the machine wants and returns what is left for the caller.
+    ///
+    /// Updates go first: a worker must know a session before its datagrams arrive.
+    pub(crate) fn drain(&mut self) -> Vec<M::Event> {
+        let mut updated = false;
+        while let Some(update) = self.machine.poll_update() {
+            self.worker.update(update);
+            updated = true;
+        }
+        if updated {
+            self.worker.ring();
+        }
+        transmit(&mut self.machine, &self.sockets);
+        while let Some(packet) = self.machine.poll_tun_write() {
+            worker::write(&self.tun, &packet);
+        }
+        while let Some(message) = self.machine.poll_portal_message() {
+            self.session.send(message);
+        }
+        std::iter::from_fn(|| self.machine.poll_event()).collect()
+    }
+
+    /// Says goodbye to everybody and waits, within bounds, until it has left.
+    ///
+    /// The portal hears first, so that it names us to nobody who has just been told to go.
+    pub(crate) async fn shut_down(mut self, reason: GoodbyeReason) {
+        self.machine.shut_down(Instant::now(), reason);
+        let Self { mut machine, sockets, session, worker, .. } = self;
+        while let Some(message) = machine.poll_portal_message() {
+            session.send(message);
+        }
+        session.close(PORTAL_LIMIT).await;
+        // No packet may follow the goodbyes.
+        drop(worker);
+        transmit(&mut machine, &sockets);
+        let deadline = Instant::now() + FLUSH_LIMIT;
+        while !sockets.are_flushed() && Instant::now() < deadline {
+            tokio::time::sleep(FLUSH_PAUSE).await;
+        }
+    }
+}
+
+fn transmit(machine: &mut impl Machine, sockets: &Sockets) {
+    while let Some(transmit) = machine.poll_transmit() {
+        sockets.send(transmit.source.ip(), transmit.destination, &transmit.payload, None);
+    }
+}

@@ -1,0 +1,266 @@
+//! A gateway, running: the machine, its threads, the interface and the kernel's NAT.
+//!
+//! [`run`] works until it is asked to stop, then tells the portal, says goodbye to every
+//! client and takes back what it changed on the host.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use adit_control_client::{Event as SessionEvent, FatalReason};
+use adit_dataplane::Worker;
+use adit_platform::addresses::{self, Watcher};
+use adit_platform::masquerade::{MasqueradeControl, MasqueradeState, NftablesMasquerade};
+use adit_platform::network::{LinuxNetwork, NetworkControl};
+use adit_platform::secrets::SecretStore;
+use adit_platform::tun::{self, Tun};
+use adit_protocol::peer::GoodbyeReason;
+use adit_protocol::{GatewayToPortal, PortalToGateway};
+use adit_tunnel::{
+    Gateway, GatewayConfig as MachineConfig, GatewayEvent, Interface, LookupId, ResolveFailure,
+};
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+
+use crate::dial::MarkedDial;
+use crate::driver::{Driver, PortalChange, machine};
+use crate::identity::{Run, lasting_secret, unix_now};
+use crate::interface::network_state;
+use crate::lookup::{LookupFailure, Lookups, Outcome};
+use crate::sockets::Sockets;
+use crate::worker::{FromWorker, WorkerLink};
+use crate::{Identity, PortalConfig};
+
+machine!(Gateway, PortalToGateway, GatewayToPortal, GatewayEvent);
+
+/// Flows that a gateway's worker keeps at most.
+const MOST_FLOWS: usize = 1_048_576;
+
+/// Messages of the worker taken in one turn.
+const WORKER_TURN: usize = 64;
+
+/// The name under which the secret of the reset tokens is kept.
+const RESET_SECRET: &str = "reset-secret";
+
+/// What a gateway needs to run.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Where the portal is.
+    pub portal: PortalConfig,
+    /// What the gateway is known by.
+    pub identity: Identity,
+    /// The name of the tunnel interface.
+    pub interface: String,
+    /// The UDP port for tunnels; 0 takes any free one.
+    pub port: u16,
+    /// Where changes of the host are written down, so that they can be taken back after a crash.
+    pub state_dir: PathBuf,
+}
+
+/// How a gateway stands; shown while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GatewayStatus {
+    /// Whether the portal knows it and its interface is up.
+    pub is_ready: bool,
+}
+
+/// Why a gateway stopped although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The portal does not accept the token any more.
+    #[error("{0}; make a new gateway token in the portal")]
+    Token(#[from] FatalReason),
+    /// Anything else.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// Runs a gateway until `stop` completes.
+///
+/// Must run on a current-thread tokio runtime of its own.
+///
+/// # Errors
+///
+/// See [`GatewayError`].
+pub async fn run(
+    config: GatewayConfig,
+    secrets: &dyn SecretStore,
+    status: watch::Sender<GatewayStatus>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), GatewayError> {
+    let (mut control, inputs) = Control::new(config, secrets, status).await?;
+    let ended = tokio::select! {
+        ended = control.serve(inputs) => ended,
+        () = stop => Ok(()),
+    };
+    let reason = if ended.is_ok() { GoodbyeReason::ShuttingDown } else { GoodbyeReason::InternalError };
+    control.stop(reason).await;
+    ended
+}
+
+/// What the control thread listens to.
+struct Inputs {
+    from_worker: mpsc::Receiver<FromWorker>,
+    lookups: mpsc::Receiver<(LookupId, Outcome)>,
+    addresses: Watcher,
+}
+
+struct Control {
+    driver: Driver<Gateway>,
+    network: Box<dyn NetworkControl>,
+    masquerade: Box<dyn MasqueradeControl>,
+    lookups: Lookups<LookupId>,
+    interface: String,
+    is_interface_up: bool,
+    is_initialised: bool,
+    status: watch::Sender<GatewayStatus>,
+}
+
+impl Control {
+    async fn new(
+        config: GatewayConfig,
+        secrets: &dyn SecretStore,
+        status: watch::Sender<GatewayStatus>,
+    ) -> anyhow::Result<(Self, Inputs)> {
+        let mut network = LinuxNetwork::new(&config.state_dir, None);
+        network.recover().await.context("cannot undo what an earlier run left behind")?;
+        let mut masquerade = NftablesMasquerade::new(&config.state_dir);
+        masquerade.clear().context("cannot undo what an earlier run left of the packet filter")?;
+
+        let tun_config = tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
+        let tun = Arc::new(Tun::create(&tun_config)?);
+        let sockets = Arc::new(Sockets::bind(config.port, None)?);
+        let (now, run) = (Instant::now(), Run::new()?);
+        let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
+        let reset_secret = lasting_secret(secrets, RESET_SECRET)?;
+        let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed, reset_secret };
+        let machine = Gateway::new(now, unix_now(), machine_config);
+
+        let dial = Arc::new(MarkedDial { mark: None });
+        let session_config = config.portal.session("v1/gateway", "adit-gateway", dial)?;
+        let hello = config.identity.hello(machine.public_key());
+        let session = adit_control_client::start(session_config, move || GatewayToPortal::Hello(hello.clone()))?;
+        let filter = addresses::Filter {
+            own_interface: Some(config.interface.clone()),
+            excluded: Vec::new(),
+            fwmark: None,
+        };
+        let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
+        let (link, from_worker) = WorkerLink::start(worker, Arc::clone(&tun), Arc::clone(&sockets))?;
+        let (lookups, lookup_results) = Lookups::new();
+        let mut driver = Driver::new(machine, sockets, tun, link, session);
+        driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
+        let inputs = Inputs { from_worker, lookups: lookup_results, addresses: watcher };
+        let control = Self {
+            driver,
+            network: Box::new(network),
+            masquerade: Box::new(masquerade),
+            lookups,
+            interface: config.interface,
+            is_interface_up: false,
+            is_initialised: false,
+            status,
+        };
+        Ok((control, inputs))
+    }
+
+    /// Works until a failure ends it.
+    async fn serve(&mut self, mut inputs: Inputs) -> Result<(), GatewayError> {
+        let mut batch = Vec::with_capacity(WORKER_TURN);
+        loop {
+            self.carry_out().await?;
+            let deadline = self.driver.deadline();
+            tokio::select! {
+                event = self.driver.next_session_event() => {
+                    let event = event.context("the session with the portal ended")?;
+                    self.handle_session_event(event)?;
+                }
+                taken = inputs.from_worker.recv_many(&mut batch, WORKER_TURN) => {
+                    if taken == 0 {
+                        return Err(anyhow::anyhow!("the packet path stopped").into());
+                    }
+                    for message in batch.drain(..) {
+                        self.driver.handle_worker(message)?;
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => self.driver.machine.handle_timeout(Instant::now()),
+                Some((id, outcome)) = inputs.lookups.recv() => {
+                    let outcome = outcome.map_err(|failure| match failure {
+                        LookupFailure::NotFound => ResolveFailure::NotFound,
+                        LookupFailure::Unavailable => ResolveFailure::ResolverFailed,
+                    });
+                    self.driver.machine.handle_resolved(Instant::now(), id, outcome);
+                }
+                snapshot = inputs.addresses.changed() => {
+                    tracing::info!("the host's addresses changed");
+                    self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+
+    fn handle_session_event(&mut self, event: SessionEvent<PortalToGateway>) -> Result<(), GatewayError> {
+        if let SessionEvent::Message(PortalToGateway::Init(init)) = &event {
+            tracing::info!(
+                site = init.site.name,
+                gateway = %init.gateway,
+                authorizations = init.authorizations.len(),
+                "connected to the portal"
+            );
+            self.is_initialised = true;
+        }
+        match self.driver.handle_session_event(event) {
+            None | Some(PortalChange::Connected) => {}
+            Some(PortalChange::Lost { .. }) => self.is_initialised = false,
+            Some(PortalChange::Dead { reason }) => return Err(reason.into()),
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Does everything that the machine wants.
+    async fn carry_out(&mut self) -> anyhow::Result<()> {
+        loop {
+            let events = self.driver.drain();
+            if events.is_empty() {
+                return Ok(());
+            }
+            for event in events {
+                match event {
+                    GatewayEvent::InterfaceChanged(interface) => self.configure(&interface).await?,
+                    GatewayEvent::Resolve { id, name } => self.lookups.start(id, name),
+                }
+            }
+        }
+    }
+
+    /// Brings interface and masquerading in line; without either a gateway is of no use.
+    async fn configure(&mut self, interface: &Interface) -> anyhow::Result<()> {
+        let state = network_state(&self.interface, interface);
+        self.network.apply(&state).await.context("cannot configure the tunnel interface")?;
+        let ranges = MasqueradeState { interface: self.interface.clone(), ranges: interface.routes.clone() };
+        self.masquerade.apply(&ranges).context("cannot set up masquerading")?;
+        tracing::info!(ipv4 = %interface.ipv4, ipv6 = %interface.ipv6, "the tunnel interface is up");
+        self.is_interface_up = true;
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let status = GatewayStatus { is_ready: self.is_interface_up && self.is_initialised };
+        self.status.send_if_modified(|shown| std::mem::replace(shown, status) != status);
+    }
+
+    /// Says goodbye and takes everything back.
+    async fn stop(self, reason: GoodbyeReason) {
+        let Self { driver, mut network, mut masquerade, .. } = self;
+        driver.shut_down(reason).await;
+        if let Err(error) = masquerade.clear() {
+            tracing::error!(error = format!("{error:#}"), "cannot remove the packet filter's rules");
+        }
+        if let Err(error) = network.clear().await {
+            tracing::error!(error = format!("{error:#}"), "cannot remove the routes of the tunnel");
+        }
+        tracing::info!(reason = reason.name(), "the gateway stopped");
+    }
+}

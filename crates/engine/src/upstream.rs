@@ -1,0 +1,145 @@
+//! DNS queries to upstream resolvers: the IO that the client's resolver machine asks for.
+//!
+//! Each query has a socket, and so a source port, of its own: an answer must come from the
+//! server that was asked, to the port that asked. Matching id and question is the machine's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, mpsc};
+
+use adit_control_client::Dial as _;
+
+use crate::dial::MarkedDial;
+
+/// Queries on their way at once; one more fails at once.
+const MOST_QUERIES: usize = 512;
+
+/// How long an upstream may take.
+const QUERY_LIMIT: Duration = Duration::from_secs(5);
+
+/// The largest DNS message.
+const LARGEST_MESSAGE: usize = 65_535;
+
+/// How a query travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// One datagram each way.
+    Udp,
+    /// With a length in front, over a connection.
+    Tcp,
+}
+
+/// Sends queries and returns what came of them.
+#[derive(Debug)]
+pub(crate) struct Upstreams<Id> {
+    dial: MarkedDial,
+    answers: mpsc::Sender<(Id, io::Result<Vec<u8>>)>,
+    slots: Arc<Semaphore>,
+}
+
+impl<Id: Copy + Send + 'static> Upstreams<Id> {
+    /// Answers, and failures, arrive at the returned receiver.
+    pub(crate) fn new(dial: MarkedDial) -> (Self, mpsc::Receiver<(Id, io::Result<Vec<u8>>)>) {
+        let (answers, receiver) = mpsc::channel(MOST_QUERIES);
+        (Self { dial, answers, slots: Arc::new(Semaphore::new(MOST_QUERIES)) }, receiver)
+    }
+
+    /// Sends `message` to `server`. A query too many is dropped: the machine's own timer ends it.
+    pub(crate) fn query(&self, id: Id, server: SocketAddr, transport: Transport, message: Vec<u8>) {
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            tracing::debug!("too many DNS queries are on their way: dropped one");
+            return;
+        };
+        let (dial, answers) = (self.dial, self.answers.clone());
+        tokio::spawn(async move {
+            let _slot = slot;
+            let answer = tokio::time::timeout(QUERY_LIMIT, ask(dial, server, transport, &message))
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            // Nobody waits for answers any more when the engine stops.
+            let _ = answers.send((id, answer)).await;
+        });
+    }
+}
+
+async fn ask(
+    dial: MarkedDial,
+    server: SocketAddr,
+    transport: Transport,
+    message: &[u8],
+) -> io::Result<Vec<u8>> {
+    match transport {
+        Transport::Udp => ask_udp(dial, server, message).await,
+        Transport::Tcp => ask_tcp(dial, server, message).await,
+    }
+}
+
+async fn ask_udp(dial: MarkedDial, server: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = dial.udp_socket(server)?;
+    socket.send(message).await?;
+    let mut answer = vec![0; LARGEST_MESSAGE];
+    let length = socket.recv(&mut answer).await?;
+    answer.truncate(length);
+    Ok(answer)
+}
+
+async fn ask_tcp(dial: MarkedDial, server: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut stream = dial.socket(server)?.connect(server).await?;
+    let mut framed = Vec::with_capacity(2 + message.len());
+    framed.extend_from_slice(&length.to_be_bytes());
+    framed.extend_from_slice(message);
+    stream.write_all(&framed).await?;
+    let length = stream.read_u16().await?;
+    let mut answer = vec![0; usize::from(length)];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    const PLAIN: MarkedDial = MarkedDial { mark: None };
+
+    #[tokio::test]
+    async fn a_datagram_is_answered() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (upstreams, mut answers) = Upstreams::new(PLAIN);
+        upstreams.query(7, server.local_addr().unwrap(), Transport::Udp, b"question".to_vec());
+        let mut buffer = [0; 64];
+        let (length, from) = server.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..length], b"question");
+        server.send_to(b"answer", from).await.unwrap();
+        let (id, answer) = answers.recv().await.unwrap();
+        assert_eq!((id, answer.unwrap()), (7, b"answer".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_framed() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (upstreams, mut answers) = Upstreams::new(PLAIN);
+        upstreams.query(7, server.local_addr().unwrap(), Transport::Tcp, b"question".to_vec());
+        let (mut stream, _) = server.accept().await.unwrap();
+        let mut question = [0; 10];
+        stream.read_exact(&mut question).await.unwrap();
+        assert_eq!(&question, b"\x00\x08question");
+        stream.write_all(b"\x00\x06answer").await.unwrap();
+        let (_, answer) = answers.recv().await.unwrap();
+        assert_eq!(answer.unwrap(), b"answer");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_a_failure() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (upstreams, mut answers) = Upstreams::new(PLAIN);
+        upstreams.query(7, server, Transport::Tcp, b"question".to_vec());
+        assert!(answers.recv().await.unwrap().1.is_err());
+    }
+}

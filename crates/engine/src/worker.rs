@@ -1,0 +1,290 @@
+//! The worker thread: moves packets between the TUN device and the UDP sockets.
+//!
+//! One epoll watches the device, the sockets, and a bell that the control thread rings. Each
+//! source gets one bounded turn, so that neither direction starves the other. What the pure
+//! [`Worker`] cannot decide goes to the control thread over a bounded queue; when that is
+//! full the packet is dropped and counted, for the packet path never waits.
+//!
+//! Time is read once per turn.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use adit_dataplane::{Event, Inbound, Outbound, PeerId, Update, Worker};
+use adit_platform::tun::Tun;
+use adit_platform::udp::{ReceiveBatch, UdpSocket};
+use anyhow::Context as _;
+use crossbeam_channel::{Receiver, Sender};
+use metrics::counter;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::mpsc;
+
+use crate::outgoing::Outgoing;
+use crate::sockets::Sockets;
+
+/// Room in front of a packet from the TUN device: TURN channel header and WireGuard header.
+const HEADROOM: usize = adit_dataplane::HEADROOM;
+
+/// Room behind it: padding and tag.
+const TAILROOM: usize = adit_dataplane::TAILROOM;
+
+/// The largest packet that the TUN device may hand over.
+const LARGEST_PACKET: usize = 65_535;
+
+/// Packets taken from the TUN device in one turn.
+const TUN_TURN: usize = 128;
+
+/// Super-datagrams received in one call.
+const RECEIVE_SLOTS: usize = 8;
+
+/// Updates that the control thread may be ahead.
+const UPDATE_QUEUE: usize = 4096;
+
+/// Packets and events that the control thread may be behind.
+const CONTROL_QUEUE: usize = 2048;
+
+/// The longest that the worker sleeps.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+const BELL: u64 = u64::MAX;
+const TUN: u64 = u64::MAX - 1;
+
+/// What the worker has for the control thread.
+#[derive(Debug)]
+pub(crate) enum FromWorker {
+    /// The first packet of a flow, from the TUN device.
+    TunPacket(Vec<u8>),
+    /// A datagram that is not plain tunnel data.
+    Datagram { local: std::net::SocketAddr, from: std::net::SocketAddr, payload: Vec<u8> },
+    /// A packet that a peer sent, opened, without a flow.
+    PeerPacket { peer: PeerId, packet: Vec<u8> },
+    /// Something that the machine should know.
+    Event(Event),
+    /// The worker cannot go on.
+    Failed(String),
+}
+
+/// The control thread's end of a worker; dropping it stops the thread.
+#[derive(Debug)]
+pub(crate) struct WorkerLink {
+    updates: Option<Sender<Update>>,
+    bell: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WorkerLink {
+    /// Starts a worker between `tun` and `sockets`.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no descriptor or thread left.
+    pub(crate) fn start(
+        worker: Worker,
+        tun: Arc<Tun>,
+        sockets: Arc<Sockets>,
+    ) -> anyhow::Result<(Self, mpsc::Receiver<FromWorker>)> {
+        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+            .context("cannot make an eventfd")?;
+        let bell = Arc::new(bell);
+        let (updates, update_queue) = crossbeam_channel::bounded(UPDATE_QUEUE);
+        let (to_control, from_worker) = mpsc::channel(CONTROL_QUEUE);
+        let epoll = watch(&bell, &tun, &sockets).context("cannot watch sockets")?;
+        let mut turner = Loop {
+            worker,
+            tun,
+            sockets,
+            bell: Arc::clone(&bell),
+            epoll,
+            updates: update_queue,
+            to_control,
+            packet: vec![0; HEADROOM + LARGEST_PACKET + TAILROOM],
+            outgoing: Outgoing::new(),
+            batch: ReceiveBatch::new(RECEIVE_SLOTS),
+        };
+        let thread = std::thread::Builder::new()
+            .name("worker-0".to_owned())
+            .spawn(move || {
+                if let Err(error) = turner.run() {
+                    let _ = turner.to_control.blocking_send(FromWorker::Failed(format!("{error:#}")));
+                }
+            })
+            .context("cannot start the worker thread")?;
+        Ok((Self { updates: Some(updates), bell, thread: Some(thread) }, from_worker))
+    }
+
+    /// Queues an update; ring the bell after the last one. Waits while the worker is too far behind.
+    pub(crate) fn update(&self, update: Update) {
+        if let Some(updates) = &self.updates
+            && let Err(crossbeam_channel::TrySendError::Full(update)) = updates.try_send(update)
+        {
+            self.ring();
+            // The worker never waits for us, so it will take it, unless it is gone already.
+            let _ = updates.send(update);
+        }
+    }
+
+    /// Makes the worker look at its queue.
+    pub(crate) fn ring(&self) {
+        // The counter cannot overflow before it is read.
+        let _ = self.bell.write(1);
+    }
+}
+
+impl Drop for WorkerLink {
+    fn drop(&mut self) {
+        self.updates = None;
+        self.ring();
+        if let Some(thread) = self.thread.take() {
+            // A panic in the worker has been logged by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn watch(bell: &EventFd, tun: &Tun, sockets: &Sockets) -> nix::Result<Epoll> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
+    epoll.add(tun, EpollEvent::new(EpollFlags::EPOLLIN, TUN))?;
+    for (index, socket) in (0_u64..).zip(sockets.all()) {
+        epoll.add(socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, index))?;
+    }
+    Ok(epoll)
+}
+
+struct Loop {
+    worker: Worker,
+    tun: Arc<Tun>,
+    sockets: Arc<Sockets>,
+    bell: Arc<EventFd>,
+    epoll: Epoll,
+    updates: Receiver<Update>,
+    to_control: mpsc::Sender<FromWorker>,
+    packet: Vec<u8>,
+    outgoing: Outgoing,
+    batch: ReceiveBatch,
+}
+
+impl Loop {
+    /// Runs until the control thread lets go of its end.
+    fn run(&mut self) -> anyhow::Result<()> {
+        let mut ready = [EpollEvent::empty(); 8];
+        loop {
+            let count = match self.epoll.wait(&mut ready, self.sleep()) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => 0,
+                Err(error) => return Err(error).context("epoll failed"),
+            };
+            let now = Instant::now();
+            // Before any packet: what was revoked must not pass.
+            if !self.take_updates(now) {
+                return Ok(());
+            }
+            for event in &ready[..count] {
+                match event.data() {
+                    BELL => drop(self.bell.read()),
+                    TUN => self.turn_of_tun(now)?,
+                    index => self.turn_of_socket(now, usize::try_from(index).unwrap_or(usize::MAX))?,
+                }
+            }
+            if self.worker.poll_timeout().is_some_and(|(deadline, _)| deadline <= now) {
+                self.worker.handle_timeout(now);
+            }
+            while let Some(event) = self.worker.poll_event() {
+                self.tell(FromWorker::Event(event));
+            }
+        }
+    }
+
+    fn sleep(&self) -> EpollTimeout {
+        let now = Instant::now();
+        let until = self.worker.poll_timeout().map_or(LONGEST_SLEEP, |(deadline, _)| {
+            // A whole millisecond more: waking early would only mean going round again.
+            deadline.saturating_duration_since(now) + Duration::from_millis(1)
+        });
+        EpollTimeout::try_from(until.min(LONGEST_SLEEP)).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    /// False when the control thread is gone.
+    fn take_updates(&mut self, now: Instant) -> bool {
+        loop {
+            match self.updates.try_recv() {
+                Ok(update) => self.worker.apply(now, update),
+                Err(crossbeam_channel::TryRecvError::Empty) => return true,
+                Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn turn_of_tun(&mut self, now: Instant) -> anyhow::Result<()> {
+        for _ in 0..TUN_TURN {
+            let room = &mut self.packet[HEADROOM..HEADROOM + LARGEST_PACKET];
+            let length = match self.tun.read(room) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("the tunnel interface is gone"),
+            };
+            match self.worker.outbound(now, &mut self.packet, length) {
+                Outbound::Send { path, range, .. } => {
+                    let datagram = &self.packet[range];
+                    self.outgoing.push(&self.sockets, path.local.ip(), path.remote, datagram);
+                }
+                Outbound::Miss => {
+                    let packet = self.packet[HEADROOM..HEADROOM + length].to_vec();
+                    self.tell(FromWorker::TunPacket(packet));
+                }
+                Outbound::Drop(_) => {}
+            }
+        }
+        self.outgoing.flush(&self.sockets);
+        Ok(())
+    }
+
+    fn turn_of_socket(&mut self, now: Instant, index: usize) -> anyhow::Result<()> {
+        let sockets = Arc::clone(&self.sockets);
+        let Some(socket): Option<&UdpSocket> = sockets.all().nth(index) else {
+            return Ok(());
+        };
+        socket.receive(&mut self.batch).context("a UDP socket is broken")?;
+        for datagram in self.batch.datagrams() {
+            let step = match self.worker.inbound(now, datagram.local, datagram.source, datagram.payload) {
+                Inbound::Tun(range) => {
+                    write(&self.tun, &datagram.payload[range]);
+                    continue;
+                }
+                Inbound::Miss { peer, range } => {
+                    FromWorker::PeerPacket { peer, packet: datagram.payload[range].to_vec() }
+                }
+                Inbound::NotMine => FromWorker::Datagram {
+                    local: datagram.local,
+                    from: datagram.source,
+                    payload: datagram.payload.to_vec(),
+                },
+                Inbound::Keepalive | Inbound::Drop(_) => continue,
+            };
+            tell(&self.to_control, step);
+        }
+        Ok(())
+    }
+
+    fn tell(&self, message: FromWorker) {
+        tell(&self.to_control, message);
+    }
+}
+
+fn tell(to_control: &mpsc::Sender<FromWorker>, message: FromWorker) {
+    if to_control.try_send(message).is_err() {
+        counter!("adit_control_queue_dropped_total").increment(1);
+    }
+}
+
+/// Hands a packet to the kernel; one that it does not take is dropped and counted.
+pub(crate) fn write(tun: &Tun, packet: &[u8]) {
+    if let Err(error) = tun.write(packet) {
+        let reason = if error.kind() == io::ErrorKind::WouldBlock { "full" } else { "refused" };
+        counter!("adit_tun_write_dropped_total", "reason" => reason).increment(1);
+    }
+}
