@@ -23,10 +23,6 @@ pub enum DropReason {
     UnrelatedIcmpError,
     /// The rewrite does not fit the packet.
     RewriteFailed,
-    /// The flow leads to a peer that is gone.
-    UnknownPeer,
-    /// There is no known way to the peer.
-    NoPath,
     /// The buffer has no room for headers and tag.
     BufferTooSmall,
     /// The session cannot seal any more.
@@ -66,7 +62,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 24] = [
         Self::MalformedPacket,
         Self::ControlLookalike,
         Self::FragmentWithoutFirst,
@@ -74,8 +70,6 @@ impl DropReason {
         Self::MalformedIcmpError,
         Self::UnrelatedIcmpError,
         Self::RewriteFailed,
-        Self::UnknownPeer,
-        Self::NoPath,
         Self::BufferTooSmall,
         Self::SealFailed,
         Self::MalformedChannelData,
@@ -106,8 +100,6 @@ impl DropReason {
             Self::MalformedIcmpError => "malformed_icmp_error",
             Self::UnrelatedIcmpError => "unrelated_icmp_error",
             Self::RewriteFailed => "rewrite_failed",
-            Self::UnknownPeer => "unknown_peer",
-            Self::NoPath => "no_path",
             Self::BufferTooSmall => "buffer_too_small",
             Self::SealFailed => "seal_failed",
             Self::MalformedChannelData => "malformed_channel_data",

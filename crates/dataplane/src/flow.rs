@@ -116,7 +116,7 @@ impl Flow {
         let derived = Self::new(self.key, self.reply_key, self.grant);
         self.to == derived.to
             && self.reply_to == derived.reply_to
-            && self.key.origin != self.reply_key.origin
+            && is_local(&self.key) != is_local(&self.reply_key)
             && self.key.protocol == self.reply_key.protocol
             && one_family(&self.key, &self.reply_key)
             && leads_to(&self.forward, &self.key, &self.reply_key)
@@ -136,6 +136,10 @@ pub(crate) fn translation(key: &FlowKey, opposite: &FlowKey) -> Rewrite {
 
 fn changed<T: PartialEq>(before: T, after: T) -> Option<T> {
     (before != after).then_some(after)
+}
+
+const fn is_local(key: &FlowKey) -> bool {
+    matches!(key.origin, Origin::Local)
 }
 
 const fn hop_to(origin: Origin) -> NextHop {

@@ -36,7 +36,11 @@ mod counters;
 mod drop_reason;
 mod event;
 mod flow;
+mod fragments;
+mod hasher;
 mod path;
+mod peers;
+mod table;
 mod update;
 mod worker;
 
@@ -46,7 +50,7 @@ pub use event::{EndCause, Event};
 pub use flow::{Flow, FlowCounters, FlowKey, GrantId, NextHop, Origin, PeerId};
 pub use path::Path;
 pub use update::Update;
-pub use worker::{Config, Inbound, Outbound, Worker};
+pub use worker::{Config, Inbound, Outbound, Sizes, Worker};
 
 /// Bytes that a TURN channel header takes in front of a datagram.
 pub const CHANNEL_HEADER: usize = 4;

@@ -1,9 +1,19 @@
 //! The worker: forwarding state and the work on each packet.
 
-use std::net::SocketAddr;
-use std::ops::Range;
-use std::time::Instant;
+mod inbound;
+mod outbound;
+mod route;
 
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+use crate::fragments::Fragments;
+use crate::hasher::SeededState;
+use crate::peers::Peers;
+use crate::table::FlowTable;
 use crate::{Counters, DropReason, Event, Path, PeerId, Update};
 
 /// How large a worker may grow, and its seed.
@@ -11,7 +21,8 @@ use crate::{Counters, DropReason, Event, Path, PeerId, Update};
 pub struct Config {
     /// Secret randomness for hashing; never used twice.
     pub seed: [u8; 32],
-    /// Flows and cached refusals kept at most, 1 to 16,777,216.
+    /// Flows and cached refusals kept at most, 1 to 16,777,216. Memory grows with use, up to
+    /// 256 bytes each.
     pub max_flows: usize,
 }
 
@@ -27,7 +38,7 @@ pub enum Outbound {
         /// The datagram within the buffer, channel header included.
         range: Range<usize>,
     },
-    /// No flow, or no session to send it in: the control thread decides. The packet is unchanged.
+    /// No flow, or no session or path to send it: the control thread decides. The packet is unchanged.
     Miss,
     /// Dropped and counted.
     Drop(DropReason),
@@ -38,11 +49,12 @@ pub enum Outbound {
 pub enum Inbound {
     /// Write `datagram[range]` to the TUN device.
     Tun(Range<usize>),
-    /// An authentic packet without a flow, or a peer-to-peer control message: the control thread decides.
+    /// An authentic packet without a flow, or a peer-to-peer control message: the control
+    /// thread decides. The packet is as the peer sent it.
     Miss {
         /// Who sent it.
         peer: PeerId,
-        /// The decrypted packet.
+        /// The decrypted packet, without padding.
         range: Range<usize>,
     },
     /// A keepalive; nothing to do.
@@ -53,58 +65,108 @@ pub enum Inbound {
     Drop(DropReason),
 }
 
+/// How much a worker holds at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Flows and cached refusals.
+    pub flows: usize,
+    /// Peers with a session or a path.
+    pub peers: usize,
+    /// Sessions, of all peers.
+    pub sessions: usize,
+}
+
 /// Forwarding state of one worker thread and the work on each packet.
+///
+/// Inputs: [`apply`](Self::apply), [`outbound`](Self::outbound), [`inbound`](Self::inbound),
+/// [`handle_timeout`](Self::handle_timeout). Outputs: what those return, and
+/// [`poll_event`](Self::poll_event). `now` is the time of the batch and must not run backwards.
 #[derive(Debug)]
 pub struct Worker {
+    start: Instant,
+    table: FlowTable,
+    fragments: Fragments,
+    peers: Peers,
     counters: Counters,
 }
 
 impl Worker {
     /// A worker without peers and flows.
     #[must_use]
-    pub fn new(_now: Instant, _config: Config) -> Self {
-        Self { counters: Counters::default() }
+    pub fn new(now: Instant, config: Config) -> Self {
+        let Config { seed, max_flows } = config;
+        let state = SeededState::new(&mut ChaCha20Rng::from_seed(seed));
+        Self {
+            start: now,
+            table: FlowTable::new(state.clone(), max_flows),
+            fragments: Fragments::new(state.clone()),
+            peers: Peers::new(state),
+            counters: Counters::default(),
+        }
     }
 
     /// Applies one change.
-    pub fn apply(&mut self, _now: Instant, _update: Update) {}
-
-    /// Takes the packet at `buffer[HEADROOM..HEADROOM + packet_len]` from the TUN device.
-    ///
-    /// On [`Outbound::Send`] it has been rewritten and sealed in place.
-    pub fn outbound(&mut self, _now: Instant, _buffer: &mut [u8], _packet_len: usize) -> Outbound {
-        Outbound::Miss
-    }
-
-    /// Takes a datagram from the network, received at `local` from `from`.
-    pub fn inbound(
-        &mut self,
-        _now: Instant,
-        _local: SocketAddr,
-        _from: SocketAddr,
-        _datagram: &mut [u8],
-    ) -> Inbound {
-        Inbound::NotMine
+    pub fn apply(&mut self, now: Instant, update: Update) {
+        let millis = self.millis(now);
+        match update {
+            Update::SessionAdded { peer, session } => self.peers.add_session(peer, session),
+            Update::SessionRemoved { receiver_index } => self.peers.remove_session(receiver_index),
+            Update::SendSession { peer, session } => self.peers.set_send_session(peer, session),
+            Update::PathChanged { peer, path } => self.peers.set_path(peer, path),
+            Update::PeerRemoved { peer } => {
+                self.table.forget(peer);
+                self.peers.remove(peer);
+            }
+            Update::FlowInstalled(flow) => {
+                if let Err(reason) = self.table.install(millis, &flow) {
+                    self.counters.note_drop(reason);
+                }
+            }
+            Update::FlowRefused { key, reason, until } => {
+                let until = self.millis(until);
+                self.table.refuse(millis, key, reason, until);
+            }
+            Update::GrantRevoked { grant } => self.table.revoke(grant),
+            Update::FlowsForgotten { peer } => self.table.forget(peer),
+        }
     }
 
     /// Ends flows whose time is over. Does a bounded amount of work; call it again when
     /// [`poll_timeout`](Self::poll_timeout) is still due.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.table.expire(self.millis(now));
+    }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) next, and what for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        None
+        let at = self.start.checked_add(Duration::from_millis(self.table.next_deadline()?))?;
+        Some((at, "dataplane flow expiry"))
     }
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.peers.poll_event().or_else(|| self.table.poll_event())
     }
 
     /// What was counted so far.
     #[must_use]
-    pub const fn counters(&self) -> &Counters {
-        &self.counters
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.counters.clone();
+        counters.evictions = self.table.evictions;
+        counters.events_lost = self.table.events_lost;
+        counters
+    }
+
+    /// How much the worker holds.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let (peers, sessions) = self.peers.sizes();
+        Sizes { flows: self.table.len(), peers, sessions }
+    }
+
+    /// The worker's clock: milliseconds since it was made.
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
     }
 }

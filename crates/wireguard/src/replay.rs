@@ -22,6 +22,11 @@ impl ReplayWindow {
         Self { next: 0, words: [0; WORDS] }
     }
 
+    /// One past the newest accepted counter; 0 before the first.
+    pub(crate) const fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Says whether `counter` could be accepted. Changes nothing, so it may run before decryption.
     pub(crate) const fn check(&self, counter: u64) -> Result<(), DropReason> {
         if counter >= self.next {

@@ -212,6 +212,15 @@ impl WindowGuard<'_> {
         self.session
     }
 
+    /// One more than the newest counter received; 0 before the first.
+    ///
+    /// It grows with a datagram exactly when that datagram is newer than all before, so it
+    /// tells late datagrams from those that show where the peer is now.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.window.next()
+    }
+
     /// Decrypts a data datagram in place and returns where its plaintext lies.
     ///
     /// The plaintext still has its padding; the inner IP header says where the packet ends. An
