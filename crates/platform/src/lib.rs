@@ -8,7 +8,26 @@
 //! far; mechanisms live in files named after them, so that others can stand beside them.
 
 #[cfg(target_os = "linux")]
+pub mod addresses;
+#[cfg(unix)]
+mod atomic_file;
+#[cfg(unix)]
+pub mod dns_control;
+#[cfg(target_os = "linux")]
 mod interface_request;
+#[cfg(target_os = "linux")]
+pub mod masquerade;
+#[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
+pub mod network;
+#[cfg(unix)]
+pub mod secrets;
+#[cfg(target_os = "linux")]
+pub mod service;
+#[cfg(target_os = "linux")]
+mod sysctl;
+pub mod tcp;
 #[cfg(target_os = "linux")]
 pub mod tun;
 #[cfg(target_os = "linux")]

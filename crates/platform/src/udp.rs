@@ -99,7 +99,7 @@ pub enum SendError {
     /// Larger than the path or the interface carries.
     #[error("the datagram is too large for the path")]
     TooLarge,
-    /// The source address is no longer ours.
+    /// The source address is no longer ours (newer kernels report that as [`Unreachable`](Self::Unreachable)).
     #[error("the source address is not ours")]
     SourceGone,
     /// No route, network down, or an ICMP error said so.

@@ -1,0 +1,156 @@
+//! Addresses and their changes from rtnetlink.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use rtnetlink::MulticastGroup;
+use tokio::sync::watch as cell;
+
+use super::{DEBOUNCE, Filter, LocalAddress, Snapshot, Watcher, is_usable};
+use crate::netlink::{Session, to_io};
+
+/// Pause before a broken netlink connection is opened again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The state right now.
+///
+/// # Errors
+/// When the kernel refuses the questions.
+pub async fn list(filter: &Filter) -> io::Result<Snapshot> {
+    let session = Session::open()?;
+    let links = up_links(&session, filter).await?;
+    let mut snapshot = Snapshot {
+        addresses: Vec::new(),
+        egress_v4: session.egress(false, filter.fwmark).await?,
+        egress_v6: session.egress(true, filter.fwmark).await?,
+    };
+    let mut dump = session.handle.address().get().execute();
+    while let Some(message) = dump.try_next().await.map_err(to_io)? {
+        let Some(name) = links.get(&message.header.index) else { continue };
+        if let Some(address) =
+            usable_address(&message).filter(|&address| is_usable(address, &filter.excluded))
+        {
+            let interface = message.header.index;
+            snapshot.addresses.push(LocalAddress { interface, address, name: name.clone() });
+        }
+    }
+    snapshot.addresses.sort_unstable();
+    snapshot.addresses.dedup();
+    Ok(snapshot)
+}
+
+/// Watches the network namespace of the calling thread; needs a tokio runtime.
+///
+/// # Errors
+/// When the first look or the subscription fails. Later failures are retried once a second.
+pub async fn watch(filter: Filter) -> io::Result<Watcher> {
+    let mut changes = subscribe()?;
+    let (sender, snapshots) = cell::channel(list(&filter).await?);
+    let task = tokio::spawn(async move {
+        loop {
+            follow(&mut changes, &filter, &sender).await;
+            tracing::warn!("lost the subscription to network changes; subscribing again");
+            loop {
+                tokio::time::sleep(RETRY).await;
+                if let Ok(again) = subscribe() {
+                    changes = again;
+                    publish(&filter, &sender).await;
+                    break;
+                }
+            }
+        }
+    });
+    Ok(Watcher { snapshots, task: Some(task.abort_handle()) })
+}
+
+/// Yields once per notification and ends with the connection.
+type Changes = std::pin::Pin<Box<dyn futures_util::Stream<Item = ()> + Send>>;
+
+fn subscribe() -> io::Result<Changes> {
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
+    let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
+    tokio::spawn(connection);
+    // The connection lives as long as its handle. A lost notification (overrun) arrives as a message too, and any message means: look again.
+    Ok(Box::pin(messages.map(move |_| {
+        let _keep = &handle;
+    })))
+}
+
+async fn follow(changes: &mut Changes, filter: &Filter, sender: &cell::Sender<Snapshot>) {
+    while changes.next().await.is_some() {
+        let window = tokio::time::sleep(DEBOUNCE);
+        tokio::pin!(window);
+        loop {
+            tokio::select! {
+                () = &mut window => break,
+                more = changes.next() => if more.is_none() { break },
+            }
+        }
+        publish(filter, sender).await;
+    }
+}
+
+async fn publish(filter: &Filter, sender: &cell::Sender<Snapshot>) {
+    match list(filter).await {
+        Ok(snapshot) => {
+            sender.send_if_modified(|last| {
+                let differs = *last != snapshot;
+                *last = snapshot;
+                differs
+            });
+        }
+        Err(error) => tracing::warn!(%error, "cannot read the addresses of this host"),
+    }
+}
+
+async fn up_links(session: &Session, filter: &Filter) -> io::Result<BTreeMap<u32, String>> {
+    let mut links = BTreeMap::new();
+    let mut dump = session.handle.link().get().execute();
+    while let Some(link) = dump.try_next().await.map_err(to_io)? {
+        let flags = link.header.flags;
+        if !flags.contains(LinkFlags::Up | LinkFlags::Running) || flags.contains(LinkFlags::Loopback) {
+            continue;
+        }
+        let name = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        });
+        if let Some(name) = name.filter(|name| filter.own_interface.as_ref() != Some(name)) {
+            links.insert(link.header.index, name);
+        }
+    }
+    Ok(links)
+}
+
+/// The interface's own address, unless IPv6 has not proved it unique yet or is about to drop it.
+fn usable_address(message: &AddressMessage) -> Option<IpAddr> {
+    let mut local = None;
+    let mut address = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Flags(flags)
+                if flags.intersects(AddressFlags::Dadfailed | AddressFlags::Deprecated)
+                    || (flags.contains(AddressFlags::Tentative)
+                        && !flags.contains(AddressFlags::Optimistic)) =>
+            {
+                return None;
+            }
+            _ => {}
+        }
+    }
+    // On a point-to-point link IFA_ADDRESS is the other end.
+    local.or(address)
+}

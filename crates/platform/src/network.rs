@@ -1,0 +1,151 @@
+//! The tunnel interface in the host's network: addresses, MTU, routes, and the rules that keep our own packets out of the tunnel.
+//!
+//! A client's routes live in tables of their own. A policy rule sends every packet there *that does not carry our mark*, so the daemon's
+//! sockets, which set the mark, always use the host's ordinary routes and never loop through the tunnel ([`Bypass`]). A gateway has no such
+//! rules: its routes go to the main table, and only ever for the tunnel's own ranges.
+//!
+//! On a host without IPv6 the IPv6 half of a state is left out and [`Applied::ipv6`] says so.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::BoxFuture;
+use ipnet::IpNet;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+mod rules;
+
+#[cfg(target_os = "linux")]
+pub use linux::LinuxNetwork;
+
+/// The mark of our sockets; only the bits of [`FWMARK_MASK`] count, the others may be used by other software.
+pub const FWMARK: u32 = 0xad00_0000;
+
+/// The bits of a packet mark that are ours.
+pub const FWMARK_MASK: u32 = 0xff00_0000;
+
+/// How unmarked packets get to the tunnel's routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bypass {
+    /// Packets with this mark (under [`FWMARK_MASK`]) ignore the tunnel.
+    pub fwmark: u32,
+    /// Table of the tunnel's routes; the next number holds its default routes.
+    pub table: u32,
+    /// Priority of the first of up to three rules.
+    pub priority: u32,
+}
+
+impl Default for Bypass {
+    fn default() -> Self {
+        Self { fwmark: FWMARK, table: 0xad17, priority: 5_100 }
+    }
+}
+
+/// Everything the tunnel interface should have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkState {
+    /// Name of the interface, which must exist.
+    pub interface: String,
+    /// MTU in bytes; below 1,280 the kernel takes IPv6 away.
+    pub mtu: u32,
+    /// Addresses with their prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// Destinations that lead into the interface.
+    pub routes: Vec<IpNet>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// False when the host has no usable IPv6 and that half was left out.
+    pub ipv6: bool,
+    /// Interfaces whose strict reverse path filter this call has loosened for as long as the tunnel is up.
+    pub loosened: Vec<String>,
+}
+
+/// Why the state could not be set.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// There is no such interface.
+    #[error("there is no interface `{0}`")]
+    NoInterface(String),
+    /// The process may not configure interfaces.
+    #[error("no permission to {0} (run as root or with CAP_NET_ADMIN)")]
+    NoPermission(String),
+    /// The record of changes cannot be kept, so nothing more was changed.
+    #[error("cannot {action}: {error}")]
+    System {
+        /// What was being done.
+        action: String,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+}
+
+/// Sets the whole network state of the tunnel interface.
+pub trait NetworkControl: Send {
+    /// Makes the host look like `desired`, changing only what differs. Call it again after the host's network changed.
+    fn apply<'a>(&'a mut self, desired: &'a NetworkState) -> BoxFuture<'a, Result<Applied, NetworkError>>;
+
+    /// Takes everything back; the interface may be gone already.
+    fn clear(&mut self) -> BoxFuture<'_, Result<(), NetworkError>>;
+
+    /// Takes back what a crashed run has left behind. Call it before the first `apply`.
+    fn recover(&mut self) -> BoxFuture<'_, Result<(), NetworkError>>;
+}
+
+/// Records what it was told, for tests; clones share the record.
+#[derive(Clone, Debug, Default)]
+pub struct FakeNetwork {
+    calls: Arc<Mutex<Vec<NetworkCall>>>,
+}
+
+/// One call of a [`FakeNetwork`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkCall {
+    /// `apply` with this state.
+    Apply(NetworkState),
+    /// `clear`.
+    Clear,
+    /// `recover`.
+    Recover,
+}
+
+impl FakeNetwork {
+    fn lock(&self) -> MutexGuard<'_, Vec<NetworkCall>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All calls so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<NetworkCall> {
+        self.lock().clone()
+    }
+
+    /// The state in force; `None` before the first `apply` and after `clear`.
+    #[must_use]
+    pub fn state(&self) -> Option<NetworkState> {
+        match self.lock().last() {
+            Some(NetworkCall::Apply(state)) => Some(state.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl NetworkControl for FakeNetwork {
+    fn apply<'a>(&'a mut self, desired: &'a NetworkState) -> BoxFuture<'a, Result<Applied, NetworkError>> {
+        self.lock().push(NetworkCall::Apply(desired.clone()));
+        Box::pin(std::future::ready(Ok(Applied { ipv6: true, loosened: Vec::new() })))
+    }
+
+    fn clear(&mut self) -> BoxFuture<'_, Result<(), NetworkError>> {
+        self.lock().push(NetworkCall::Clear);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn recover(&mut self) -> BoxFuture<'_, Result<(), NetworkError>> {
+        self.lock().push(NetworkCall::Recover);
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

@@ -1,0 +1,186 @@
+//! Addresses, routes, rules and settings of the tunnel interface against the real kernel.
+
+mod namespace;
+
+use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _, NetworkError, NetworkState};
+use adit_platform::tun::{Config, Tun};
+use namespace::{ip, isolated, set_sysctl, sysctl};
+
+/// A host with a way out through `ethernet0`.
+fn host() -> Tun {
+    ip("link add ethernet0 type veth peer name ethernet1");
+    ip("address add 203.0.113.2/24 dev ethernet0");
+    ip("-6 address add 2001:db8::2/64 dev ethernet0 nodad");
+    ip("link set ethernet0 up");
+    ip("link set ethernet1 up");
+    ip("route add default via 203.0.113.1");
+    ip("-6 route add default via 2001:db8::1 dev ethernet0");
+    Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280 }).expect("creates")
+}
+
+fn state(routes: &[&str]) -> NetworkState {
+    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("network")).collect();
+    NetworkState {
+        interface: "adit0".to_owned(),
+        mtu: 1_400,
+        addresses: nets(&["100.64.0.7/32", "fd00:ad17::7/128"]),
+        routes: nets(routes),
+    }
+}
+
+/// Everything this module may change, as text.
+fn picture() -> String {
+    [
+        ip("rule show"),
+        ip("-6 rule show"),
+        ip("route show table all"),
+        ip("-6 route show table all"),
+        ip("-brief address show"),
+    ]
+    .join("\n")
+}
+
+fn way(words: &str) -> String {
+    let answer = ip(&format!("route get {words}"));
+    let mut words = answer.split_whitespace();
+    words.find(|word| *word == "dev").and_then(|_| words.next().map(str::to_owned)).unwrap_or_default()
+}
+
+#[test]
+fn marked_packets_bypass_the_tunnel_and_all_others_enter_it() {
+    isolated(|| async {
+        let _tun = host();
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let mut network = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        let applied = network.apply(&state(&["10.20.0.0/16", "fd20::/64"])).await.expect("applies");
+        assert!(applied.ipv6);
+        assert_eq!(way("10.20.1.1"), "adit0");
+        assert_eq!(way("10.20.1.1 mark 0xad000000"), "ethernet0");
+        assert_eq!(
+            way("10.20.1.1 mark 0xad004321"),
+            "ethernet0",
+            "other bits of the mark are other people's"
+        );
+        assert_eq!(way("10.21.1.1"), "ethernet0");
+        assert_eq!(way("fd20::1"), "adit0");
+        assert_eq!(way("fd20::1 mark 0xad000000"), "ethernet0");
+        assert!(ip("route get 10.20.1.1").contains("src 100.64.0.7"));
+        assert!(ip("route get fd20::1").contains("src fd00:ad17::7"));
+        assert!(ip("link show adit0").contains("mtu 1400"));
+        assert!(!ip("-6 address show dev adit0").contains("fe80"), "no link-local chatter into the tunnel");
+    });
+}
+
+#[test]
+fn the_whole_state_is_set_every_time_and_setting_it_twice_changes_nothing() {
+    isolated(|| async {
+        let _tun = host();
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let before = picture();
+        let mut network = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        network.apply(&state(&["10.20.0.0/16", "0.0.0.0/0"])).await.expect("applies");
+        assert_eq!(way("192.0.2.200"), "adit0");
+        assert_eq!(way("203.0.113.77"), "ethernet0", "the host's own networks stay reachable");
+        assert_eq!(way("192.0.2.200 mark 0xad000000"), "ethernet0");
+        let first = picture();
+        network.apply(&state(&["10.20.0.0/16", "0.0.0.0/0"])).await.expect("applies again");
+        assert_eq!(picture(), first);
+        let mut other = state(&["10.30.0.0/16", "10.20.0.0/17", "fd20::/64"]);
+        other.addresses.remove(0);
+        other.addresses.push("100.64.0.8/32".parse().expect("network"));
+        network.apply(&other).await.expect("applies another state");
+        assert_eq!(way("192.0.2.200"), "ethernet0");
+        assert_eq!(way("10.20.200.1"), "ethernet0");
+        assert_eq!(way("10.20.1.1"), "adit0");
+        let addresses = ip("-brief address show dev adit0");
+        assert!(addresses.contains("100.64.0.8") && !addresses.contains("100.64.0.7"), "{addresses}");
+        network.clear().await.expect("clears");
+        ip("link set adit0 down");
+        assert_eq!(
+            picture().replace("adit0            DOWN", ""),
+            before.replace("adit0            DOWN", "")
+        );
+        network.clear().await.expect("clears nothing");
+    });
+}
+
+#[test]
+fn a_crash_is_repaired_by_the_next_run() {
+    isolated(|| async {
+        let tun = host();
+        set_sysctl("net/ipv4/conf/all/rp_filter", "1");
+        drop(tun);
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (before, filter) = (picture(), sysctl("net/ipv4/conf/ethernet0/rp_filter"));
+        let tun = Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280 }).expect("creates");
+        let mut crashing = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        let applied = crashing.apply(&state(&["0.0.0.0/0", "::/0"])).await.expect("applies");
+        assert_eq!(applied.loosened, ["ethernet0"]);
+        assert_eq!(sysctl("net/ipv4/conf/ethernet0/rp_filter"), "2");
+        drop((crashing, tun));
+        assert!(ip("rule show").contains("0xad000000/0xff000000"), "rules survive a crash");
+        let mut next = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        next.recover().await.expect("recovers");
+        assert_eq!(picture(), before);
+        assert_eq!(sysctl("net/ipv4/conf/ethernet0/rp_filter"), filter);
+        assert_eq!(std::fs::read_dir(directory.path()).expect("lists").count(), 0);
+    });
+}
+
+#[test]
+fn rules_and_routes_of_others_are_left_alone() {
+    isolated(|| async {
+        let _tun = host();
+        ip("rule add priority 5100 from 10.99.0.1 lookup 77");
+        ip("rule add priority 5099 lookup 78 protocol 173");
+        ip("route add 10.20.0.0/16 dev ethernet0 table 44311");
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let before = ip("rule show");
+        let mut network = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        network.apply(&state(&["10.30.0.0/16"])).await.expect("applies");
+        network.clear().await.expect("clears");
+        assert_eq!(ip("rule show"), before);
+        assert!(ip("route show table 44311").contains("10.20.0.0/16"));
+    });
+}
+
+#[test]
+fn a_gateway_keeps_its_routes_in_the_main_table_without_rules() {
+    isolated(|| async {
+        let _tun = host();
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let rules = ip("rule show");
+        let mut network = LinuxNetwork::new(directory.path(), None);
+        network.apply(&state(&["100.64.0.0/11", "fd00:ad17::/107"])).await.expect("applies");
+        assert_eq!(ip("rule show"), rules);
+        assert!(ip("route show").contains("100.64.0.0/11 dev adit0"));
+        assert!(ip("-6 route show").contains("fd00:ad17::/107 dev adit0"));
+        network.clear().await.expect("clears");
+        assert!(!ip("route show").contains("100.64.0.0/11"));
+    });
+}
+
+#[test]
+fn a_host_without_ipv6_gets_the_ipv4_half() {
+    isolated(|| async {
+        set_sysctl("net/ipv6/conf/all/disable_ipv6", "1");
+        set_sysctl("net/ipv6/conf/default/disable_ipv6", "1");
+        let _tun = Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280 }).expect("creates");
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let mut network = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        let applied = network.apply(&state(&["10.20.0.0/16", "fd20::/64"])).await.expect("applies");
+        assert!(!applied.ipv6);
+        assert_eq!(way("10.20.1.1"), "adit0");
+        network.clear().await.expect("clears");
+    });
+}
+
+#[test]
+fn a_missing_interface_is_named() {
+    isolated(|| async {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let mut network = LinuxNetwork::new(directory.path(), None);
+        let refused = network.apply(&state(&[])).await;
+        assert!(matches!(refused, Err(NetworkError::NoInterface(name)) if name == "adit0"));
+    });
+}
