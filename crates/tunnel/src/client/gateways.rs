@@ -1,0 +1,84 @@
+//! The gateways that the client is connected to, or was until a moment ago.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use adit_peering::{ConnectionId, PathInfo};
+use adit_policy::{GatewayId, SiteId};
+use adit_protocol::client::ConnectedGateway;
+
+/// More gateways than a client meets in seconds; bounds the memory of those to avoid.
+const MAX_AVOIDED: usize = 64;
+
+/// A connection to a gateway.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) connection: ConnectionId,
+    pub(crate) epoch: u64,
+    pub(crate) site: SiteId,
+    pub(crate) name: String,
+    /// The path, once connected.
+    pub(crate) path: Option<PathInfo>,
+    /// The gateway will stop: new flows go elsewhere if they can.
+    pub(crate) is_draining: bool,
+}
+
+/// All gateways, by id and by connection.
+#[derive(Debug, Default)]
+pub(crate) struct Gateways {
+    by_id: BTreeMap<GatewayId, Gateway>,
+    by_connection: HashMap<ConnectionId, GatewayId>,
+    avoided: BTreeMap<GatewayId, Instant>,
+}
+
+impl Gateways {
+    pub(crate) fn insert(&mut self, id: GatewayId, gateway: Gateway) {
+        self.by_connection.insert(gateway.connection, id);
+        self.by_id.insert(id, gateway);
+    }
+
+    pub(crate) fn remove(&mut self, id: GatewayId) -> Option<Gateway> {
+        let gateway = self.by_id.remove(&id)?;
+        self.by_connection.remove(&gateway.connection);
+        Some(gateway)
+    }
+
+    pub(crate) fn get(&self, id: GatewayId) -> Option<&Gateway> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: GatewayId) -> Option<&mut Gateway> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Whose connection this is.
+    pub(crate) fn at(&self, connection: ConnectionId) -> Option<GatewayId> {
+        self.by_connection.get(&connection).copied()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<GatewayId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (GatewayId, &Gateway)> {
+        self.by_id.iter().map(|(id, gateway)| (*id, gateway))
+    }
+
+    /// What the portal needs to know to reuse open connections.
+    pub(crate) fn connected(&self) -> Vec<ConnectedGateway> {
+        self.by_id.iter().map(|(id, gateway)| ConnectedGateway { id: *id, epoch: gateway.epoch }).collect()
+    }
+
+    /// Asks the portal not to choose `id` until then, unless there is no other.
+    pub(crate) fn avoid(&mut self, now: Instant, id: GatewayId, until: Instant) {
+        self.avoided.retain(|_, until| *until > now);
+        if self.avoided.len() < MAX_AVOIDED {
+            self.avoided.insert(id, until);
+        }
+    }
+
+    /// The gateways to avoid at `now`.
+    pub(crate) fn avoided(&self, now: Instant) -> Vec<GatewayId> {
+        self.avoided.iter().filter(|(_, until)| **until > now).map(|(id, _)| *id).collect()
+    }
+}

@@ -1,0 +1,151 @@
+//! The clients that hold leases, and what becomes of their connections.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use adit_peering::{CloseReason, ConnectionId, PathInfo};
+use adit_policy::{AuthorizationId, ClientId};
+use adit_protocol::GatewayToPortal;
+use adit_protocol::gateway::ConnectionClosed;
+use adit_protocol::peer::GoodbyeReason;
+use serde::Serialize;
+
+use super::domains::Domains;
+use super::held::Held;
+use super::leases::Leases;
+use super::translations::Translations;
+use super::{Gateway, Timer};
+use crate::answers::Answers;
+
+/// A client with at least one lease.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) connection: ConnectionId,
+    pub(crate) epoch: u64,
+    pub(crate) name: String,
+    pub(crate) ipv4: Ipv4Addr,
+    pub(crate) ipv6: Ipv6Addr,
+    /// The path, once connected.
+    pub(crate) path: Option<PathInfo>,
+    pub(crate) leases: Leases,
+    pub(crate) domains: Domains,
+    pub(crate) translations: Translations,
+    pub(crate) held: Held,
+    pub(crate) answers: Answers,
+}
+
+impl Client {
+    /// Whether a packet with this source may come from the client.
+    pub(crate) fn owns(&self, source: IpAddr) -> bool {
+        source == IpAddr::V4(self.ipv4) || source == IpAddr::V6(self.ipv6)
+    }
+}
+
+/// A client, for status output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClientStatus {
+    /// The client.
+    pub client: ClientId,
+    /// Its name.
+    pub name: String,
+    /// Counts the connections with this client.
+    pub epoch: u64,
+    /// The path; `None` while connecting.
+    pub path: Option<crate::PathStatus>,
+    /// How many leases it holds.
+    pub leases: usize,
+    /// How many flows it has.
+    pub flows: usize,
+}
+
+impl Gateway {
+    /// Every client, sorted by id.
+    pub fn clients(&self) -> Vec<ClientStatus> {
+        let status = |(id, client): (&ClientId, &Client)| ClientStatus {
+            client: *id,
+            name: client.name.clone(),
+            epoch: client.epoch,
+            path: client.path.map(Into::into),
+            leases: client.leases.len(),
+            flows: client.translations.len(),
+        };
+        self.clients.iter().map(status).collect()
+    }
+
+    /// A lease is over: its flows end at once, and with the last lease the connection.
+    pub(super) fn end_lease(&mut self, now: Instant, id: AuthorizationId, reason: GoodbyeReason) {
+        let Some(owner) = self.owners.get(&id).copied() else { return };
+        self.drop_lease(id, reason);
+        if self.clients.get(&owner).is_some_and(|client| client.leases.len() == 0) {
+            self.close_client(now, owner, reason, None);
+        }
+    }
+
+    /// Ends a lease and its flows, not the connection.
+    pub(super) fn drop_lease(&mut self, id: AuthorizationId, reason: GoodbyeReason) {
+        self.timers.clear(Timer::Lease(id));
+        let Some(client) = self.owners.remove(&id).and_then(|owner| self.clients.get_mut(&owner)) else {
+            return;
+        };
+        let Some(lease) = client.leases.remove(id) else { return };
+        tracing::info!(authorization = %id, resource = %lease.resource.id, reason = reason.name(), "lease ended");
+        client.translations.end_grant(lease.grant);
+        self.link.revoke(lease.grant);
+        if client.leases.of_resource(lease.resource.id).is_empty() {
+            client.domains.remove_resource(lease.resource.id);
+        }
+    }
+
+    /// Says goodbye to a client and forgets it.
+    pub(super) fn close_client(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        reason: GoodbyeReason,
+        retry_after: Option<Duration>,
+    ) {
+        if let Some(client) = self.clients.get(&id) {
+            tracing::info!(client = %id, reason = reason.name(), "saying goodbye");
+            self.link.node_mut().close(now, client.connection, reason, retry_after);
+            self.remove_client(id);
+        }
+    }
+
+    /// The connection failed or the client said goodbye: both mean the same.
+    pub(super) fn closed(&mut self, connection: ConnectionId, reason: CloseReason) {
+        if let Some(id) = self.by_connection.get(&connection).copied() {
+            tracing::info!(client = %id, reason = reason.name(), "connection closed");
+            self.remove_client(id);
+        }
+    }
+
+    /// Forgets a client and tells the portal.
+    fn remove_client(&mut self, id: ClientId) {
+        if let Some(client) = self.forget_client(id) {
+            let closed = ConnectionClosed { client: id, epoch: client.epoch };
+            self.portal_messages.push_back(GatewayToPortal::ConnectionClosed(closed));
+        }
+    }
+
+    /// Nothing that rested on the connection remains.
+    pub(super) fn forget_client(&mut self, id: ClientId) -> Option<Client> {
+        let client = self.clients.remove(&id)?;
+        self.by_connection.remove(&client.connection);
+        self.link.forget_flows(client.connection);
+        for lease in client.leases.ids() {
+            self.owners.remove(&lease);
+            self.timers.clear(Timer::Lease(lease));
+            if let Some(lease) = client.leases.get(lease) {
+                self.link.revoke(lease.grant);
+            }
+        }
+        self.timers.clear(Timer::Held(id));
+        let asked: Vec<_> =
+            self.resolving.iter().filter(|(_, (client, _))| *client == id).map(|(id, _)| *id).collect();
+        for question in asked {
+            self.resolving.remove(&question);
+            self.timers.clear(Timer::Resolve(question));
+        }
+        Some(client)
+    }
+}

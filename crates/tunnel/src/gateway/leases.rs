@@ -1,0 +1,152 @@
+//! What one client may reach, and on which lease a packet rests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use adit_dataplane::GrantId;
+use adit_policy::{AuthorizationId, Resource, ResourceAddress, ResourceId, Traffic, permits};
+
+use crate::address::{TunnelRanges, is_private};
+use crate::network_table::NetworkTable;
+
+/// A lease: the client may reach the resource until the deadline, which a timer holds.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) resource: Resource,
+    /// What the flows rest on.
+    pub(crate) grant: GrantId,
+}
+
+/// Proof that a lease covers a packet: only [`Leases`] makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Covered {
+    grant: GrantId,
+}
+
+impl Covered {
+    /// What the flow rests on.
+    pub(crate) const fn grant(self) -> GrantId {
+        self.grant
+    }
+}
+
+/// Why no lease covers a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotCovered {
+    /// No lease leads to the destination.
+    Destination,
+    /// One does, but lets other traffic through only.
+    Traffic,
+}
+
+/// The leases of one client.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    by_id: BTreeMap<AuthorizationId, Lease>,
+    by_resource: BTreeMap<ResourceId, BTreeSet<AuthorizationId>>,
+    networks: NetworkTable<AuthorizationId>,
+    internet: BTreeSet<AuthorizationId>,
+}
+
+impl Leases {
+    pub(crate) const fn new() -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            by_resource: BTreeMap::new(),
+            networks: NetworkTable::new(),
+            internet: BTreeSet::new(),
+        }
+    }
+
+    /// Adds or replaces a lease and returns the grant that it replaces.
+    pub(crate) fn insert(&mut self, id: AuthorizationId, lease: Lease) -> Option<GrantId> {
+        let replaced = self.remove(id).map(|old| old.grant);
+        match lease.resource.address.network() {
+            Some(network) => self.networks.insert(network, id),
+            None if lease.resource.address == ResourceAddress::Internet => drop(self.internet.insert(id)),
+            None => {}
+        }
+        self.by_resource.entry(lease.resource.id).or_default().insert(id);
+        self.by_id.insert(id, lease);
+        replaced
+    }
+
+    pub(crate) fn remove(&mut self, id: AuthorizationId) -> Option<Lease> {
+        let lease = self.by_id.remove(&id)?;
+        if let Some(network) = lease.resource.address.network() {
+            self.networks.remove(network, id);
+        }
+        self.internet.remove(&id);
+        if let Some(ids) = self.by_resource.get_mut(&lease.resource.id) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_resource.remove(&lease.resource.id);
+            }
+        }
+        Some(lease)
+    }
+
+    pub(crate) fn get(&self, id: AuthorizationId) -> Option<&Lease> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn ids(&self) -> Vec<AuthorizationId> {
+        self.by_id.keys().copied().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The leases on a resource.
+    pub(crate) fn of_resource(&self, resource: ResourceId) -> Vec<AuthorizationId> {
+        self.by_resource.get(&resource).into_iter().flatten().copied().collect()
+    }
+
+    /// The pattern of a DNS resource that the client may reach.
+    pub(crate) fn pattern(&self, resource: ResourceId) -> Option<&str> {
+        let id = self.by_resource.get(&resource)?.first()?;
+        match &self.by_id.get(id)?.resource.address {
+            ResourceAddress::Dns { pattern } => Some(pattern),
+            _ => None,
+        }
+    }
+
+    /// Whether a lease covers `traffic` to a name of a DNS resource.
+    pub(crate) fn covers_name(&self, resource: ResourceId, traffic: Traffic) -> Result<Covered, NotCovered> {
+        let ids = self.by_resource.get(&resource).ok_or(NotCovered::Destination)?;
+        self.first_permitting(ids.iter().copied(), traffic)
+    }
+
+    /// Whether a lease covers `traffic` to `destination`, the most specific network first.
+    pub(crate) fn covers_address(
+        &self,
+        ranges: &TunnelRanges,
+        destination: IpAddr,
+        traffic: Traffic,
+    ) -> Result<Covered, NotCovered> {
+        let meant =
+            self.networks.covering(destination).filter(|(network, _)| ranges.is_meant(*network, destination));
+        match self.first_permitting(meant.map(|(_, id)| id), traffic) {
+            Err(NotCovered::Destination) if !is_private(destination) && !ranges.contains(destination) => {
+                self.first_permitting(self.internet.iter().copied(), traffic)
+            }
+            judgement => judgement,
+        }
+    }
+
+    fn first_permitting(
+        &self,
+        ids: impl Iterator<Item = AuthorizationId>,
+        traffic: Traffic,
+    ) -> Result<Covered, NotCovered> {
+        let mut failure = NotCovered::Destination;
+        for lease in ids.filter_map(|id| self.by_id.get(&id)) {
+            if permits(&lease.resource.filters, traffic) {
+                return Ok(Covered { grant: lease.grant });
+            }
+            failure = NotCovered::Traffic;
+        }
+        Err(failure)
+    }
+}

@@ -1,0 +1,142 @@
+//! Names that clients announce: checked, resolved, answered.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use adit_policy::{ClientId, ResourceId};
+use adit_protocol::peer::{DomainState, PeerMessage};
+
+use super::domains::{MAX_PROXIES, NextStep, usable};
+use super::held::{Announcement, HOLD, Item};
+use super::{Gateway, GatewayEvent, ResolveFailure, ResolveId, Timer};
+use crate::drops::DropReason;
+
+/// A resolver that takes longer has failed.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+/// The most questions to the resolver at once.
+const MAX_RESOLVING: usize = 1024;
+
+impl Gateway {
+    /// Takes the addresses of a name that [`GatewayEvent::Resolve`] asked for.
+    pub fn handle_resolved(
+        &mut self,
+        now: Instant,
+        id: ResolveId,
+        resolved: Result<Vec<IpAddr>, ResolveFailure>,
+    ) {
+        self.resolver_answered(now, id, resolved);
+        self.settle(now);
+    }
+
+    /// Takes a name that a client announced.
+    pub(super) fn announce(&mut self, now: Instant, id: ClientId, announcement: Announcement) {
+        self.judge_announcement(now, id, announcement, now + HOLD);
+    }
+
+    /// Resolves the name, refuses it, or holds it until then because its grant may be on its way.
+    pub(super) fn judge_announcement(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        announcement: Announcement,
+        until: Instant,
+    ) {
+        let (Some(client), Some((_, ranges))) = (self.clients.get_mut(&id), &self.configuration) else {
+            return;
+        };
+        let proxies = &announcement.proxies;
+        let are_proxies = !proxies.is_empty()
+            && proxies.len() <= MAX_PROXIES
+            && proxies.iter().all(|address| ranges.is_proxy(*address));
+        if !are_proxies {
+            return self.link.drops.count(DropReason::InvalidControl);
+        }
+        match client.leases.pattern(announcement.resource) {
+            Some(pattern) if matches(pattern, &announcement.name) => {
+                match client.domains.announce(now, &announcement) {
+                    NextStep::Answer(state) => self.answer_announcement(
+                        now,
+                        id,
+                        announcement.message_id,
+                        announcement.resource,
+                        announcement.name,
+                        state,
+                    ),
+                    NextStep::Resolve => self.resolve(now, id, announcement.name),
+                    NextStep::Wait => {}
+                }
+            }
+            None if until > now => {
+                if client.held.push(until, Item::Announcement(announcement)).is_err() {
+                    return self.link.drops.count(DropReason::QueueFull);
+                }
+                self.timers.set_at_latest(Timer::Held(id), until);
+            }
+            _ => {
+                let Announcement { message_id, resource, name, .. } = announcement;
+                self.link.drops.count(DropReason::Unauthorized);
+                self.answer_announcement(now, id, message_id, resource, name, DomainState::Forbidden);
+            }
+        }
+    }
+
+    fn resolve(&mut self, now: Instant, client: ClientId, name: String) {
+        if self.resolving.len() >= MAX_RESOLVING {
+            // The client repeats its announcement; there may be room then.
+            return self.link.drops.count(DropReason::QueueFull);
+        }
+        self.last_resolve += 1;
+        let id = ResolveId(self.last_resolve);
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.domains.set_resolving(&name, id);
+        }
+        self.resolving.insert(id, (client, name.clone()));
+        self.timers.set(Timer::Resolve(id), now + RESOLVE_WITHIN);
+        self.events.push_back(GatewayEvent::Resolve { id, name });
+    }
+
+    pub(super) fn resolver_answered(
+        &mut self,
+        now: Instant,
+        id: ResolveId,
+        resolved: Result<Vec<IpAddr>, ResolveFailure>,
+    ) {
+        self.timers.clear(Timer::Resolve(id));
+        let Some((client_id, name)) = self.resolving.remove(&id) else {
+            return self.link.drops.count(DropReason::UnknownQuery);
+        };
+        let (Some(client), Some((_, ranges))) = (self.clients.get_mut(&client_id), &self.configuration)
+        else {
+            return;
+        };
+        let addresses = match resolved {
+            Ok(addresses) => Some(usable(ranges, addresses)),
+            Err(ResolveFailure::NotFound) => Some(Vec::new()),
+            Err(ResolveFailure::NoAnswer) => None,
+        };
+        if let Some((resource, message_id, state)) = client.domains.resolved(now, &name, id, addresses) {
+            self.answer_announcement(now, client_id, message_id, resource, name, state);
+        }
+        self.release(now, client_id);
+    }
+
+    fn answer_announcement(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        message_id: u32,
+        resource: ResourceId,
+        name: String,
+        state: DomainState,
+    ) {
+        let Some(client) = self.clients.get(&client) else { return };
+        let (connection, answer) = (client.connection, PeerMessage::DomainStatus { resource, name, state });
+        if self.link.node_mut().send_control_with_id(now, connection, message_id, &answer).is_err() {
+            self.link.drops.count(DropReason::NotConnected);
+        }
+    }
+}
+
+fn matches(_pattern: &str, _name: &str) -> bool {
+    false
+}
