@@ -42,5 +42,5 @@ pub use client::{
     Ping, PingError, ResourceState, ResourceStatus,
 };
 pub use drops::{DropCounters, DropReason};
-pub use gateway::{ClientStatus, Gateway, GatewayConfig, GatewayEvent, ResolveFailure, ResolveId};
+pub use gateway::{ClientStatus, Gateway, GatewayConfig, GatewayEvent, LookupId, ResolveFailure};
 pub use interface::{DEFAULT_MTU, Interface};

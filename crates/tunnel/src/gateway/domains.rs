@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use adit_policy::ResourceId;
 use adit_protocol::peer::DomainState;
 
-use super::ResolveId;
+use super::LookupId;
 use super::held::Announcement;
 use crate::address::{TunnelRanges, is_link_local, is_never_reachable};
 
@@ -32,7 +32,7 @@ struct Domain {
     /// The newest answer of the resolver, and when it came.
     answered: Option<(DomainState, Instant)>,
     /// The resolver was asked.
-    resolving: Option<ResolveId>,
+    resolving: Option<LookupId>,
     /// The announcement that waits for an answer.
     question: Option<u32>,
     /// When it was announced, in order.
@@ -111,7 +111,7 @@ impl Domains {
     }
 
     /// The resolver was asked about `name`.
-    pub(crate) fn set_resolving(&mut self, name: &str, id: ResolveId) {
+    pub(crate) fn set_resolving(&mut self, name: &str, id: LookupId) {
         if let Some(domain) = self.by_name.get_mut(name) {
             domain.resolving = Some(id);
         }
@@ -125,7 +125,7 @@ impl Domains {
         &mut self,
         now: Instant,
         name: &str,
-        id: ResolveId,
+        id: LookupId,
         addresses: Option<Vec<IpAddr>>,
     ) -> Option<(ResourceId, u32, DomainState)> {
         let domain = self.by_name.get_mut(name)?;
@@ -156,7 +156,7 @@ impl Domains {
         Some((domain.resource, real.copied()))
     }
 
-    fn remove(&mut self, name: &str) -> Option<ResolveId> {
+    fn remove(&mut self, name: &str) -> Option<LookupId> {
         let domain = self.by_name.remove(name)?;
         self.by_number.remove(&domain.number);
         for proxy in &domain.proxies {

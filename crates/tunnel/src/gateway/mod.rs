@@ -50,6 +50,9 @@ use crate::seeds::Seeds;
 
 pub use self::clients::ClientStatus;
 
+/// How long clients are asked to stay away from a gateway that stops.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// What a [`Gateway`] needs to know.
 #[derive(Debug)]
 pub struct GatewayConfig {
@@ -59,13 +62,11 @@ pub struct GatewayConfig {
     pub seed: [u8; 32],
     /// The secret behind reset tokens; kept across restarts. `None` makes no tokens.
     pub reset_secret: Option<[u8; 32]>,
-    /// How long clients are asked to stay away when the gateway stops.
-    pub retry_after: Duration,
 }
 
 /// Names a question to the resolver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ResolveId(u64);
+pub struct LookupId(u64);
 
 /// Why a name could not be resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -75,7 +76,7 @@ pub enum ResolveFailure {
     NotFound,
     /// The resolver did not answer.
     #[error("the resolver did not answer")]
-    NoAnswer,
+    ResolverFailed,
 }
 
 /// A fact that the program around the machine acts on.
@@ -86,7 +87,7 @@ pub enum GatewayEvent {
     /// Look up all addresses of a name, and hand them in with [`Gateway::handle_resolved`].
     Resolve {
         /// Names the question.
-        id: ResolveId,
+        id: LookupId,
         /// The name, lower case, without a trailing dot.
         name: String,
     },
@@ -100,7 +101,7 @@ enum Timer {
     /// What was held for a grant has waited long enough.
     Held(ClientId),
     /// The resolver had time enough.
-    Resolve(ResolveId),
+    Resolve(LookupId),
 }
 
 impl Timer {
@@ -118,7 +119,6 @@ impl Timer {
 pub struct Gateway {
     link: Link,
     clock: PortalClock,
-    retry_after: Duration,
     configuration: Option<(adit_protocol::Interface, TunnelRanges)>,
     is_portal_online: bool,
     is_shut_down: bool,
@@ -127,7 +127,7 @@ pub struct Gateway {
     /// Whose lease it is.
     owners: BTreeMap<AuthorizationId, ClientId>,
     /// Who asked for which name.
-    resolving: BTreeMap<ResolveId, (ClientId, String)>,
+    resolving: BTreeMap<LookupId, (ClientId, String)>,
     last_resolve: u64,
     timers: Deadlines<Timer>,
     portal_messages: VecDeque<GatewayToPortal>,
@@ -148,7 +148,6 @@ impl Gateway {
         Self {
             link: Link::new(now, unix_now, node),
             clock: PortalClock::new(now, u64::try_from(unix_now.as_millis()).unwrap_or(u64::MAX)),
-            retry_after: config.retry_after,
             configuration: None,
             is_portal_online: false,
             is_shut_down: false,
@@ -230,7 +229,7 @@ impl Gateway {
         self.portal_messages.push_back(GatewayToPortal::Draining(Default::default()));
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for id in clients {
-            self.close_client(now, id, reason, Some(self.retry_after));
+            self.close_client(now, id, reason, Some(RETRY_AFTER));
         }
         self.resolving.clear();
         self.timers.clear_all();
@@ -244,7 +243,7 @@ impl Gateway {
             match timer {
                 Timer::Lease(id) => self.end_lease(now, id, GoodbyeReason::Expired),
                 Timer::Held(client) => self.release_expired(now, client),
-                Timer::Resolve(id) => self.resolver_answered(now, id, Err(ResolveFailure::NoAnswer)),
+                Timer::Resolve(id) => self.resolver_answered(now, id, Err(ResolveFailure::ResolverFailed)),
             }
         }
         self.settle(now);

@@ -8,7 +8,7 @@ use adit_protocol::peer::{DomainState, PeerMessage};
 
 use super::domains::{MAX_PROXIES, NextStep, usable};
 use super::held::{Announcement, HOLD, Item};
-use super::{Gateway, GatewayEvent, ResolveFailure, ResolveId, Timer};
+use super::{Gateway, GatewayEvent, LookupId, ResolveFailure, Timer};
 use crate::drops::DropReason;
 
 /// A resolver that takes longer has failed.
@@ -21,7 +21,7 @@ impl Gateway {
     pub fn handle_resolved(
         &mut self,
         now: Instant,
-        id: ResolveId,
+        id: LookupId,
         resolved: Result<Vec<IpAddr>, ResolveFailure>,
     ) {
         self.resolver_answered(now, id, resolved);
@@ -86,7 +86,7 @@ impl Gateway {
             return self.link.drops.count(DropReason::QueueFull);
         }
         self.last_resolve += 1;
-        let id = ResolveId(self.last_resolve);
+        let id = LookupId(self.last_resolve);
         if let Some(client) = self.clients.get_mut(&client) {
             client.domains.set_resolving(&name, id);
         }
@@ -98,7 +98,7 @@ impl Gateway {
     pub(super) fn resolver_answered(
         &mut self,
         now: Instant,
-        id: ResolveId,
+        id: LookupId,
         resolved: Result<Vec<IpAddr>, ResolveFailure>,
     ) {
         self.timers.clear(Timer::Resolve(id));
@@ -112,7 +112,7 @@ impl Gateway {
         let addresses = match resolved {
             Ok(addresses) => Some(usable(ranges, addresses)),
             Err(ResolveFailure::NotFound) => Some(Vec::new()),
-            Err(ResolveFailure::NoAnswer) => None,
+            Err(ResolveFailure::ResolverFailed) => None,
         };
         if let Some((resource, message_id, state)) = client.domains.resolved(now, &name, id, addresses) {
             self.answer_announcement(now, client_id, message_id, resource, name, state);
