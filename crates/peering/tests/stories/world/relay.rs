@@ -1,0 +1,110 @@
+//! A relay: the real server machine with sockets of this world.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use adit_protocol::RelayAccess;
+use adit_turn::server::{Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, TAILROOM};
+use adit_turn::{Family, credentials};
+
+use super::{Datagram, UNIX_START};
+
+const SECRET: &[u8] = b"the relays' secret";
+const PORT: u16 = 3478;
+
+pub(crate) struct RelayHost {
+    pub(crate) ip: IpAddr,
+    pub(crate) server: Server,
+    pub(crate) alive: bool,
+}
+
+type Sent = (SocketAddr, SocketAddr, Vec<u8>);
+
+impl RelayHost {
+    pub(crate) fn new(now: Instant, start: Instant, ip: &str) -> Self {
+        let ip: IpAddr = ip.parse().expect("address");
+        let unix_now = Duration::from_secs(UNIX_START) + (now - start);
+        Self { ip, server: Server::new(now, unix_now, config(ip), [5; 32]), alive: true }
+    }
+
+    /// Forgets everything, as after a crash.
+    pub(crate) fn restart(&mut self, now: Instant, start: Instant) {
+        *self = Self::new(now, start, &self.ip.to_string());
+    }
+
+    pub(crate) fn access(&self, number: usize, host: usize) -> RelayAccess {
+        let username = credentials::username(UNIX_START + 1_000_000, &format!("host{host}"));
+        let listener = SocketAddr::new(self.ip, PORT);
+        let id = format!("00000000-0000-0000-0000-{number:012}");
+        RelayAccess {
+            id: id.parse().expect("an id"),
+            ipv4: self.ip.is_ipv4().then_some(listener),
+            ipv6: self.ip.is_ipv6().then_some(listener),
+            password: credentials::password(SECRET, &username),
+            username,
+            expires_at_ms: (UNIX_START + 1_000_000) * 1000,
+        }
+    }
+
+    /// Takes a datagram and returns what the relay sends because of it.
+    pub(crate) fn receive(&mut self, now: Instant, datagram: &Datagram) -> Vec<Sent> {
+        if !self.alive {
+            return Vec::new();
+        }
+        let room = [HEADROOM, TAILROOM];
+        let length = datagram.payload.len();
+        let mut buffer = vec![0; room[0] + length + room[1]];
+        buffer[room[0]..room[0] + length].copy_from_slice(&datagram.payload);
+        let forward = if datagram.to.port() == PORT {
+            let payload = &datagram.payload;
+            let forward = self.server.handle_client(now, datagram.from, payload);
+            forward.map(|forward| (forward.source, forward.destination, payload[forward.range].to_vec()))
+        } else {
+            let port = RelayPort { family: Family::of(self.ip), number: datagram.to.port() };
+            let forward =
+                self.server.handle_peer(port, datagram.from, &mut buffer, room[0]..room[0] + length);
+            forward.map(|forward| (forward.source, forward.destination, buffer[forward.range].to_vec()))
+        };
+        let mut sent: Vec<Sent> = Vec::new();
+        sent.extend(forward.map(|(socket, to, payload)| (self.source(socket), to, payload)));
+        self.run_commands(now, &mut sent);
+        sent
+    }
+
+    fn run_commands(&mut self, now: Instant, sent: &mut Vec<Sent>) {
+        while let Some(command) = self.server.poll_command() {
+            match command {
+                Command::Send { source, destination, payload } => {
+                    sent.push((self.source(source), destination, payload));
+                }
+                Command::BindPort { port } => self.server.handle_port_bound(now, port, true),
+                Command::ReleasePort { .. } => {}
+            }
+        }
+        while self.server.poll_event().is_some() {}
+    }
+
+    fn source(&self, socket: Socket) -> SocketAddr {
+        let port = match socket {
+            Socket::Listener(_) => PORT,
+            Socket::Relay(port) => port.number,
+        };
+        SocketAddr::new(self.ip, port)
+    }
+}
+
+fn config(ip: IpAddr) -> Config {
+    let networks = ["198.51.100.0/24", "203.0.113.0/24", "192.0.2.0/24", "2001:db8::/32"];
+    Config {
+        public_v4: if let IpAddr::V4(v4) = ip { Some(v4) } else { None },
+        public_v6: if let IpAddr::V6(v6) = ip { Some(v6) } else { None },
+        own_addresses: Vec::new(),
+        listener_port: PORT,
+        ports: 50_000..=50_999,
+        realm: "adit".to_owned(),
+        secret: SECRET.to_vec(),
+        previous_secret: None,
+        allowed_peers: networks.iter().map(|network| network.parse().expect("network")).collect(),
+        limits: Limits::default(),
+    }
+}
