@@ -32,8 +32,31 @@ fn log_dir(test: &str) -> PathBuf {
     std::env::temp_dir().join(format!("adit-lab-{}-{test}", std::process::id()))
 }
 
-fn raise(test: &str, options: &Options) -> Topology {
-    Topology::raise(options, &log_dir(test)).expect("raising the world")
+/// A world whose log directory goes with it.
+struct Ground {
+    topology: Topology,
+    log_dir: PathBuf,
+}
+
+impl std::ops::Deref for Ground {
+    type Target = Topology;
+
+    fn deref(&self) -> &Topology {
+        &self.topology
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        // Empty or not, nobody reads it after the test.
+        let _ = std::fs::remove_dir_all(&self.log_dir);
+    }
+}
+
+fn raise(test: &str, options: &Options) -> Ground {
+    let log_dir = log_dir(test);
+    let topology = Topology::raise(options, &log_dir).expect("raising the world");
+    Ground { topology, log_dir }
 }
 
 #[test]
@@ -236,7 +259,6 @@ fn one_ip_version_is_enough() {
 #[test]
 fn programs_are_watched_signalled_and_ended_and_nothing_stays_behind() {
     let Some(_alone) = alone("programs") else { return };
-    let logs = log_dir("programs");
     let world = raise("programs", &Options { gateways_per_site: 0, ..Options::default() });
     let host = world.portal.host.clone();
     let script = "echo ready; trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done";
@@ -267,7 +289,7 @@ fn programs_are_watched_signalled_and_ended_and_nothing_stays_behind() {
     std::thread::sleep(Duration::from_millis(50));
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     assert!(state.is_empty() || state.contains(") Z "), "{state}");
-    std::fs::remove_dir_all(logs).unwrap();
+    assert!(!log_dir("programs").exists());
 }
 
 #[test]

@@ -1,6 +1,71 @@
 //! The stories that the lab can run.
+//!
+//! Bounds are generous, since machines that run them are small and busy; the printed figures are what to read.
 
+mod availability;
+mod goodbye;
+mod paths;
+
+use crate::link::Profile;
 use crate::scenario::Scenario;
+use crate::topology::Options;
 
 /// Every scenario, in the order in which they run.
-pub const ALL: &[Scenario] = &[];
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "direct",
+        description: "Client and gateway behind NATs meet directly; a page by address.",
+        run: paths::direct,
+    },
+    Scenario {
+        name: "relayed",
+        description: "Direct paths are blocked; the relay carries everything.",
+        run: paths::relayed,
+    },
+    Scenario {
+        name: "ipv6",
+        description: "No IPv4 outside; the tunnel carries IPv4 over IPv6.",
+        run: paths::ipv6,
+    },
+    Scenario {
+        name: "dns",
+        description: "A private name works and leaks to nobody; public names keep working.",
+        run: paths::dns,
+    },
+    Scenario {
+        name: "goodbye-shutdown",
+        description: "A gateway is stopped: traffic moves to the other one, or returns with it.",
+        run: goodbye::shutdown,
+    },
+    Scenario {
+        name: "goodbye-revoked",
+        description: "Access is revoked: packets stop at once and the peer is removed.",
+        run: goodbye::revoked,
+    },
+    Scenario {
+        name: "goodbye-expired",
+        description: "A session ends at its time, also without the portal's help.",
+        run: goodbye::expired,
+    },
+    Scenario {
+        name: "goodbye-site-lost",
+        description: "A client loses every resource of a site and says goodbye to its gateways.",
+        run: goodbye::site_lost,
+    },
+    Scenario {
+        name: "goodbye-sign-out",
+        description: "Signing out ends connections, session and authorizations.",
+        run: goodbye::sign_out,
+    },
+    Scenario {
+        name: "portal-down",
+        description: "Traffic outlives an outage of the portal, and new connections work after it.",
+        run: availability::portal_down,
+    },
+];
+
+/// A world with the distances of one country: 40 ms from client to gateway and back.
+fn nearby() -> Options {
+    let link = Some(Profile::delay_ms(10));
+    Options { client_link: link, gateway_link: link, ..Options::default() }
+}

@@ -1,8 +1,32 @@
 //! The programs under test, put into a world: where they are found and how they are started there.
 
-use std::path::{Path, PathBuf};
+mod client;
+mod gateway;
+mod portal;
+mod relay;
+mod state;
 
-use anyhow::{Result, bail};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+pub use client::{Client, Connection, Status};
+pub use gateway::Gateway;
+pub use portal::Portal;
+pub use relay::Relay;
+pub use state::StateDir;
+
+/// Longest wait for a program to become ready.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Longest wait for a program to stop when asked.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Port of every program's health endpoint, on the loopback of its own host.
+const HEALTH_PORT: u16 = 9_090;
 
 /// Names of all programs, as they are built.
 pub const PROGRAMS: [&str; 5] = ["adit-portal", "adit-relay", "adit-gateway", "aditd", "adit"];
@@ -41,4 +65,15 @@ impl Programs {
         }
         Ok(())
     }
+}
+
+/// Where a program serves `/healthz`, `/readyz` and `/metrics`.
+fn health() -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HEALTH_PORT)
+}
+
+/// A text field of a JSON object.
+fn text(value: &Value, key: &str) -> Result<String> {
+    let found = value.get(key).and_then(Value::as_str);
+    found.map(str::to_owned).with_context(|| format!("no text `{key}` in {value}"))
 }

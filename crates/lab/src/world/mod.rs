@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
 pub use host::Host;
+pub(crate) use namespace::own_prefix;
 pub use namespace::{owned, sweep_stale};
 
 use crate::link::{Link, Profile};

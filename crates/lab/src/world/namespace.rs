@@ -42,12 +42,29 @@ pub(crate) fn remove(name: &str) {
     live().remove(name);
 }
 
-/// Removes every namespace this process still owns.
+/// Removes every namespace this process still owns, and its state directories.
 pub(crate) fn remove_all_own() {
     let names: Vec<String> = live().iter().cloned().collect();
     for name in names {
         remove(&name);
     }
+    if let Ok(prefix) = own_prefix() {
+        remove_state(|name| name.starts_with(&prefix));
+    }
+}
+
+/// Removes state directories, which hold secrets of programs under test.
+fn remove_state(chosen: impl Fn(&str) -> bool) {
+    let directory = std::env::temp_dir();
+    for name in entries(&directory).filter(|name| chosen(name)) {
+        // What cannot be removed is not ours, or is being removed by its owner.
+        let _ = std::fs::remove_dir_all(directory.join(name));
+    }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(directory).ok().into_iter().flatten();
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 /// Names of the namespaces this process still owns.
@@ -59,15 +76,12 @@ pub fn owned() -> Vec<String> {
 pub fn sweep_stale() -> Vec<String> {
     let mut removed = Vec::new();
     for directory in [DIRECTORY, "/etc/netns"] {
-        let Ok(entries) = std::fs::read_dir(directory) else {
-            continue;
-        };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        for name in names.filter(|name| is_stale(name)) {
+        for name in entries(Path::new(directory)).filter(|name| is_stale(name)) {
             remove(&name);
             removed.push(name);
         }
     }
+    remove_state(is_stale);
     removed
 }
 

@@ -1,0 +1,77 @@
+//! A gateway beside its site's resources.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Portal, Programs, READY_LIMIT, STOP_LIMIT, StateDir, health};
+use crate::process::{Process, Signal, Spawn};
+use crate::topology::Edge;
+use crate::world::Host;
+
+/// A gateway that can be stopped and started again with the same identity.
+#[derive(Debug)]
+pub struct Gateway {
+    host: Host,
+    spawn: Spawn,
+    process: Option<Process>,
+}
+
+impl Gateway {
+    /// Prepares it; nothing runs yet.
+    ///
+    /// # Errors
+    /// When its directories cannot be made.
+    pub fn new(
+        edge: &Edge,
+        token: &str,
+        portal: &Portal,
+        programs: &Programs,
+        state: &StateDir,
+    ) -> Result<Self> {
+        let host = edge.host.clone();
+        let spawn = Spawn::new("adit-gateway", programs.path("adit-gateway"))
+            .args(["--portal", &portal.peer_url(), "--name", host.name(), "--ca"])
+            .arg(portal.ca_file())
+            .args(["--health", &health().to_string(), "--state-dir"])
+            .arg(state.of(host.name())?)
+            .arg("--log-dir")
+            .arg(host.log_dir()?)
+            .env("ADIT_TOKEN", token);
+        Ok(Self { host, spawn, process: None })
+    }
+
+    /// Starts it and waits until it is ready; returns the time that took.
+    ///
+    /// # Errors
+    /// When it ends or does not become ready.
+    pub fn start(&mut self) -> Result<Duration> {
+        let mut process = self.host.spawn(&self.spawn)?;
+        let took = process.wait_healthy(health(), "/readyz", READY_LIMIT)?;
+        self.process = Some(process);
+        Ok(took)
+    }
+
+    /// Stops it with SIGTERM and requires exit status 0; returns the time that took.
+    ///
+    /// # Errors
+    /// When it does not run, or does not stop in order.
+    pub fn stop(&mut self) -> Result<Duration> {
+        self.process.take().context("the gateway does not run")?.stop(STOP_LIMIT)
+    }
+
+    /// Ends it without any chance to say goodbye.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn crash(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the gateway does not run")?;
+        process.signal(Signal::SIGKILL)?;
+        process.wait(STOP_LIMIT).map(drop)
+    }
+
+    /// The running program.
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+}
