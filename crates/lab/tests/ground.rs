@@ -119,8 +119,9 @@ fn a_rate_spreads_packets_out() {
     assert_eq!(web.requests(), 1);
 }
 
-/// Opens a socket on each side, sends as ICE would (both at once, several times), and reports whether each side
-/// heard the other. `known` tells each side the other's mapped address.
+/// Opens a socket on each side, sends as ICE would (both sides, several times), and reports whether each side
+/// heard the other. The first side begins early: its first packet is unsolicited at the other's router, which is
+/// where a careless firewall spoils the port.
 fn punch(world: &Topology, families: Families) -> bool {
     let (client, gateway) = (world.client(), world.gateway());
     let a = socket(client);
@@ -129,6 +130,8 @@ fn punch(world: &Topology, families: Families) -> bool {
     let b_public = mapped(world, &b, families);
     let deadline = Instant::now() + Duration::from_millis(1_500);
     let (mut a_heard, mut b_heard) = (false, false);
+    a.send_to(b"early", b_public).expect("a way out");
+    std::thread::sleep(Duration::from_millis(40));
     while Instant::now() < deadline && !(a_heard && b_heard) {
         let _ = a.send_to(b"from a", b_public);
         let _ = b.send_to(b"from b", a_public);
@@ -136,8 +139,7 @@ fn punch(world: &Topology, families: Families) -> bool {
         a_heard |= receive(&a).is_some_and(|(text, _)| text == b"from b");
         b_heard |= receive(&b).is_some_and(|(text, _)| text == b"from a");
     }
-    assert_eq!(a_heard, b_heard, "a path works both ways or not at all");
-    a_heard
+    a_heard && b_heard
 }
 
 fn socket(edge: &Edge) -> UdpSocket {
