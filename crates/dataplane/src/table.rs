@@ -13,6 +13,8 @@ mod wheel;
 
 use std::collections::VecDeque;
 
+use adit_packet::TcpFlags;
+
 use index::Index;
 use list::{Lane, List};
 use slab::Slab;
@@ -110,6 +112,19 @@ impl FlowTable {
         let cause = natural_end(entry);
         self.remove(number, cause);
         None
+    }
+
+    /// Notes a packet of a flow: its time starts anew, with the lifetime of its new state.
+    pub(crate) fn note_use(&mut self, now: u64, handle: Handle, flags: TcpFlags) {
+        let Some(entry) = self.entries.get_mut(handle.number) else { return };
+        let before = entry.connection;
+        entry.connection.note(flags, handle.reply);
+        entry.last_use = now;
+        // A later end is found when the wheel comes round; an earlier one must be put there.
+        if before != entry.connection && entry.connection.is_closing() {
+            self.unschedule(handle.number);
+            self.schedule(handle.number);
+        }
     }
 
     /// Installs a flow in place of whatever has one of its keys.
@@ -285,3 +300,6 @@ fn leave<K: std::hash::Hash + Eq>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

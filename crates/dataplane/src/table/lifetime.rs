@@ -55,8 +55,9 @@ impl Connection {
         self.0 & RESET != 0 || self.0 & (FIN[0] | FIN[1]) == FIN[0] | FIN[1]
     }
 
-    const fn is_closing(self) -> bool {
-        self.0 & (FIN[0] | FIN[1]) != 0
+    /// Reset, or closed from at least one side.
+    pub(crate) const fn is_closing(self) -> bool {
+        self.0 & (FIN[0] | FIN[1] | RESET) != 0
     }
 
     const fn is_established(self) -> bool {

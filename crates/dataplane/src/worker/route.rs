@@ -97,8 +97,7 @@ impl Worker {
         entry.count(handle.reply, view.total_length() as u64);
         if !is_error {
             // An error does not show that the flow is in use.
-            entry.last_use = now;
-            entry.connection.note(view.tcp_flags(), handle.reply);
+            self.table.note_use(now, *handle, view.tcp_flags());
         }
         if view.fragment().is_some_and(|fragment| fragment.offset == 0) {
             self.fragments.note(now, origin, view, *handle);

@@ -1,0 +1,7 @@
+//! Workers with real sessions between them, in virtual time.
+
+mod flows;
+mod hostile;
+mod nat;
+mod paths;
+mod world;
