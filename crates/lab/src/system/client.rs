@@ -64,6 +64,8 @@ impl Client {
             .arg(&state_dir)
             .arg("--socket")
             .arg(&socket)
+            // Never by the bus of the machine outside, whose resolver is none of our business.
+            .args(["--dns-control", "resolv-conf", "--name", host.name()])
             .args(["--health", &health().to_string(), "--log-dir"])
             .arg(host.log_dir()?);
         let mut process = host.spawn(&spawn)?;

@@ -11,6 +11,9 @@ use crate::topology::{Families, Server};
 /// Where the relay serves STUN and TURN.
 const PORT: u16 = 3478;
 
+/// Special-purpose networks that are this world's internet. Private networks stay refused.
+const DOCUMENTATION: &str = "192.0.2.0/24,198.51.100.0/24,203.0.113.0/24,2001:db8::/32";
+
 /// A running relay.
 #[derive(Debug)]
 pub struct Relay {
@@ -36,6 +39,7 @@ impl Relay {
             .arg(portal.ca_file())
             .args(["--port", &PORT.to_string(), "--health", &health().to_string(), "--state-dir"])
             .arg(state.of(host.name())?)
+            .args(["--name", host.name(), "--allow-peer", DOCUMENTATION])
             .arg("--log-dir")
             .arg(host.log_dir()?);
         if families.has_v4() {
