@@ -93,10 +93,14 @@ mod tests {
         Ok(())
     }
 
+    /// Runs of consecutive counters, some of them where the ring comes round to the same word.
     fn counters() -> impl Strategy<Value = Vec<u64>> {
-        let near = (0u64..40_000).prop_map(|base| base);
-        let edge = (0u64..6, 0u64..4).prop_map(|(windows, offset)| windows * WINDOW + offset);
-        prop::collection::vec(prop_oneof![near, edge, 0u64..200], 1..300)
+        let ring = WORDS as u64 * WORD_BITS;
+        let edge = (0u64..6, 0u64..130, prop_oneof![Just(WINDOW), Just(ring)])
+            .prop_map(|(turns, offset, turn)| turns * turn + offset);
+        let start = prop_oneof![0u64..40_000, edge, 0u64..200];
+        let run = (start, 1u64..100).prop_map(|(start, length)| start..start + length);
+        prop::collection::vec(run, 1..20).prop_map(|runs| runs.into_iter().flatten().collect())
     }
 
     proptest! {

@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
-use adit_dataplane::{DropReason, HEADROOM, Outbound, Worker};
+use adit_dataplane::{DropReason, Flow, FlowKey, HEADROOM, Origin, Outbound, Update, Worker};
 use adit_wireguard::HEADER;
 use proptest::prelude::*;
 
-use crate::world::{CLIENT_ADDRESS, GATEWAY_ADDRESS, World, config, deliver, seal, socket, udp};
+use crate::world::{
+    CLIENT, CLIENT_ADDRESS, GATEWAY_ADDRESS, GRANT, World, config, deliver, seal, socket, udp, view,
+};
 
 fn packet() -> Vec<u8> {
     udp("100.64.0.1:4000", "10.0.0.9:53", b"question")
@@ -40,6 +42,19 @@ fn control_messages_are_misses_from_peers_and_lookalikes_from_the_tun_device() {
     let mut world = world();
     assert_eq!(from_peer(&mut world, &control()), Err(format!("miss of {} bytes", control().len())));
     assert_eq!(seal(&mut world.client, world.now, &control()), Err("control_lookalike".to_owned()));
+    // Not even a flow lets one pass to the TUN device.
+    let view = view(&control());
+    let key = FlowKey {
+        origin: Origin::Peer(CLIENT),
+        protocol: 253,
+        source: view.source(),
+        destination: view.destination(),
+        source_port: 0,
+        destination_port: 0,
+    };
+    let flow = Flow::untranslated(key, Origin::Local, GRANT);
+    world.gateway.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+    assert_eq!(from_peer(&mut world, &control()), Err(format!("miss of {} bytes", control().len())));
     let mut ipv4 = packet();
     ipv4[9] = 253;
     assert_eq!(seal(&mut world.client, world.now, &ipv4), Err("control_lookalike".to_owned()));
