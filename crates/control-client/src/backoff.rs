@@ -23,12 +23,16 @@ impl Backoff {
         self.next = FIRST;
     }
 
-    /// How long to wait now; never less than `at_least`, which the portal asked for.
+    /// How long to wait now; never less than `at_least`, which the portal asked for. Even then
+    /// the pauses of many peers differ, so that they do not all come back in the same moment.
     pub(crate) fn pause(&mut self, at_least: Option<Duration>) -> Duration {
         let longest = self.next;
         self.next = (self.next * 2).min(LONGEST);
         let jittered = longest.mul_f64(rand::rng().random_range(0.5..=1.0));
-        at_least.map_or(jittered, |least| least.min(LONGEST * 20).max(jittered))
+        at_least.map_or(jittered, |least| {
+            let least = least.min(LONGEST * 20);
+            least + least.min(LONGEST).mul_f64(rand::rng().random_range(0.0..=0.25)) + jittered
+        })
     }
 }
 
@@ -50,9 +54,16 @@ mod tests {
     }
 
     #[test]
+    fn peers_that_were_told_the_same_come_back_apart() {
+        let pause = || Backoff::new().pause(Some(Duration::from_secs(60)));
+        let pauses: std::collections::BTreeSet<Duration> = (0..10).map(|_| pause()).collect();
+        assert!(pauses.len() > 1);
+    }
+
+    #[test]
     fn the_portal_may_ask_for_more_but_not_for_ever() {
         let mut backoff = Backoff::new();
         assert!(backoff.pause(Some(Duration::from_secs(90))) >= Duration::from_secs(90));
-        assert!(backoff.pause(Some(Duration::from_secs(1 << 40))) <= LONGEST * 20);
+        assert!(backoff.pause(Some(Duration::from_secs(1 << 40))) <= LONGEST * 22);
     }
 }

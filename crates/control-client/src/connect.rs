@@ -1,11 +1,9 @@
 //! One attempt: TCP, TLS, WebSocket, each within its time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use adit_protocol::problem::Problem;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -14,19 +12,15 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self};
 use url::Url;
 
-use crate::dial::{self, Dial};
+use crate::dial::Dialer;
+use crate::stream::Lent;
 use crate::{Config, ConfigError, FatalReason, tls};
 
 /// How long one attempt may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
-/// A byte stream, encrypted or not.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// A WebSocket to the portal.
-pub(crate) type Socket = WebSocketStream<Box<dyn Stream>>;
+pub(crate) type Socket = WebSocketStream<Lent>;
 
 /// Why an attempt failed.
 #[derive(Debug)]
@@ -43,7 +37,7 @@ pub(crate) struct Endpoint {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     request: Request<()>,
-    dial: Arc<dyn Dial>,
+    dialer: Dialer,
 }
 
 impl Endpoint {
@@ -62,7 +56,8 @@ impl Endpoint {
             _ => return Err(invalid()),
         };
         let request = request(&config.url, &config.token, &config.user_agent)?;
-        Ok(Self { host, port, tls, request, dial: config.dial })
+        let dialer = Dialer::new(config.dial);
+        Ok(Self { host, port, tls, request, dialer })
     }
 
     /// Makes one attempt.
@@ -78,22 +73,28 @@ impl Endpoint {
             reason: format!("{what} {}:{}: {error}", self.host, self.port),
             after: None,
         };
-        let tcp = dial::connect(&*self.dial, &self.host, self.port)
+        let tcp = self
+            .dialer
+            .connect(&self.host, self.port)
             .await
             .map_err(|error| retry("cannot connect to", &error))?;
-        let stream: Box<dyn Stream> = match &self.tls {
-            None => Box::new(tcp),
-            Some((connector, name)) => Box::new(
+        let stream = match &self.tls {
+            None => Lent::new(tcp),
+            Some((connector, name)) => Lent::new(
                 connector.connect(name.clone(), tcp).await.map_err(|error| retry("TLS with", &error))?,
             ),
         };
+        let lent = stream.again();
         let limits = WebSocketConfig::default()
             .max_message_size(Some(adit_protocol::MAX_MESSAGE))
             .max_frame_size(Some(adit_protocol::MAX_MESSAGE));
         let request = self.request.clone();
         match tokio_tungstenite::client_async_with_config(request, stream, Some(limits)).await {
             Ok((socket, _)) => Ok(socket),
-            Err(tungstenite::Error::Http(response)) => Err(refusal(&response)),
+            Err(tungstenite::Error::Http(mut response)) => {
+                let problem = lent.read_problem(response.body_mut().take().unwrap_or_default()).await;
+                Err(refusal(&response, problem))
+            }
             Err(error) => Err(retry("WebSocket with", &error)),
         }
     }
@@ -112,9 +113,7 @@ fn request(url: &Url, token: &str, user_agent: &str) -> Result<Request<()>, Conf
 }
 
 /// What an HTTP answer other than 101 means.
-fn refusal(response: &Response<Option<Vec<u8>>>) -> AttemptError {
-    let problem: Option<Problem> =
-        response.body().as_deref().and_then(|body| serde_json::from_slice(body).ok());
+fn refusal(response: &Response<Option<Vec<u8>>>, problem: Option<Problem>) -> AttemptError {
     if response.status() == StatusCode::UNAUTHORIZED
         && let Some(reason) = problem.as_ref().and_then(|problem| fatal_reason(&problem.code))
     {

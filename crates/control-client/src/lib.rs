@@ -19,6 +19,7 @@ mod connect;
 mod dial;
 mod outbox;
 mod run;
+mod stream;
 mod tls;
 
 use std::fmt;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_protocol::Message;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -117,6 +118,7 @@ pub struct Session<Incoming, Outgoing> {
     events: mpsc::Receiver<Event<Incoming>>,
     outbox: Outbox<Outgoing>,
     stop: Option<oneshot::Sender<Duration>>,
+    network_changed: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -133,14 +135,17 @@ pub fn start<Incoming, Outgoing>(
 ) -> Result<Session<Incoming, Outgoing>, ConfigError>
 where
     Incoming: Message + Disconnecting + Send + 'static,
-    Outgoing: Message + Send + Sync + 'static,
+    Outgoing: Message + PartialEq + Send + Sync + 'static,
 {
     let endpoint = connect::Endpoint::new(config)?;
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
     let (stop, stopped) = oneshot::channel();
     let outbox = Outbox::new();
-    let task = tokio::spawn(run::run(endpoint, Box::new(hello), events_in, outbox.clone(), stopped));
-    Ok(Session { events, outbox, stop: Some(stop), task })
+    let network_changed = Arc::new(Notify::new());
+    let owner =
+        run::Owner { events: events_in, stop: stopped, network_changed: Arc::clone(&network_changed) };
+    let task = tokio::spawn(run::run(endpoint, Box::new(hello), owner, outbox.clone()));
+    Ok(Session { events, outbox, stop: Some(stop), network_changed, task })
 }
 
 /// Messages of the portal that may announce the end of the session.
@@ -162,9 +167,18 @@ macro_rules! disconnecting {
 disconnecting!(adit_protocol::PortalToClient, adit_protocol::PortalToGateway, adit_protocol::PortalToRelay);
 
 impl<Incoming, Outgoing> Session<Incoming, Outgoing> {
-    /// Queues `message`; never waits.
-    pub fn send(&self, message: Outgoing) {
+    /// Queues `message`; never waits. A waiting message that says the same is replaced.
+    pub fn send(&self, message: Outgoing)
+    where
+        Outgoing: PartialEq,
+    {
         self.outbox.push(message);
+    }
+
+    /// Says that the machine's addresses or routes changed: a pause between attempts ends, and
+    /// a connection must prove within seconds that it still works.
+    pub fn network_changed(&self) {
+        self.network_changed.notify_one();
     }
 
     /// A handle that only sends.

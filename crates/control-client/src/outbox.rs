@@ -24,16 +24,16 @@ struct Queue<T> {
     dropped: u64,
 }
 
-impl<T> Outbox<T> {
-    pub(crate) fn new() -> Self {
-        let queue = Mutex::new(Queue { messages: VecDeque::new(), dropped: 0 });
-        Self { shared: Arc::new(Shared { queue, filled: Notify::new() }) }
-    }
-
-    /// Queues `message`; when the outbox is full the oldest one is dropped and counted.
+impl<T: PartialEq> Outbox<T> {
+    /// Queues `message`. One that says the same and still waits is replaced; when the outbox
+    /// is full the oldest one is dropped and counted.
     pub fn push(&self, message: T) {
         {
             let mut queue = self.lock();
+            // Only while offline is there more than one: a request that its owner repeats.
+            if let Some(same) = queue.messages.iter().position(|waiting| *waiting == message) {
+                queue.messages.remove(same);
+            }
             if queue.messages.len() == CAPACITY {
                 queue.messages.pop_front();
                 queue.dropped += 1;
@@ -44,6 +44,13 @@ impl<T> Outbox<T> {
         }
         self.shared.filled.notify_one();
     }
+}
+
+impl<T> Outbox<T> {
+    pub(crate) fn new() -> Self {
+        let queue = Mutex::new(Queue { messages: VecDeque::new(), dropped: 0 });
+        Self { shared: Arc::new(Shared { queue, filled: Notify::new() }) }
+    }
 
     /// How many messages were dropped since the start.
     pub fn dropped(&self) -> u64 {
@@ -52,6 +59,16 @@ impl<T> Outbox<T> {
 
     pub(crate) fn try_pop(&self) -> Option<T> {
         self.lock().messages.pop_front()
+    }
+
+    /// Puts back a message that could not be sent; it is the oldest one.
+    pub(crate) fn put_back(&self, message: T) {
+        let mut queue = self.lock();
+        if queue.messages.len() < CAPACITY {
+            queue.messages.push_front(message);
+        } else {
+            queue.dropped += 1;
+        }
     }
 
     /// The oldest message, as soon as there is one. Safe to drop while it waits.
@@ -95,6 +112,26 @@ mod tests {
         }
         assert_eq!(outbox.dropped(), 1);
         assert_eq!(outbox.try_pop(), Some(1));
+    }
+
+    #[test]
+    fn a_repeated_message_waits_once_and_in_its_new_place() {
+        let outbox = Outbox::new();
+        for message in ["a", "b", "a"] {
+            outbox.push(message);
+        }
+        assert_eq!((outbox.try_pop(), outbox.try_pop(), outbox.try_pop()), (Some("b"), Some("a"), None));
+        assert_eq!(outbox.dropped(), 0);
+    }
+
+    #[test]
+    fn a_message_that_was_not_sent_is_first_again() {
+        let outbox = Outbox::new();
+        outbox.push(1);
+        outbox.push(2);
+        let first = outbox.try_pop().unwrap();
+        outbox.put_back(first);
+        assert_eq!((outbox.try_pop(), outbox.try_pop()), (Some(1), Some(2)));
     }
 
     #[tokio::test]

@@ -1,12 +1,13 @@
 //! The life of a session: attempts, pauses, and what happens while a connection stands.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit_protocol::client::DisconnectReason;
 use adit_protocol::frame::{self, Decoded};
 use adit_protocol::{DecodeError, Message};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_tungstenite::tungstenite::protocol::Message as Frame;
 
@@ -30,6 +31,19 @@ const SUPERSEDED_PAUSE: Duration = Duration::from_secs(60);
 /// A connection that stood this long makes the next pause short again.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// After a network change a connection must be heard from within this time.
+const PROBE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a closing connection waits for the portal to have read everything.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The owner's end of a session.
+pub(crate) struct Owner<Incoming> {
+    pub(crate) events: mpsc::Sender<Event<Incoming>>,
+    pub(crate) stop: oneshot::Receiver<Duration>,
+    pub(crate) network_changed: Arc<Notify>,
+}
+
 /// Why a connection ended.
 enum Ended {
     /// The owner asked for it, and grants this long.
@@ -47,9 +61,8 @@ enum Ended {
 pub(crate) async fn run<Incoming, Outgoing>(
     endpoint: Endpoint,
     hello: Box<dyn Fn() -> Outgoing + Send>,
-    events: mpsc::Sender<Event<Incoming>>,
+    mut owner: Owner<Incoming>,
     outbox: Outbox<Outgoing>,
-    mut stop: oneshot::Receiver<Duration>,
 ) where
     Incoming: Message + Disconnecting + Send,
     Outgoing: Message + Send + Sync,
@@ -58,13 +71,15 @@ pub(crate) async fn run<Incoming, Outgoing>(
     loop {
         let attempt = tokio::select! {
             attempt = endpoint.connect() => attempt,
-            _ = &mut stop => return,
+            _ = &mut owner.stop => return,
+            // The attempt may hang on a path that is gone.
+            () = owner.network_changed.notified() => continue,
         };
         let ended = match attempt {
             Ok(socket) => {
                 let since = Instant::now();
-                let mut connection = Connection { socket, malformed: 0, last_heard: since };
-                let ended = connection.serve(hello(), &events, &outbox, &mut stop).await;
+                let mut connection = Connection { socket, malformed: 0, last_heard: since, probe: None };
+                let ended = connection.serve(hello(), &mut owner, &outbox).await;
                 if since.elapsed() >= STABLE {
                     backoff.reset();
                 }
@@ -77,22 +92,24 @@ pub(crate) async fn run<Incoming, Outgoing>(
             Err(AttemptError::Retry { reason, after }) => Ended::Lost { reason, after },
             Err(AttemptError::Fatal(reason)) => Ended::Fatal(reason),
         };
-        let event = match ended {
+        let (reason, after) = match ended {
             Ended::Stopped(_) | Ended::Abandoned => return,
             Ended::Fatal(reason) => {
                 // An owner that is gone does not care.
-                let _ = events.send(Event::Fatal { reason }).await;
+                let _ = owner.events.send(Event::Fatal { reason }).await;
                 return;
             }
-            Ended::Lost { reason, after } => Event::Disconnected { reason, retry_in: backoff.pause(after) },
+            Ended::Lost { reason, after } => (reason, after),
         };
-        let Event::Disconnected { retry_in, .. } = event else { return };
-        if events.send(event).await.is_err() {
+        let retry_in = backoff.pause(after);
+        if owner.events.send(Event::Disconnected { reason, retry_in }).await.is_err() {
             return;
         }
         tokio::select! {
             () = tokio::time::sleep(retry_in) => {}
-            _ = &mut stop => return,
+            _ = &mut owner.stop => return,
+            // A pause that the portal asked for is kept.
+            () = owner.network_changed.notified(), if after.is_none() => backoff.reset(),
         }
     }
 }
@@ -101,15 +118,16 @@ struct Connection {
     socket: Socket,
     malformed: u32,
     last_heard: Instant,
+    /// When the connection is given up unless it is heard from before.
+    probe: Option<Instant>,
 }
 
 impl Connection {
     async fn serve<Incoming, Outgoing>(
         &mut self,
         hello: Outgoing,
-        events: &mpsc::Sender<Event<Incoming>>,
+        owner: &mut Owner<Incoming>,
         outbox: &Outbox<Outgoing>,
-        stop: &mut oneshot::Receiver<Duration>,
     ) -> Ended
     where
         Incoming: Message + Disconnecting + Send,
@@ -118,18 +136,34 @@ impl Connection {
         if let Err(ended) = self.send(&hello).await {
             return ended;
         }
-        if events.send(Event::Connected).await.is_err() {
+        if owner.events.send(Event::Connected).await.is_err() {
             return Ended::Abandoned;
         }
         let mut pings = tokio::time::interval(PING_INTERVAL);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let probe = self.probe;
             let step = tokio::select! {
-                limit = &mut *stop => Err(limit.map_or(Ended::Abandoned, Ended::Stopped)),
-                message = outbox.pop() => self.send(&message).await,
+                limit = &mut owner.stop => Err(limit.map_or(Ended::Abandoned, Ended::Stopped)),
+                message = outbox.pop() => {
+                    let sent = self.send(&message).await;
+                    if sent.is_err() {
+                        outbox.put_back(message);
+                    }
+                    sent
+                }
                 _ = pings.tick() => self.ping().await,
+                () = owner.network_changed.notified() => self.start_probe().await,
+                () = tokio::time::sleep_until(probe.unwrap_or_else(Instant::now)), if probe.is_some() => {
+                    Err(lost("nothing heard since the network changed".to_owned()))
+                }
                 frame = self.socket.next() => match self.receive(frame) {
-                    Ok(Some(message)) => deliver(message, events).await,
+                    Ok(Some(message)) => {
+                        let delivered = deliver(message, &owner.events).await;
+                        // A slow owner is not the portal's silence.
+                        self.last_heard = Instant::now();
+                        delivered
+                    }
                     Ok(None) => Ok(()),
                     Err(ended) => Err(ended),
                 },
@@ -167,6 +201,11 @@ impl Connection {
         }
     }
 
+    async fn start_probe(&mut self) -> Result<(), Ended> {
+        self.probe = Some(Instant::now() + PROBE_LIMIT);
+        self.ping().await
+    }
+
     fn receive<Incoming: Message>(
         &mut self,
         frame: Option<Result<Frame, tokio_tungstenite::tungstenite::Error>>,
@@ -177,6 +216,7 @@ impl Connection {
             Some(Ok(frame)) => frame,
         };
         self.last_heard = Instant::now();
+        self.probe = None;
         match frame {
             Frame::Text(text) => self.decode(&text),
             Frame::Close(_) => Err(lost("the portal closed the connection".to_owned())),
@@ -219,7 +259,12 @@ impl Connection {
                 }
             }
             // The portal may be gone already.
-            let _ = self.socket.close(None).await;
+            if self.socket.close(None).await.is_ok() {
+                // Leaving with unread data would make the kernel reset the connection, and the
+                // portal lose our last messages: read until it has closed its side too.
+                let rest = async { while let Some(Ok(_)) = self.socket.next().await {} };
+                let _ = tokio::time::timeout(CLOSE_LIMIT, rest).await;
+            }
         };
         if tokio::time::timeout(limit, work).await.is_err() {
             tracing::debug!("the portal did not take our last messages in time");

@@ -147,6 +147,75 @@ async fn retry_after_is_honoured() {
 }
 
 #[tokio::test]
+async fn a_dead_token_is_final_even_if_its_code_comes_late() {
+    let (listener, mut session) = server().await;
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = [0; 4096];
+    assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+    let body = r#"{"code":"invalid_token","title":"no","status":401}"#;
+    let head = format!("HTTP/1.1 401 Unauthorized\r\ncontent-length: {}\r\n\r\n", body.len());
+    for part in [head.as_str(), &body[..10], &body[10..]] {
+        stream.write_all(part.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(next(&mut session).await, Event::Fatal { reason: FatalReason::InvalidToken });
+}
+
+#[tokio::test]
+async fn a_network_change_ends_a_pause() {
+    let (listener, mut session) = server().await;
+    for _ in 0..6 {
+        refuse(&listener, "502 Bad Gateway", "none", "").await;
+        assert!(matches!(next(&mut session).await, Event::Disconnected { .. }));
+        session.network_changed();
+    }
+    let start = std::time::Instant::now();
+    accept(&listener).await;
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_network_change_a_dead_connection_is_noticed_soon() {
+    let (listener, mut session) = server().await;
+    let mut socket = accept(&listener).await;
+    heard(&mut socket).await;
+    assert_eq!(next(&mut session).await, Event::Connected);
+    let start = tokio::time::Instant::now();
+    session.network_changed();
+    // The portal says nothing, as if the path were gone.
+    match next(&mut session).await {
+        Event::Disconnected { reason, .. } => assert!(reason.contains("network changed"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(start.elapsed() <= Duration::from_secs(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_noticed() {
+    let (listener, mut session) = server().await;
+    let mut socket = accept(&listener).await;
+    heard(&mut socket).await;
+    assert_eq!(next(&mut session).await, Event::Connected);
+    let start = tokio::time::Instant::now();
+    let event = tokio::time::timeout(Duration::from_secs(120), session.next_event()).await.unwrap().unwrap();
+    assert!(matches!(event, Event::Disconnected { .. }), "{event:?}");
+    assert!((30..=50).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_message_larger_than_allowed_leads_to_a_fresh_start() {
+    let (listener, mut session) = server().await;
+    let mut socket = accept(&listener).await;
+    heard(&mut socket).await;
+    let huge = format!(r#"{{"v":1,"type":"x","payload":"{}"}}"#, "y".repeat(adit_protocol::MAX_MESSAGE));
+    // The session may hang up while we still write.
+    let _ = socket.send(Frame::text(huge)).await;
+    assert_eq!(next(&mut session).await, Event::Connected);
+    assert!(matches!(next(&mut session).await, Event::Disconnected { .. }));
+}
+
+#[tokio::test]
 async fn an_announced_end_is_final() {
     let (listener, mut session) = server().await;
     let mut socket = accept(&listener).await;
@@ -181,6 +250,24 @@ async fn closing_sends_what_waits() {
     });
     assert!(heard(&mut socket).await.contains("draining"));
     assert!(matches!(socket.next().await, Some(Ok(Frame::Close(_))) | None));
+    drop(socket);
+    closing.await.unwrap();
+}
+
+#[tokio::test]
+async fn closing_does_not_lose_messages_to_unread_data() {
+    let (listener, mut session) = server().await;
+    let mut socket = accept(&listener).await;
+    heard(&mut socket).await;
+    assert_eq!(next(&mut session).await, Event::Connected);
+    let init = frame::encode(&init(), None).unwrap();
+    for _ in 0..50 {
+        socket.send(Frame::text(init.as_str())).await.unwrap();
+    }
+    session.send(RelayToPortal::Draining(Empty {}));
+    let closing = tokio::spawn(session.close(LIMIT));
+    assert!(heard(&mut socket).await.contains("draining"));
+    drop(socket);
     closing.await.unwrap();
 }
 
