@@ -102,12 +102,9 @@ impl TunnelRanges {
         in_ranges && is_exact
     }
 
-    pub(crate) fn tunnel(&self) -> [IpNet; 2] {
+    /// The ranges of all tunnel addresses.
+    pub(crate) const fn tunnel(&self) -> [IpNet; 2] {
         self.tunnel
-    }
-
-    pub(crate) fn proxy(&self) -> [IpNet; 2] {
-        self.proxy
     }
 }
 

@@ -47,7 +47,9 @@ pub enum DropReason {
     NotConnected,
     /// A datagram from the network that belongs to nobody.
     UnknownDatagram,
-    /// An answer to a DNS query that nobody asked.
+    /// A packet to the resolver that is no query.
+    InvalidQuery,
+    /// An answer to a DNS query that nobody asked, or that does not answer it.
     UnknownQuery,
     /// A message of the portal that does not fit our state.
     StaleMessage,
@@ -57,7 +59,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Malformed,
         Self::ControlLookalike,
         Self::InvalidControl,
@@ -79,6 +81,7 @@ impl DropReason {
         Self::NoFreePort,
         Self::NotConnected,
         Self::UnknownDatagram,
+        Self::InvalidQuery,
         Self::UnknownQuery,
         Self::StaleMessage,
         Self::ShutDown,
@@ -108,6 +111,7 @@ impl DropReason {
             Self::NoFreePort => "no_free_port",
             Self::NotConnected => "not_connected",
             Self::UnknownDatagram => "unknown_datagram",
+            Self::InvalidQuery => "invalid_query",
             Self::UnknownQuery => "unknown_query",
             Self::StaleMessage => "stale_message",
             Self::ShutDown => "shut_down",

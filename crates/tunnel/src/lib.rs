@@ -33,6 +33,7 @@ mod interface;
 mod link;
 mod network_table;
 mod seeds;
+mod statistics;
 mod token_bucket;
 mod traffic;
 
@@ -44,3 +45,4 @@ pub use client::{
 pub use drops::{DropCounters, DropReason};
 pub use gateway::{ClientStatus, Gateway, GatewayConfig, GatewayEvent, LookupId, ResolveFailure};
 pub use interface::{DEFAULT_MTU, Interface};
+pub use statistics::Statistics;

@@ -146,6 +146,11 @@ impl Accesses {
         self.by_resource.iter().filter(|(_, access)| access.request.is_some()).map(|(id, _)| *id).collect()
     }
 
+    /// Packets that wait, for whatever.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.by_resource.values().map(|access| access.queue.len()).sum()
+    }
+
     pub(crate) fn authorization_count(&self) -> usize {
         self.authorizations.len()
     }

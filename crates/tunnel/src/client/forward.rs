@@ -91,16 +91,18 @@ impl Client {
             until: Some(now + REFUSED_FOR),
         };
         if self.names.is_proxy(destination) {
-            return match self.names.owner(now, destination) {
-                Some(owner) if self.resources.permits(owner.resource, first.traffic) => {
-                    Target::Resource { id: owner.resource, name: Some((owner.name, owner.addresses)) }
-                }
-                Some(_) => Target::Nowhere(filtered),
-                None => Target::Nowhere(Denial {
+            let owner = self.names.owner(now, destination).filter(|owner| !owner.resources.is_empty());
+            let Some(owner) = owner else {
+                return Target::Nowhere(Denial {
                     reason: DropReason::UnknownProxyAddress,
                     answer: IcmpError::HostUnreachable,
                     until: None,
-                }),
+                });
+            };
+            let permitting = owner.resources.iter().find(|id| self.resources.permits(**id, first.traffic));
+            return match permitting {
+                Some(id) => Target::Resource { id: *id, name: Some((owner.name, owner.addresses)) },
+                None => Target::Nowhere(filtered),
             };
         }
         match self.resources.route(destination, first.traffic) {

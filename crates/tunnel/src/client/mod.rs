@@ -167,7 +167,7 @@ impl Client {
             accesses: Accesses::default(),
             gateways: Gateways::default(),
             domains: Domains::default(),
-            names: Names::new(now, seeds.next()),
+            names: Names::new(seeds.next()),
             next_request: 1,
             timers: Deadlines::new(),
             portal_messages: VecDeque::new(),
@@ -303,7 +303,7 @@ impl Client {
 
     /// Brings everything in line after an input: the node's events may cause others.
     fn settle(&mut self, now: Instant) {
-        self.collect_names(now);
+        self.collect_names();
         while let Some(event) = self.link.poll_node(now) {
             self.handle_peer_event(now, event);
         }

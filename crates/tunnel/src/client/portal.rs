@@ -142,7 +142,7 @@ impl Client {
             ResourceAddress::Dns { pattern } => Some((resource.id, pattern.as_str())),
             _ => None,
         });
-        self.names.set_resources(now, patterns);
+        self.names.set_resources(patterns);
         self.leave_lost_sites(now);
         self.publish_interface();
         self.events.push_back(ClientEvent::ResourcesChanged);

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Client;
 use super::access::Refusal;
+use crate::statistics::Statistics;
 
 /// How long a ping wants a connection that nobody else wants.
 const PING_PATIENCE: Duration = Duration::from_secs(10);
@@ -144,6 +145,18 @@ impl Client {
         let handshake_age_ms = handshake
             .map(|at| u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX));
         Ok(Ping { state: self.resource_state(now, resource), handshake_age_ms })
+    }
+
+    /// How much the machine holds.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            connections: self.gateways.iter().count(),
+            leases: self.accesses.authorization_count(),
+            waiting: self.accesses.waiting_count(),
+            names: self.domains.len(),
+            timers: self.timers.len(),
+            ..Statistics::of(self.link.node())
+        }
     }
 
     pub(super) fn connection_status(&self, id: GatewayId) -> Option<ConnectionStatus> {

@@ -16,6 +16,7 @@ use super::leases::Leases;
 use super::translations::Translations;
 use super::{Gateway, Timer};
 use crate::answers::Answers;
+use crate::statistics::Statistics;
 
 /// A client with at least one lease.
 #[derive(Debug)]
@@ -70,6 +71,19 @@ impl Gateway {
             flows: client.translations.len(),
         };
         self.clients.iter().map(status).collect()
+    }
+
+    /// How much the machine holds.
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            connections: self.clients.len(),
+            leases: self.owners.len(),
+            waiting: self.clients.values().map(|client| client.held.len()).sum(),
+            names: self.clients.values().map(|client| client.domains.len()).sum(),
+            flows: self.clients.values().map(|client| client.translations.len()).sum(),
+            timers: self.timers.len(),
+            ..Statistics::of(self.link.node())
+        }
     }
 
     /// A lease is over: its flows end at once, and with the last lease the connection.

@@ -167,6 +167,10 @@ impl Domains {
         domain.resolving
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
     /// Forgets the names of a resource that the client may no longer reach.
     pub(crate) fn remove_resource(&mut self, resource: ResourceId) {
         let names: Vec<String> = self

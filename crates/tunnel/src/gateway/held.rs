@@ -77,6 +77,10 @@ impl Held {
         self.items.front().map(|(until, _)| *until)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// Takes everything, oldest first, with its deadline.
     pub(crate) fn take_all(&mut self) -> VecDeque<(Instant, Item)> {
         self.bytes = 0;

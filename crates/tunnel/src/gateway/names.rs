@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use adit_dns::{Name, Pattern};
 use adit_policy::{ClientId, ResourceId};
 use adit_protocol::peer::{DomainState, PeerMessage};
 
@@ -137,6 +138,10 @@ impl Gateway {
     }
 }
 
-fn matches(_pattern: &str, _name: &str) -> bool {
-    false
+/// Whether a client may speak of `name` under a resource with this pattern.
+fn matches(pattern: &str, name: &str) -> bool {
+    match (pattern.parse::<Pattern>(), name.parse::<Name>()) {
+        (Ok(pattern), Ok(name)) => pattern.matches(&name),
+        _ => false,
+    }
 }
