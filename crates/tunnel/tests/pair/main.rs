@@ -1,0 +1,12 @@
+//! Client, gateway, workers, relay and a toy portal in one world with virtual time.
+//!
+//! One binary for all behaviours, so that the world is compiled once.
+
+mod host;
+mod network;
+mod packets;
+mod portal;
+mod relay;
+mod world;
+
+mod access_by_address;
