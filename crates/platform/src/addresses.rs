@@ -1,8 +1,9 @@
 //! Which addresses this host has, and when that changes.
 //!
-//! [`watch`] publishes a [`Snapshot`] of the whole state: usable addresses for host candidates and the interfaces that lead out. A change
-//! of either is a reason to gather candidates again. Bursts of kernel notifications are folded: a snapshot is taken 250 ms after the first
-//! one, and published only when it differs from the last.
+//! [`watch`] publishes a [`Snapshot`] of the whole state: usable addresses for host candidates and the
+//! interfaces that lead out. A change of either is a reason to gather candidates again. Bursts of kernel
+//! notifications are folded: a snapshot is taken 250 ms after the first one, and published only when it
+//! differs from the last.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -82,7 +83,8 @@ impl Watcher {
         self.snapshots.borrow().clone()
     }
 
-    /// Waits for the next change; never returns once the watch has ended. May be dropped and called again without losing a change.
+    /// Waits for the next change; never returns once the watch has ended. May be dropped and called again
+    /// without losing a change.
     pub async fn changed(&mut self) -> Snapshot {
         if self.snapshots.changed().await.is_err() {
             std::future::pending::<()>().await;

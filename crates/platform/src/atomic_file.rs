@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Replaces `path` (a symbolic link is replaced, not followed) with a file of `mode` bits that is on the disk when the call returns.
+/// Replaces `path` (a symbolic link is replaced, not followed) with a file of `mode` bits that is on the disk
+/// when the call returns.
 pub(crate) fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let (directory, temporary) = beside(path)?;
     match fs::remove_file(&temporary) {

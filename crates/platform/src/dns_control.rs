@@ -1,7 +1,7 @@
 //! Who answers the host's name queries: pointing the system's resolver at the tunnel's, and back.
 //!
-//! Implementations: [`ResolvConf`] (rewrites `/etc/resolv.conf`), [`Disabled`] (touches nothing), [`FakeDns`]. Others, such as
-//! systemd-resolved over D-Bus, can stand beside them.
+//! Implementations: [`ResolvConf`] (rewrites `/etc/resolv.conf`), [`Disabled`] (touches nothing),
+//! [`FakeDns`]. Others, such as systemd-resolved over D-Bus, can stand beside them.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,8 @@ pub enum DnsControlError {
 
 /// Sets the host's resolver as a whole.
 pub trait DnsControl: Send {
-    /// Makes the host ask `settings.servers`. Calling it again asserts the settings again, in case another program has changed them.
+    /// Makes the host ask `settings.servers`. Calling it again asserts the settings again, in case another
+    /// program has changed them.
     ///
     /// # Errors
     /// See [`DnsControlError`]; the host's own settings are in force then.

@@ -53,8 +53,9 @@ impl InterfaceRequest {
     /// Performs an ioctl that takes a pointer to an `ifreq`, such as `TUNSETIFF` or `SIOCSIFMTU`.
     #[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
     pub(crate) fn perform(&mut self, descriptor: BorrowedFd<'_>, request: libc::Ioctl) -> Result<(), Errno> {
-        // SAFETY: the descriptor is open for the whole call, and `self.0` is a fully initialised `ifreq` that lives through it. The
-        // requests used in this crate read and write that structure only and keep no pointer to it.
+        // SAFETY: the descriptor is open for the whole call, and `self.0` is a fully initialised `ifreq` that
+        // lives through it. The requests used in this crate read and write that structure only and keep no
+        // pointer to it.
         let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), request, &raw mut self.0) };
         Errno::result(result).map(drop)
     }

@@ -1,11 +1,13 @@
 //! TUN, sockets, routes, DNS control, secrets: everything that asks the operating system.
 //!
-//! Each module is one job. Jobs that change the host ([`network`], [`masquerade`], [`dns_control`]) follow one pattern: a small trait that
-//! takes the *whole* desired state, is idempotent, takes it all back on `clear`, and repairs after a crash on `recover`; and a recording
-//! fake beside it. They write down what they are about to change before they change it.
+//! Each module is one job. Jobs that change the host ([`network`], [`masquerade`], [`dns_control`]) follow
+//! one pattern: a small trait that takes the *whole* desired state, is idempotent, takes it all back on
+//! `clear`, and repairs after a crash on `recover`; and a recording fake beside it. They write down what they
+//! are about to change before they change it.
 //!
-//! This crate is the only home of `unsafe` (the relay's packet loader aside); each block says why it holds. Linux is the only system so
-//! far; mechanisms live in files named after them, so that others can stand beside them.
+//! This crate is the only home of `unsafe` (the relay's packet loader aside); each block says why it holds.
+//! Linux is the only system so far; mechanisms live in files named after them, so that others can stand
+//! beside them.
 
 #[cfg(target_os = "linux")]
 pub mod addresses;

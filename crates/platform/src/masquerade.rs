@@ -1,7 +1,9 @@
-//! A gateway's way out: packets from the tunnel leave through the host's own interfaces with the host's addresses.
+//! A gateway's way out: packets from the tunnel leave through the host's own interfaces with the host's
+//! addresses.
 //!
-//! [`NftablesMasquerade`] keeps one nftables table of its own and turns on the forwarding settings of the kernel; both are taken back on
-//! `clear`. It never touches tables of others, so a firewall that forbids forwarding still wins.
+//! [`NftablesMasquerade`] keeps one nftables table of its own and turns on the forwarding settings of the
+//! kernel; both are taken back on `clear`. It never touches tables of others, so a firewall that forbids
+//! forwarding still wins.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

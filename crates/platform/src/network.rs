@@ -1,8 +1,10 @@
-//! The tunnel interface in the host's network: addresses, MTU, routes, and the rules that keep our own packets out of the tunnel.
+//! The tunnel interface in the host's network: addresses, MTU, routes, and the rules that keep our own
+//! packets out of the tunnel.
 //!
-//! A client's routes live in tables of their own. A policy rule sends every packet there *that does not carry our mark*, so the daemon's
-//! sockets, which set the mark, always use the host's ordinary routes and never loop through the tunnel ([`Bypass`]). A gateway has no such
-//! rules: its routes go to the main table, and only ever for the tunnel's own ranges.
+//! A client's routes live in tables of their own. A policy rule sends every packet there *that does not carry
+//! our mark*, so the daemon's sockets, which set the mark, always use the host's ordinary routes and never
+//! loop through the tunnel ([`Bypass`]). A gateway has no such rules: its routes go to the main table, and
+//! only ever for the tunnel's own ranges.
 //!
 //! On a host without IPv6 the IPv6 half of a state is left out and [`Applied::ipv6`] says so.
 
@@ -85,7 +87,8 @@ pub enum NetworkError {
 
 /// Sets the whole network state of the tunnel interface.
 pub trait NetworkControl: Send {
-    /// Makes the host look like `desired`, changing only what differs. Call it again after the host's network changed.
+    /// Makes the host look like `desired`, changing only what differs. Call it again after the host's network
+    /// changed.
     fn apply<'a>(&'a mut self, desired: &'a NetworkState) -> BoxFuture<'a, Result<Applied, NetworkError>>;
 
     /// Takes everything back; the interface may be gone already.

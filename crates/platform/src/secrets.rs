@@ -1,7 +1,8 @@
 //! Keys and tokens on the disk.
 //!
-//! A secret is a file of mode 0600 in a directory of mode 0700. Writing is atomic. A file that others could have read is refused instead of
-//! quietly repaired, because the secret in it must be taken for known and replaced.
+//! A secret is a file of mode 0600 in a directory of mode 0700. Writing is atomic. A file that others could
+//! have read is refused instead of quietly repaired, because the secret in it must be taken for known and
+//! replaced.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -29,7 +29,8 @@ pub fn notify_alive() {
     notify(&[NotifyState::Watchdog]);
 }
 
-/// Half of the time after which the service manager would kill a silent program; `None` when it does not watch.
+/// Half of the time after which the service manager would kill a silent program; `None` when it does not
+/// watch.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|timeout| timeout / 2)

@@ -1,7 +1,7 @@
 //! Kernel settings that are changed for a while and put back.
 //!
-//! Every change is written to a record file first, so that a later run can undo it after a crash. A setting that somebody else has changed
-//! meanwhile is left alone.
+//! Every change is written to a record file first, so that a later run can undo it after a crash. A setting
+//! that somebody else has changed meanwhile is left alone.
 
 use std::fs;
 use std::io;
@@ -27,7 +27,8 @@ struct Change {
 }
 
 impl Journal {
-    /// Settings below `root` (normally `/proc/sys`), recorded in `record`; takes over what a crashed run has left there.
+    /// Settings below `root` (normally `/proc/sys`), recorded in `record`; takes over what a crashed run has
+    /// left there.
     pub(crate) fn open(root: &Path, record: &Path) -> Self {
         let changes = match fs::read(record) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {

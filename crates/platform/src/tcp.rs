@@ -10,7 +10,8 @@ use tokio::net::{TcpSocket, TcpStream};
 /// Idle time before keepalive probes; finds out that a silent peer is gone behind a NAT that forgot it.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Connects; with `fwmark` the connection ignores the tunnel's own routes (Linux; needs `CAP_NET_ADMIN`). The caller bounds the time.
+/// Connects; with `fwmark` the connection ignores the tunnel's own routes (Linux; needs `CAP_NET_ADMIN`). The
+/// caller bounds the time.
 ///
 /// # Errors
 /// What the operating system says.

@@ -1,10 +1,11 @@
 //! The tunnel interface: packets between the kernel and the data plane.
 //!
-//! A [`Tun`] is one queue of one layer-3 device. Reads and writes are single packets without any header in front and never block; wait for
-//! readiness with epoll on its descriptor. Addresses, MTU changes and routes are the business of [`network`](crate::network).
+//! A [`Tun`] is one queue of one layer-3 device. Reads and writes are single packets without any header in
+//! front and never block; wait for readiness with epoll on its descriptor. Addresses, MTU changes and routes
+//! are the business of [`network`](crate::network).
 //!
-//! Absent for now, by design of the type rather than by accident: several queues (one `Tun` per queue) and virtio headers (a `Tun` would
-//! then carry its offload mode).
+//! Absent for now, by design of the type rather than by accident: several queues (one `Tun` per queue) and
+//! virtio headers (a `Tun` would then carry its offload mode).
 
 #[cfg(target_os = "linux")]
 mod linux;

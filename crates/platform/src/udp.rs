@@ -1,11 +1,12 @@
 //! UDP sockets for the data plane: batches, offload, and control over both addresses of a datagram.
 //!
-//! One socket serves one family, normally bound to the wildcard address. Received datagrams tell which local address they came to; sent
-//! ones may name the source address to leave from. So one pair of sockets serves all interfaces, and an address that comes or goes needs
-//! no new socket.
+//! One socket serves one family, normally bound to the wildcard address. Received datagrams tell which local
+//! address they came to; sent ones may name the source address to leave from. So one pair of sockets serves
+//! all interfaces, and an address that comes or goes needs no new socket.
 //!
-//! UDP is unreliable anyway: whatever goes wrong with one datagram is reported as a [`SendError`] to count, never as a reason to close the
-//! socket. Errors that ICMP messages leave behind on a socket are swallowed when receiving.
+//! UDP is unreliable anyway: whatever goes wrong with one datagram is reported as a [`SendError`] to count,
+//! never as a reason to close the socket. Errors that ICMP messages leave behind on a socket are swallowed
+//! when receiving.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,7 +34,8 @@ const MAX_SKIPPED: usize = 16;
 pub struct Config {
     /// Address to bind; the wildcard of a family serves all interfaces, port 0 picks a free port.
     pub address: SocketAddr,
-    /// Mark on every packet sent, so that the tunnel's own routes do not apply to it (Linux; needs `CAP_NET_ADMIN`).
+    /// Mark on every packet sent, so that the tunnel's own routes do not apply to it (Linux; needs
+    /// `CAP_NET_ADMIN`).
     pub fwmark: Option<u32>,
     /// Lets several sockets share the port, one per worker.
     pub reuse_port: bool,
@@ -99,7 +101,8 @@ pub enum SendError {
     /// Larger than the path or the interface carries.
     #[error("the datagram is too large for the path")]
     TooLarge,
-    /// The source address is no longer ours (newer kernels report that as [`Unreachable`](Self::Unreachable)).
+    /// The source address is no longer ours (newer kernels report that as
+    /// [`Unreachable`](Self::Unreachable)).
     #[error("the source address is not ours")]
     SourceGone,
     /// No route, network down, or an ICMP error said so.
@@ -211,7 +214,8 @@ impl UdpSocket {
         self.local
     }
 
-    /// How many datagrams one [`Transmit`] may hold for a single system call; 1 once the kernel or a driver has refused segmentation.
+    /// How many datagrams one [`Transmit`] may hold for a single system call; 1 once the kernel or a driver
+    /// has refused segmentation.
     #[must_use]
     pub fn max_segments(&self) -> usize {
         if self.segmentation.load(Ordering::Relaxed) { 64 } else { 1 }
@@ -271,7 +275,8 @@ impl UdpSocket {
         if self.segmentation.load(Ordering::Relaxed) {
             match self.send_one(transmit, run, Some(segment)) {
                 Ok(()) => return Ok(()),
-                // Drivers without segmentation or checksum offload answer EIO, old kernels EINVAL; EINVAL may also be another fault.
+                // Drivers without segmentation or checksum offload answer EIO, old kernels EINVAL; EINVAL may
+                // also be another fault.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EIO | libc::EINVAL)) => {
                     refused = true
                 }
@@ -312,7 +317,8 @@ impl UdpSocket {
     }
 }
 
-/// Waits until all `sockets` have handed everything to the network, at most `limit`; false when something was left.
+/// Waits until all `sockets` have handed everything to the network, at most `limit`; false when something was
+/// left.
 pub async fn drained<S: std::borrow::Borrow<UdpSocket>>(sockets: &[S], limit: Duration) -> bool {
     let all_empty = async {
         while !sockets.iter().all(|socket| socket.borrow().outbound_queue_empty()) {

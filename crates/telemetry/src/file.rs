@@ -1,10 +1,12 @@
 //! A log file that rotates by size and caps what it leaves on the disk.
 //!
-//! The current file is `<program>.log`; a rotated one is `<program>.<UTC time>.log`, so that `*.log` in name order is also time order.
-//! Whoever writes also rotates and deletes; several processes of one program may share a directory, because every flush is one appending
-//! write and starts by checking that the path still leads to the open file.
+//! The current file is `<program>.log`; a rotated one is `<program>.<UTC time>.log`, so that `*.log` in name
+//! order is also time order. Whoever writes also rotates and deletes; several processes of one program may
+//! share a directory, because every flush is one appending write and starts by checking that the path still
+//! leads to the open file.
 //!
-//! A file never keeps half a line: a write that fails midway is cut off again, and so is the torn tail that a power cut left behind.
+//! A file never keeps half a line: a write that fails midway is cut off again, and so is the torn tail that a
+//! power cut left behind.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -53,7 +55,8 @@ impl RotatingFile {
         Ok(opened)
     }
 
-    /// Adds one complete line; returns how many earlier lines were lost on the way (see [`flush`](Self::flush)).
+    /// Adds one complete line; returns how many earlier lines were lost on the way (see
+    /// [`flush`](Self::flush)).
     pub fn append(&mut self, line: &str) -> u64 {
         let waiting = self.buffer.len() as u64;
         let mut lost = 0;
@@ -106,7 +109,8 @@ impl RotatingFile {
         Err(error)
     }
 
-    /// Opens the path again when it no longer leads to the open file (rotated by someone else, deleted), and learns the true size.
+    /// Opens the path again when it no longer leads to the open file (rotated by someone else, deleted), and
+    /// learns the true size.
     fn follow_path(&mut self) -> io::Result<()> {
         match fs::metadata(current_path(&self.directory, &self.program)) {
             Ok(metadata) if same_file(&metadata, &self.file) => {
@@ -161,7 +165,8 @@ fn current_path(directory: &Path, program: &str) -> PathBuf {
     directory.join(format!("{program}.log"))
 }
 
-/// True for `<program>.20261122T235301.123456789Z.log`; other programs' files and foreign files are never deleted.
+/// True for `<program>.20261122T235301.123456789Z.log`; other programs' files and foreign files are never
+/// deleted.
 fn is_rotated(name: &str, program: &str) -> bool {
     name.strip_prefix(program)
         .and_then(|rest| rest.strip_prefix('.'))

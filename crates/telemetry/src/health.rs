@@ -1,7 +1,8 @@
 //! A small HTTP server for supervisors and Prometheus: `/healthz`, `/readyz`, `/metrics`.
 //!
-//! It understands exactly `GET` and `HEAD` of those paths over HTTP/1.1 and closes the connection after each answer. Request size, time and
-//! the number of connections are bounded, so that it can face an unfriendly network; still, bind it to a private address.
+//! It understands exactly `GET` and `HEAD` of those paths over HTTP/1.1 and closes the connection after each
+//! answer. Request size, time and the number of connections are bounded, so that it can face an unfriendly
+//! network; still, bind it to a private address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

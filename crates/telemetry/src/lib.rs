@@ -1,16 +1,19 @@
 //! JSON Lines logs with rotation, metrics and panic capture.
 //!
-//! Every program calls [`init`] once, first thing in `main`, and keeps the [`Guard`] until it returns. From then on each `tracing` event
-//! and each panic becomes exactly one JSON object on one line, so that `cat *.log | jq -r '"\(.time) \(.severity) \(.message)"'` works on
-//! any mix of files from any of our programs.
+//! Every program calls [`init`] once, first thing in `main`, and keeps the [`Guard`] until it returns. From
+//! then on each `tracing` event and each panic becomes exactly one JSON object on one line, so that `cat
+//! *.log | jq -r '"\(.time) \(.severity) \(.message)"'` works on any mix of files from any of our programs.
 //!
-//! How a line travels: the emitting thread encodes it ([`line`]), puts it into a bounded queue and goes on; one writer thread per program
-//! ([`sink`]) drains the queue into the rotated file ([`file`]) and the console. A full queue or a full disk loses lines, never the
-//! program: losses are counted and announced in the log as soon as there is room again.
+//! How a line travels: the emitting thread encodes it ([`line`]), puts it into a bounded queue and goes on;
+//! one writer thread per program ([`sink`]) drains the queue into the rotated file ([`file`]) and the
+//! console. A full queue or a full disk loses lines, never the program: losses are counted and announced in
+//! the log as soon as there is room again.
 //!
-//! Metrics are recorded through the `metrics` façade ([`mod@metrics`]) and read through a small HTTP server ([`health`]).
+//! Metrics are recorded through the `metrics` façade ([`mod@metrics`]) and read through a small HTTP server
+//! ([`health`]).
 //!
-//! Deliberately absent: shipping logs over the network, sampling, colours, human formats. `jq` is the human format.
+//! Deliberately absent: shipping logs over the network, sampling, colours, human formats. `jq` is the human
+//! format.
 
 #![forbid(unsafe_code)]
 

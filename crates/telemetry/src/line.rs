@@ -1,8 +1,9 @@
 //! One event as one JSON line.
 //!
-//! The keys are always present and always in this order: `time`, `severity`, `message`, `target`, `fields`, `spans`. `message` is always a
-//! string. The encoder writes bytes by hand because the key order is part of the format and because the cost of a line has to be bounded
-//! whatever somebody passes as a field: strings are cut at [`MAX_VALUE`] bytes and nothing more is added after [`MAX_LINE`] bytes.
+//! The keys are always present and always in this order: `time`, `severity`, `message`, `target`, `fields`,
+//! `spans`. `message` is always a string. The encoder writes bytes by hand because the key order is part of
+//! the format and because the cost of a line has to be bounded whatever somebody passes as a field: strings
+//! are cut at [`MAX_VALUE`] bytes and nothing more is added after [`MAX_LINE`] bytes.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -86,7 +87,8 @@ pub fn push_string(out: &mut String, text: &str) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // RFC 8259 section 7 wants the C0 controls escaped; DEL and the C1 controls are legal but would reach a terminal as they are.
+            // RFC 8259 section 7 wants the C0 controls escaped; DEL and the C1 controls are legal but would
+            // reach a terminal as they are.
             control if control.is_control() => {
                 let _ = write!(out, "\\u{:04x}", u32::from(control));
             }
@@ -196,7 +198,8 @@ impl Visit for FieldEncoder {
     }
 }
 
-/// A string that stops growing just past [`MAX_VALUE`], so that a huge `Debug` output stops early instead of filling memory.
+/// A string that stops growing just past [`MAX_VALUE`], so that a huge `Debug` output stops early instead of
+/// filling memory.
 #[derive(Default)]
 struct Bounded {
     text: String,

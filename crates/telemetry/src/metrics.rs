@@ -1,7 +1,8 @@
 //! Prometheus metrics behind the `metrics` façade.
 //!
-//! Code anywhere says `metrics::counter!("adit_…").increment(1)`. Names start with `adit_`, counters end in `_total`, durations are
-//! histograms in seconds and end in `_seconds`. Nothing is exported unless a program asks for it.
+//! Code anywhere says `metrics::counter!("adit_…").increment(1)`. Names start with `adit_`, counters end in
+//! `_total`, durations are histograms in seconds and end in `_seconds`. Nothing is exported unless a program
+//! asks for it.
 
 use std::time::Duration;
 

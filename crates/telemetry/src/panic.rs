@@ -1,7 +1,7 @@
 //! A panic is a log line too.
 //!
-//! The hook replaces the standard one, because its plain text would break every reader that expects JSON. It bypasses `tracing`: the
-//! panic may have happened while an event was being recorded.
+//! The hook replaces the standard one, because its plain text would break every reader that expects JSON. It
+//! bypasses `tracing`: the panic may have happened while an event was being recorded.
 
 use std::backtrace::Backtrace;
 use std::io::Write as _;

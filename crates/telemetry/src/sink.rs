@@ -1,7 +1,8 @@
 //! The queue between the threads that log and the one thread that writes.
 //!
-//! Submitting a line takes a short lock and never waits for a disk. The queue holds at most [`QUEUE_BYTES`]; a line that does not fit is
-//! lost and counted. Once writing works again the writer says in the log itself how many lines were lost.
+//! Submitting a line takes a short lock and never waits for a disk. The queue holds at most [`QUEUE_BYTES`];
+//! a line that does not fit is lost and counted. Once writing works again the writer says in the log itself
+//! how many lines were lost.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -56,7 +57,8 @@ struct Queue {
 }
 
 impl Shared {
-    // A panic while the lock is held leaves a queue that is still consistent, and the panic itself must be logged.
+    // A panic while the lock is held leaves a queue that is still consistent, and the panic itself must be
+    // logged.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -99,7 +101,8 @@ impl Sink {
         self.shared.filled.notify_one();
     }
 
-    /// Waits until all lines accepted before the call are written or lost; false when `deadline` passed first.
+    /// Waits until all lines accepted before the call are written or lost; false when `deadline` passed
+    /// first.
     pub fn flush(&self, deadline: Duration) -> bool {
         let queue = self.shared.lock();
         let target = queue.accepted;

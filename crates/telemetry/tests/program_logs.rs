@@ -1,4 +1,5 @@
-//! The log of a whole program: the test starts itself as a child that logs, panics or runs out of disk, and reads the files as `jq` would.
+//! The log of a whole program: the test starts itself as a child that logs, panics or runs out of disk, and
+//! reads the files as `jq` would.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -81,7 +81,8 @@ fn subscribe() -> io::Result<Changes> {
     ];
     let (connection, handle, messages) = rtnetlink::new_multicast_connection(&groups)?;
     tokio::spawn(connection);
-    // The connection lives as long as its handle. A lost notification (overrun) arrives as a message too, and any message means: look again.
+    // The connection lives as long as its handle. A lost notification (overrun) arrives as a message too, and
+    // any message means: look again.
     Ok(Box::pin(messages.map(move |_| {
         let _keep = &handle;
     })))

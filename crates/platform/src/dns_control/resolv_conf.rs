@@ -1,9 +1,11 @@
 //! `/etc/resolv.conf`: ours while the tunnel is up, the host's own before and after, crashes included.
 //!
-//! Order of work: the original (a file's content, or a symbolic link as such) is kept in our state directory and on the disk *before* the
-//! path is touched. Our file starts with a magic line. So at any later moment the two files tell what happened: magic line and original
-//! kept means that ours is in force; an original without the magic line means that another program has written the path since, and its
-//! version stays. Replacement is a rename; where the path is a mount point, as in containers, the file is rewritten in place.
+//! Order of work: the original (a file's content, or a symbolic link as such) is kept in our state directory
+//! and on the disk *before* the path is touched. Our file starts with a magic line. So at any later moment
+//! the two files tell what happened: magic line and original kept means that ours is in force; an original
+//! without the magic line means that another program has written the path since, and its version stays.
+//! Replacement is a rename; where the path is a mount point, as in containers, the file is rewritten in
+//! place.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};

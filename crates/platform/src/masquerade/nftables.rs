@@ -36,7 +36,8 @@ impl NftablesMasquerade {
             set("net/ipv4/ip_forward", "1")?;
         }
         if ipv6 && Path::new(SYSCTL).join("net/ipv6/conf/all/forwarding").exists() {
-            // A forwarding host ignores router advertisements unless told otherwise and would lose its own default route.
+            // A forwarding host ignores router advertisements unless told otherwise and would lose its own
+            // default route.
             for interface in accepting_advertisements() {
                 set(&format!("net/ipv6/conf/{interface}/accept_ra"), "2")?;
             }

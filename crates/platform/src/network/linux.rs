@@ -96,7 +96,8 @@ impl LinuxNetwork {
         }
     }
 
-    /// Answers to our marked packets arrive unmarked, so the strict filter looks for their sender in the tunnel and drops them.
+    /// Answers to our marked packets arrive unmarked, so the strict filter looks for their sender in the
+    /// tunnel and drops them.
     async fn loosen_reverse_path_filter(
         &self,
         session: &Session,
@@ -206,7 +207,8 @@ fn has_ipv6(interface: &str) -> bool {
         .is_ok_and(|text| text.trim() == "0")
 }
 
-/// Keeps the kernel from sending router solicitations and the like into the tunnel. Its own interface, so nothing needs restoring.
+/// Keeps the kernel from sending router solicitations and the like into the tunnel. Its own interface, so
+/// nothing needs restoring.
 fn quieten(interface: &str) {
     let directory = PathBuf::from(format!("{SYSCTL}/net/ipv6/conf/{interface}"));
     let _ = fs::write(directory.join("addr_gen_mode"), "1");

@@ -3,11 +3,12 @@
 //! Up to three per family, in this order:
 //!
 //! 1. not our mark → the table of the tunnel's routes;
-//! 2. not our mark → the main table, default routes ignored, so that directly connected networks stay reachable beside rule 3;
+//! 2. not our mark → the main table, default routes ignored, so that directly connected networks stay
+//!    reachable beside rule 3;
 //! 3. not our mark → the table of the tunnel's default routes.
 //!
-//! The last two exist only while the tunnel has a default route. Our rules are known by their priority and by the protocol number that
-//! they carry.
+//! The last two exist only while the tunnel has a default route. Our rules are known by their priority and by
+//! the protocol number that they carry.
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteHeader, RouteProtocol};

@@ -43,7 +43,8 @@ impl Tun {
         Ok(Self { descriptor, name, index })
     }
 
-    /// Two connected stand-ins without a kernel device: what is written to one is read from the other. For tests.
+    /// Two connected stand-ins without a kernel device: what is written to one is read from the other. For
+    /// tests.
     ///
     /// # Errors
     /// When the process is out of descriptors.
@@ -82,7 +83,8 @@ impl Tun {
     /// Hands one packet to the kernel.
     ///
     /// # Errors
-    /// `WouldBlock` when the kernel's queue is full, `EIO` while the interface is down, `EINVAL` for what is no IP packet.
+    /// `WouldBlock` when the kernel's queue is full, `EIO` while the interface is down, `EINVAL` for what is
+    /// no IP packet.
     pub fn write(&self, packet: &[u8]) -> io::Result<()> {
         loop {
             match nix::unistd::write(&self.descriptor, packet) {

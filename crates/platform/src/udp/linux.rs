@@ -24,8 +24,8 @@ pub(super) fn supports_segmentation(socket: &Socket) -> bool {
 #[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
 pub(super) fn queued_bytes(socket: &Socket) -> Option<usize> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the descriptor is open for the whole call; SIOCOUTQ (the same number as TIOCOUTQ) writes one int to the given place, which
-    // lives through the call.
+    // SAFETY: the descriptor is open for the whole call; SIOCOUTQ (the same number as TIOCOUTQ) writes one
+    // int to the given place, which lives through the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     (result == 0).then(|| usize::try_from(bytes).unwrap_or(0))
 }

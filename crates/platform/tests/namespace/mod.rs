@@ -5,7 +5,8 @@ use std::process::Command;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs `test` on a thread in fresh network and mount namespaces with the loopback interface up; without root it says why it does not.
+/// Runs `test` on a thread in fresh network and mount namespaces with the loopback interface up; without root
+/// it says why it does not.
 pub(crate) fn isolated<F, T>(test: F)
 where
     F: FnOnce() -> T + Send + 'static,
