@@ -35,7 +35,7 @@ struct Key {
 #[derive(Debug)]
 struct Entry {
     message: Vec<u8>,
-    ttl_offsets: Vec<usize>,
+    ttl_offsets: Vec<u16>,
     stored: Instant,
     expiry: (Instant, u64),
 }
@@ -72,7 +72,8 @@ impl Cache {
         let mut message = entry.message.clone();
         let age = u32::try_from(now.saturating_duration_since(entry.stored).as_secs()).unwrap_or(u32::MAX);
         for offset in &entry.ttl_offsets {
-            let ttl = message.get_mut(*offset..offset + 4).and_then(|field| field.first_chunk_mut::<4>());
+            let start = usize::from(*offset);
+            let ttl = message.get_mut(start..start + 4).and_then(|field| field.first_chunk_mut::<4>());
             if let Some(ttl) = ttl {
                 *ttl = u32::from_be_bytes(*ttl).saturating_sub(age).to_be_bytes();
             }
@@ -129,7 +130,7 @@ impl Cache {
 
 impl Entry {
     fn size(&self, key: &Key) -> usize {
-        self.message.len() + self.ttl_offsets.len() * size_of::<usize>() + 2 * key.question.len()
+        self.message.len() + self.ttl_offsets.len() * size_of::<u16>() + 2 * key.question.len()
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct Response<'a> {
 pub(crate) struct Lifetime {
     pub(crate) seconds: u32,
     /// Where in the message the TTLs are, which count down while it is kept.
-    pub(crate) ttl_offsets: Vec<usize>,
+    pub(crate) ttl_offsets: Vec<u16>,
 }
 
 /// Positive answers are asked for again at least once a day, whatever their TTL says.
@@ -71,7 +71,7 @@ impl<'a> Response<'a> {
     }
 
     /// The place of every TTL, and the shortest of them; none if a record is malformed.
-    fn ttls(&self) -> Option<(Vec<usize>, Option<u32>)> {
+    fn ttls(&self) -> Option<(Vec<u16>, Option<u32>)> {
         let mut offsets = Vec::new();
         let mut shortest: Option<u32> = None;
         let mut section = Some(self.message.answer().ok()?);
@@ -84,7 +84,8 @@ impl<'a> Response<'a> {
                 if record.rtype() == Rtype::OPT {
                     continue;
                 }
-                offsets.push(skip_name(self.message.as_slice(), start)? + 4);
+                let offset = skip_name(self.message.as_slice(), start)? + 4;
+                offsets.push(u16::try_from(offset).ok()?);
                 let ttl = effective(record.ttl().as_secs());
                 shortest = Some(shortest.map_or(ttl, |shortest| shortest.min(ttl)));
             }
