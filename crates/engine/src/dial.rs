@@ -18,8 +18,7 @@ pub(crate) struct MarkedDial {
 impl MarkedDial {
     /// A UDP socket on a fresh port, for talking to `remote`.
     pub(crate) fn udp_socket(self, remote: SocketAddr) -> io::Result<UdpSocket> {
-        let any: SocketAddr =
-            if remote.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
+        let any: SocketAddr = if remote.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
         let socket = std::net::UdpSocket::bind(any)?;
         if let Some(mark) = self.mark {
             setsockopt(&socket, sockopt::Mark, &mark)?;

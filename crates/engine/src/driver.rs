@@ -31,7 +31,7 @@ pub(crate) trait Machine {
     /// What the portal says to it.
     type Incoming: Message + Disconnecting + Send + 'static;
     /// What it says to the portal.
-    type Outgoing: Message + Send + Sync + 'static;
+    type Outgoing: Message + PartialEq + Send + Sync + 'static;
     /// What it wants beyond packets and messages.
     type Event;
 
@@ -157,7 +157,8 @@ impl<M: Machine> Driver<M> {
     /// When the machine wants to be woken; far away when it does not.
     pub(crate) fn deadline(&self) -> tokio::time::Instant {
         const FAR: Duration = Duration::from_secs(3600);
-        let deadline = self.machine.poll_timeout().map_or_else(|| Instant::now() + FAR, |(deadline, _)| deadline);
+        let deadline =
+            self.machine.poll_timeout().map_or_else(|| Instant::now() + FAR, |(deadline, _)| deadline);
         tokio::time::Instant::from_std(deadline)
     }
 
@@ -179,7 +180,11 @@ impl<M: Machine> Driver<M> {
                 None
             }
             SessionEvent::Disconnected { reason, retry_in } => {
-                tracing::info!(reason, retry_in_ms = retry_in.as_millis() as u64, "not connected to the portal");
+                tracing::info!(
+                    reason,
+                    retry_in_ms = retry_in.as_millis() as u64,
+                    "not connected to the portal"
+                );
                 self.machine.handle_portal_lost(now);
                 Some(PortalChange::Lost { reason })
             }
@@ -211,10 +216,16 @@ impl<M: Machine> Driver<M> {
         Ok(())
     }
 
+    /// Lets the machine do what has become due.
+    pub(crate) fn handle_timeout(&mut self) {
+        self.machine.handle_timeout(Instant::now());
+    }
+
     /// Tells the machine the addresses of the host.
     pub(crate) fn set_addresses(&mut self, addresses: &[IpAddr]) {
         let addresses = self.sockets.with_ports(addresses);
         tracing::debug!(?addresses, "the host's addresses");
+        self.session.network_changed();
         self.machine.set_local_addresses(Instant::now(), &addresses);
     }
 

@@ -13,7 +13,10 @@ pub(crate) fn network_state(name: &str, interface: &Interface) -> NetworkState {
     NetworkState {
         interface: name.to_owned(),
         mtu: u32::from(interface.mtu),
-        addresses: vec![IpNet::from(std::net::IpAddr::V4(interface.ipv4)), IpNet::from(std::net::IpAddr::V6(interface.ipv6))],
+        addresses: vec![
+            IpNet::from(std::net::IpAddr::V4(interface.ipv4)),
+            IpNet::from(std::net::IpAddr::V6(interface.ipv6)),
+        ],
         routes,
     }
 }

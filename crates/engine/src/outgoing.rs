@@ -33,7 +33,13 @@ impl Outgoing {
     }
 
     /// Adds a datagram; sends what was gathered first if the two do not go together.
-    pub(crate) fn push(&mut self, sockets: &Sockets, source: IpAddr, destination: SocketAddr, datagram: &[u8]) {
+    pub(crate) fn push(
+        &mut self,
+        sockets: &Sockets,
+        source: IpAddr,
+        destination: SocketAddr,
+        datagram: &[u8],
+    ) {
         if self.count > 0 && !self.takes(source, destination, datagram.len()) {
             self.flush(sockets);
         }

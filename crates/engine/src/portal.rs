@@ -31,7 +31,12 @@ impl PortalConfig {
     /// # Errors
     ///
     /// When the address is none of a portal.
-    pub(crate) fn session(&self, endpoint: &str, program: &str, dial: Arc<dyn Dial>) -> Result<Config, ConfigError> {
+    pub(crate) fn session(
+        &self,
+        endpoint: &str,
+        program: &str,
+        dial: Arc<dyn Dial>,
+    ) -> Result<Config, ConfigError> {
         Ok(Config {
             url: endpoint_url(&self.url, endpoint)?,
             token: self.token.clone(),

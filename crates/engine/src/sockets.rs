@@ -49,7 +49,13 @@ impl Sockets {
     }
 
     /// Sends `contents`, cut into datagrams of `segment` bytes; what cannot leave is dropped and counted.
-    pub(crate) fn send(&self, source: IpAddr, destination: SocketAddr, contents: &[u8], segment: Option<usize>) {
+    pub(crate) fn send(
+        &self,
+        source: IpAddr,
+        destination: SocketAddr,
+        contents: &[u8],
+        segment: Option<usize>,
+    ) {
         let Some(socket) = self.socket_for(destination.ip()) else {
             counter!("adit_udp_send_dropped_total", "reason" => "no_family").increment(1);
             return;

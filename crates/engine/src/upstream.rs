@@ -33,17 +33,20 @@ pub(crate) enum Transport {
     Tcp,
 }
 
+/// What came of the query with this id.
+pub(crate) type Answer<Id> = (Id, io::Result<Vec<u8>>);
+
 /// Sends queries and returns what came of them.
 #[derive(Debug)]
 pub(crate) struct Upstreams<Id> {
     dial: MarkedDial,
-    answers: mpsc::Sender<(Id, io::Result<Vec<u8>>)>,
+    answers: mpsc::Sender<Answer<Id>>,
     slots: Arc<Semaphore>,
 }
 
 impl<Id: Copy + Send + 'static> Upstreams<Id> {
     /// Answers, and failures, arrive at the returned receiver.
-    pub(crate) fn new(dial: MarkedDial) -> (Self, mpsc::Receiver<(Id, io::Result<Vec<u8>>)>) {
+    pub(crate) fn new(dial: MarkedDial) -> (Self, mpsc::Receiver<Answer<Id>>) {
         let (answers, receiver) = mpsc::channel(MOST_QUERIES);
         (Self { dial, answers, slots: Arc::new(Semaphore::new(MOST_QUERIES)) }, receiver)
     }

@@ -20,7 +20,13 @@ pub(crate) struct Arguments {
     pub(crate) portal: Url,
 
     /// The gateway token that the portal made for this site.
-    #[arg(long, env = "ADIT_TOKEN", hide_env_values = true, value_name = "TOKEN", conflicts_with = "token_file")]
+    #[arg(
+        long,
+        env = "ADIT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        conflicts_with = "token_file"
+    )]
     pub(crate) token: Option<String>,
 
     /// File with the gateway token; keeps it out of the process list.

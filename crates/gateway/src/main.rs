@@ -47,8 +47,10 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), GatewayError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     let outcome = runtime.block_on(serve(arguments));
     if let Err(error) = &outcome {
         tracing::error!(error = %error, "the gateway failed");
@@ -91,7 +93,8 @@ fn configuration(arguments: &Arguments, secrets: &FileSecrets) -> anyhow::Result
             ca,
             allow_plain: arguments.insecure_plain_portal,
         },
-        identity: Identity::load(secrets, arguments.name.clone()).context("cannot keep the gateway's identity")?,
+        identity: Identity::load(secrets, arguments.name.clone())
+            .context("cannot keep the gateway's identity")?,
         interface: arguments.interface.clone(),
         port: arguments.port,
         state_dir: arguments.state_dir.clone(),

@@ -44,7 +44,11 @@ impl Authority {
         let Some(ours) = self.group else {
             return Access::Observe;
         };
-        if group == ours || groups_of(user, group).contains(&ours) { Access::Operate } else { Access::Observe }
+        if group == ours || groups_of(user, group).contains(&ours) {
+            Access::Operate
+        } else {
+            Access::Observe
+        }
     }
 }
 

@@ -91,7 +91,7 @@ async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
         state_dir: arguments.state_dir,
     };
     let mut session = Session::new(config, secrets, constants, publisher, guard.level());
-    session.resume().await;
+    session.resume();
     readiness.set(true);
     service::notify_ready("Waiting for front ends");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon is ready");

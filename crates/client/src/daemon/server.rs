@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_client_ipc::{
-    Access, ErrorCode, Event, FrameError, FromDaemon, FromFrontEnd, Hello, Outcome, Reply, Request, RequestError,
-    ResourceStatus, Response, Status, read_frame, write_frame,
+    Access, ErrorCode, Event, FrameError, FromDaemon, FromFrontEnd, Hello, Outcome, Reply, Request,
+    RequestError, ResourceStatus, Response, Status, read_frame, write_frame,
 };
 use anyhow::Context as _;
 use tokio::net::unix::OwnedWriteHalf;
@@ -149,7 +149,8 @@ impl Conversation {
                 Ok(call) => call,
                 Err(FrameError::Malformed(error)) => {
                     let refusal = refuse(ErrorCode::Invalid, &format!("malformed request: {error}"));
-                    send(&writer, &FromDaemon::Reply(Reply { id: 0, outcome: Outcome::Error(refusal) })).await?;
+                    send(&writer, &FromDaemon::Reply(Reply { id: 0, outcome: Outcome::Error(refusal) }))
+                        .await?;
                     continue;
                 }
                 Err(error) => return Err(error),

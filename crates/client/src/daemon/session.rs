@@ -62,7 +62,7 @@ impl Session {
     }
 
     /// Connects again if an earlier run was connected.
-    pub(super) async fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         match self.resumable() {
             Ok(Some(token)) => {
                 if let Err(error) = self.connect(&token) {
@@ -72,7 +72,7 @@ impl Session {
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "cannot read what the last run left"),
         }
-        self.publish_idle_if_stopped();
+        self.show();
     }
 
     fn resumable(&self) -> Result<Option<Token>, SecretError> {
@@ -187,7 +187,9 @@ impl Session {
     fn ping(&self, resource: String, reply: tokio::sync::oneshot::Sender<Result<Response, RequestError>>) {
         let Some(engine) = &self.engine else {
             // The front end may have gone away.
-            return drop(reply.send(Err(refuse(ErrorCode::NotConnected, "not connected: `adit up` connects"))));
+            return drop(
+                reply.send(Err(refuse(ErrorCode::NotConnected, "not connected: `adit up` connects"))),
+            );
         };
         let pinger = engine.pinger();
         tokio::spawn(async move {
@@ -206,9 +208,8 @@ impl Session {
     }
 
     fn connect(&mut self, token: &Token) -> Result<(), RequestError> {
-        let engine = self.start_engine(token).map_err(|error| {
-            refuse(ErrorCode::Internal, &format!("{error:#}"))
-        })?;
+        let engine =
+            self.start_engine(token).map_err(|error| refuse(ErrorCode::Internal, &format!("{error:#}")))?;
         self.snapshots = Some(engine.snapshot());
         self.engine = Some(engine);
         Ok(())
@@ -245,12 +246,6 @@ impl Session {
             }
             is_new
         });
-    }
-
-    fn publish_idle_if_stopped(&self) {
-        if self.engine.is_none() {
-            self.show();
-        }
     }
 
     fn idle_reason(&self) -> Reason {

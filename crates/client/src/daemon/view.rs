@@ -4,9 +4,8 @@ use adit_client_ipc::{
     Connection, PathKind, PingReport, Reason, ResourceState, ResourceStatus, SCHEMA, State, Status,
 };
 use adit_control_client::FatalReason;
-use adit_engine::client::{InterfaceState, PingResult, PortalState, Snapshot};
+use adit_engine::client::{self as engine, InterfaceState, PathStatus, PingResult, PortalState, Snapshot};
 use adit_policy::ResourceAddress;
-use adit_tunnel::PathStatus;
 
 use super::server::View;
 
@@ -34,7 +33,8 @@ impl Constants {
             status.interface = Some(self.interface.clone());
         }
         status.connections = snapshot.connections.iter().map(connection).collect();
-        let resources = snapshot.resources.iter().map(|resource| self::resource(resource, snapshot)).collect();
+        let resources =
+            snapshot.resources.iter().map(|resource| self::resource(resource, snapshot)).collect();
         View { status, resources }
     }
 
@@ -73,7 +73,9 @@ fn state_of(snapshot: &Snapshot) -> (State, Option<Reason>, Option<String>) {
         InterfaceState::Failed { reason } => {
             (State::Blocked, Some(Reason::InterfaceFailed), Some(reason.clone()))
         }
-        InterfaceState::Waiting if snapshot.portal == PortalState::Connected => (State::Configuring, None, None),
+        InterfaceState::Waiting if snapshot.portal == PortalState::Connected => {
+            (State::Configuring, None, None)
+        }
         InterfaceState::Waiting => {
             (State::ConnectingPortal, lost.is_some().then_some(Reason::PortalUnreachable), lost)
         }
@@ -87,7 +89,7 @@ fn state_of(snapshot: &Snapshot) -> (State, Option<Reason>, Option<String>) {
     }
 }
 
-fn connection(status: &adit_tunnel::ConnectionStatus) -> Connection {
+fn connection(status: &engine::ConnectionStatus) -> Connection {
     Connection {
         gateway: status.gateway.as_uuid(),
         name: status.name.clone(),
@@ -109,13 +111,13 @@ fn milliseconds(path: &PathStatus) -> Option<f64> {
     path.round_trip_us.map(|micros| std::time::Duration::from_micros(micros).as_secs_f64() * 1000.0)
 }
 
-fn resource(status: &adit_tunnel::ResourceStatus, snapshot: &Snapshot) -> ResourceStatus {
+fn resource(status: &engine::ResourceStatus, snapshot: &Snapshot) -> ResourceStatus {
     let (state, gateway) = match &status.state {
-        adit_tunnel::ResourceState::NoActivity => (ResourceState::NoActivity, None),
-        adit_tunnel::ResourceState::Connecting => (ResourceState::Connecting, None),
-        adit_tunnel::ResourceState::Offline => (ResourceState::Offline, None),
-        adit_tunnel::ResourceState::Forbidden => (ResourceState::Forbidden, None),
-        adit_tunnel::ResourceState::Connected { gateway, .. } => {
+        engine::ResourceState::NoActivity => (ResourceState::NoActivity, None),
+        engine::ResourceState::Connecting => (ResourceState::Connecting, None),
+        engine::ResourceState::Offline => (ResourceState::Offline, None),
+        engine::ResourceState::Forbidden => (ResourceState::Forbidden, None),
+        engine::ResourceState::Connected { gateway, .. } => {
             let connection = snapshot.connections.iter().find(|connection| connection.gateway == *gateway);
             (ResourceState::Connected, connection.map(|connection| connection.name.clone()))
         }

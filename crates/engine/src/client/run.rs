@@ -1,6 +1,5 @@
 //! The control thread of a client.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ use crate::driver::{Driver, PortalChange, machine};
 use crate::identity::{Run, unix_now};
 use crate::interface::network_state;
 use crate::sockets::Sockets;
-use crate::upstream::{Transport, Upstreams};
+use crate::upstream::{Answer, Transport, Upstreams};
 use crate::worker::{FromWorker, WorkerLink};
 
 machine!(Client, PortalToClient, ClientToPortal, ClientEvent);
@@ -50,7 +49,11 @@ const PING_LIMIT: Duration = Duration::from_secs(30);
 const REFRESH: Duration = Duration::from_millis(500);
 
 /// Runs a client until it is told to stop; what goes wrong shows in the snapshot.
-pub(super) fn run(config: ClientConfig, commands: mpsc::Receiver<Command>, publisher: &watch::Sender<Snapshot>) {
+pub(super) fn run(
+    config: ClientConfig,
+    commands: mpsc::Receiver<Command>,
+    publisher: &watch::Sender<Snapshot>,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(publisher, &anyhow::Error::from(error)),
@@ -82,7 +85,7 @@ async fn live(
 struct Inputs {
     commands: mpsc::Receiver<Command>,
     from_worker: mpsc::Receiver<FromWorker>,
-    answers: mpsc::Receiver<(DnsQueryId, io::Result<Vec<u8>>)>,
+    answers: mpsc::Receiver<Answer<DnsQueryId>>,
     addresses: Watcher,
 }
 
@@ -117,7 +120,8 @@ impl<'a> Control<'a> {
         dns.recover().context("cannot undo what an earlier run left of the resolver's configuration")?;
 
         let mark = bypass.fwmark;
-        let tun_config = tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
+        let tun_config =
+            tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
         let tun = Arc::new(Tun::create(&tun_config)?);
         let sockets = Arc::new(Sockets::bind(config.port, Some(mark))?);
         let (now, run) = (Instant::now(), Run::new()?);
@@ -130,7 +134,8 @@ impl<'a> Control<'a> {
         let dial = MarkedDial { mark: Some(mark) };
         let session_config = config.portal.session("v1/client", "aditd", Arc::new(dial))?;
         let hello = config.identity.hello(machine.public_key());
-        let session = adit_control_client::start(session_config, move || ClientToPortal::Hello(hello.clone()))?;
+        let session =
+            adit_control_client::start(session_config, move || ClientToPortal::Hello(hello.clone()))?;
         let filter = addresses::Filter {
             own_interface: Some(config.interface.clone()),
             excluded: Vec::new(),
@@ -172,7 +177,7 @@ impl<'a> Control<'a> {
                     }
                 }
                 () = tokio::time::sleep_until(wake) => {
-                    self.driver.machine.handle_timeout(Instant::now());
+                    self.driver.handle_timeout();
                     self.settle_pings();
                 }
                 Some((id, answer)) = inputs.answers.recv() => {
@@ -301,10 +306,12 @@ impl<'a> Control<'a> {
                 Ok(answer) => match answer.state {
                     ResourceState::Connected { gateway, path } => {
                         let connections = self.driver.machine.connections();
-                        let connection = connections.into_iter().find(|connection| connection.gateway == gateway);
+                        let connection =
+                            connections.into_iter().find(|connection| connection.gateway == gateway);
                         Ok(PingResult {
                             resource: ping.name.clone(),
-                            gateway: connection.map_or_else(|| gateway.to_string(), |connection| connection.name),
+                            gateway: connection
+                                .map_or_else(|| gateway.to_string(), |connection| connection.name),
                             path,
                             handshake_age: answer.handshake_age_ms.map(Duration::from_millis),
                             connected_in: now.duration_since(ping.since),
@@ -344,11 +351,13 @@ impl<'a> Control<'a> {
 fn covers(address: &ResourceAddress, wanted: &str) -> bool {
     match address {
         ResourceAddress::Dns { pattern } => {
-            adit_dns::Pattern::parse(pattern).is_ok_and(|pattern| pattern.matches_text(wanted))
+            let pattern = pattern.parse::<adit_dns::Pattern>();
+            pattern.ok().zip(wanted.parse().ok()).is_some_and(|(pattern, name)| pattern.matches(&name))
         }
-        ResourceAddress::Ip { .. } | ResourceAddress::Cidr { .. } => {
-            address.network().zip(wanted.parse::<std::net::IpAddr>().ok()).is_some_and(|(network, ip)| network.contains(&ip))
-        }
+        ResourceAddress::Ip { .. } | ResourceAddress::Cidr { .. } => address
+            .network()
+            .zip(wanted.parse::<std::net::IpAddr>().ok())
+            .is_some_and(|(network, ip)| network.contains(&ip)),
         ResourceAddress::Internet => false,
     }
 }

@@ -127,19 +127,21 @@ impl Control {
         let mut masquerade = NftablesMasquerade::new(&config.state_dir);
         masquerade.clear().context("cannot undo what an earlier run left of the packet filter")?;
 
-        let tun_config = tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
+        let tun_config =
+            tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
         let tun = Arc::new(Tun::create(&tun_config)?);
         let sockets = Arc::new(Sockets::bind(config.port, None)?);
         let (now, run) = (Instant::now(), Run::new()?);
         let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
-        let reset_secret = lasting_secret(secrets, RESET_SECRET)?;
+        let reset_secret = Some(lasting_secret(secrets, RESET_SECRET)?);
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed, reset_secret };
         let machine = Gateway::new(now, unix_now(), machine_config);
 
         let dial = Arc::new(MarkedDial { mark: None });
         let session_config = config.portal.session("v1/gateway", "adit-gateway", dial)?;
         let hello = config.identity.hello(machine.public_key());
-        let session = adit_control_client::start(session_config, move || GatewayToPortal::Hello(hello.clone()))?;
+        let session =
+            adit_control_client::start(session_config, move || GatewayToPortal::Hello(hello.clone()))?;
         let filter = addresses::Filter {
             own_interface: Some(config.interface.clone()),
             excluded: Vec::new(),
@@ -183,7 +185,7 @@ impl Control {
                         self.driver.handle_worker(message)?;
                     }
                 }
-                () = tokio::time::sleep_until(deadline) => self.driver.machine.handle_timeout(Instant::now()),
+                () = tokio::time::sleep_until(deadline) => self.driver.handle_timeout(),
                 Some((id, outcome)) = inputs.lookups.recv() => {
                     let outcome = outcome.map_err(|failure| match failure {
                         LookupFailure::NotFound => ResolveFailure::NotFound,
