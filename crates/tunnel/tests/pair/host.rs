@@ -104,8 +104,6 @@ pub(crate) struct Host<M: Machine> {
     pub(crate) worker: Worker,
     /// Its own socket addresses, at most one of each family.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Where it appears, if behind a NAT.
-    pub(crate) public: Option<SocketAddr>,
     /// Packets that the machine's operating system got, and when.
     pub(crate) received: Vec<(Instant, Vec<u8>)>,
     /// A host that is off hears and says nothing.
@@ -120,7 +118,6 @@ impl<M: Machine> Host<M> {
             machine,
             worker,
             addresses,
-            public: None,
             received: Vec::new(),
             is_off: false,
             outputs: VecDeque::new(),

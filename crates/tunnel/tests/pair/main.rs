@@ -10,3 +10,15 @@ mod relay;
 mod world;
 
 mod access_by_address;
+mod access_by_name;
+mod buffering;
+mod expiry;
+mod filters;
+mod goodbye;
+mod grant_on_its_way;
+mod hostile_packets;
+mod interface;
+mod other_gateway;
+mod portal_away;
+mod relayed;
+mod translation;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use adit_packet::build;
 use adit_packet::checksum::Sum;
-use adit_packet::{PacketView, TcpFlags, protocol};
+use adit_packet::{FlowTuple, PacketView, Quoted, TcpFlags, Transport, protocol};
 
 pub(crate) fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     build::udp(source, destination, payload).expect("one family")
@@ -43,7 +43,8 @@ pub(crate) fn tcp(source: SocketAddr, destination: SocketAddr, flags: TcpFlags) 
 /// What a resource answers: UDP payloads come back, SYNs are accepted, pings returned.
 pub(crate) fn answer_to(packet: &[u8]) -> Option<Vec<u8>> {
     let view = PacketView::parse(packet).ok()?;
-    adit_packet::checksum::verify(packet).expect("whatever leaves a gateway has right checksums");
+    // Like any kernel: a wrong checksum gets no answer.
+    adit_packet::checksum::verify(packet).ok()?;
     match view.protocol() {
         protocol::UDP => {
             let payload = view.udp_payload(packet)?;
@@ -65,4 +66,53 @@ pub(crate) fn answer_to(packet: &[u8]) -> Option<Vec<u8>> {
         }
         _ => None,
     }
+}
+
+/// What an ICMP error says: (type, code), and the flow it speaks of.
+pub(crate) fn icmp_error(packet: &[u8]) -> Option<((u8, u8), FlowTuple)> {
+    let view = PacketView::parse(packet).ok()?;
+    let Transport::IcmpError { kind, code } = view.transport() else { return None };
+    Some(((kind, code), Quoted::parse(packet, &view).ok()?.flow()?))
+}
+
+/// "Communication administratively prohibited", as (type, code).
+pub(crate) const PROHIBITED: (u8, u8) = (3, 13);
+/// "Host unreachable", as (type, code).
+pub(crate) const HOST_UNREACHABLE: (u8, u8) = (3, 1);
+/// The same for ICMPv6: "address unreachable".
+pub(crate) const HOST_UNREACHABLE_V6: (u8, u8) = (1, 3);
+
+/// The type of an address record.
+pub(crate) const A: u16 = 1;
+/// The type of an IPv6 address record.
+pub(crate) const AAAA: u16 = 28;
+
+/// A DNS query.
+pub(crate) fn query(name: &str, kind: u16) -> Vec<u8> {
+    let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        message.push(label.len() as u8);
+        message.extend_from_slice(label.as_bytes());
+    }
+    message.push(0);
+    message.extend_from_slice(&kind.to_be_bytes());
+    message.extend_from_slice(&1_u16.to_be_bytes());
+    message
+}
+
+/// The addresses in the answer section of a response to `query`, whose owner names are compressed.
+pub(crate) fn addresses(query: &[u8], response: &[u8]) -> Vec<IpAddr> {
+    let count = usize::from(u16::from_be_bytes([response[6], response[7]]));
+    let mut rest = &response[query.len()..];
+    let mut addresses = Vec::new();
+    for _ in 0..count {
+        assert_eq!(rest[0] & 0xc0, 0xc0, "a compressed owner name");
+        let length = usize::from(u16::from_be_bytes([rest[10], rest[11]]));
+        match rest[12..12 + length] {
+            [a, b, c, d] => addresses.push(IpAddr::from([a, b, c, d])),
+            ref octets => addresses.push(IpAddr::from(<[u8; 16]>::try_from(octets).expect("an address"))),
+        }
+        rest = &rest[12 + length..];
+    }
+    addresses
 }

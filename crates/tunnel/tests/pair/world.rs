@@ -176,6 +176,44 @@ impl World {
         self.drain();
     }
 
+    /// An application looks up a name; its proxy addresses, which need no packet to leave.
+    pub(crate) fn look_up(&mut self, index: usize, name: &str, kind: u16) -> Vec<IpAddr> {
+        let (source, resolver) = (client_address(index, 5353), SocketAddr::from((RESOLVER, 53)));
+        let query = packets::query(name, kind);
+        let before = self.clients[index].received.len();
+        self.client_sends(index, &packets::udp(source, resolver, &query));
+        let Some((_, packet)) = self.clients[index].received.get(before) else { return Vec::new() };
+        let view = PacketView::parse(packet).expect("well-formed");
+        assert_eq!(view.source_socket(), Some(resolver));
+        packets::addresses(&query, view.udp_payload(packet).expect("a UDP answer"))
+    }
+
+    /// A client's UDP packet to `destination`.
+    pub(crate) fn client_sends_udp(&mut self, index: usize, source_port: u16, destination: SocketAddr) {
+        let source = match destination {
+            SocketAddr::V4(_) => client_address(index, source_port),
+            SocketAddr::V6(_) => SocketAddr::new(client_ipv6(index), source_port),
+        };
+        self.client_sends(index, &packets::udp(source, destination, b"hello"));
+    }
+
+    /// What came back after a client's UDP packet to `destination`: the answer, or an ICMP error.
+    pub(crate) fn exchange(&mut self, index: usize, source_port: u16, destination: SocketAddr) -> Reply {
+        let before = self.clients[index].received.len();
+        self.client_sends_udp(index, source_port, destination);
+        let answer = self.await_packet_after(index, before, Duration::from_secs(20));
+        let Some((packet, took)) = answer else { return Reply::Nothing };
+        if let Some((error, flow)) = packets::icmp_error(&packet) {
+            assert_eq!((flow.destination, flow.destination_port), (destination.ip(), destination.port()));
+            return Reply::Error(error, took);
+        }
+        let view = PacketView::parse(&packet).expect("well-formed");
+        adit_packet::checksum::verify(&packet).expect("right checksums");
+        assert_eq!(view.source_socket(), Some(destination));
+        assert_eq!(view.destination_port(), Some(source_port));
+        Reply::Answer(took)
+    }
+
     /// Acts on a client's machine.
     pub(crate) fn with_client<T>(&mut self, index: usize, act: impl FnOnce(&mut Client, Instant) -> T) -> T {
         let now = self.now;
@@ -209,7 +247,16 @@ impl World {
 
     /// Lets time pass until the client got a packet, and returns it with the time it took.
     pub(crate) fn await_packet(&mut self, index: usize, limit: Duration) -> Option<(Vec<u8>, Duration)> {
-        let (begin, before) = (self.now, self.clients[index].received.len());
+        self.await_packet_after(index, self.clients[index].received.len(), limit)
+    }
+
+    fn await_packet_after(
+        &mut self,
+        index: usize,
+        before: usize,
+        limit: Duration,
+    ) -> Option<(Vec<u8>, Duration)> {
+        let begin = self.now;
         self.run_until(begin + limit, |world| world.clients[index].received.len() > before);
         let (at, packet) = self.clients[index].received.get(before)?;
         Some((packet.clone(), *at - begin))
@@ -394,8 +441,36 @@ impl World {
             assert_eq!((sizes.flows, sizes.peers, sizes.sessions), (0, 0, 0), "worker of gateway {index}");
             assert_eq!(gateway.machine.statistics(), Default::default(), "gateway {index}");
         }
-        assert_eq!(self.relay.server.channels(), 0, "channels at the relay");
     }
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    Answer(Duration),
+    Error((u8, u8), Duration),
+    Nothing,
+}
+
+impl Reply {
+    pub(crate) fn is_answer(self) -> bool {
+        matches!(self, Self::Answer(_))
+    }
+
+    pub(crate) fn is_error(self, expected: (u8, u8)) -> bool {
+        matches!(self, Self::Error(error, _) if error == expected)
+    }
+}
+
+/// Where clients find the resolver.
+pub(crate) const RESOLVER: [u8; 4] = [100, 96, 0, 1];
+
+pub(crate) fn client_address(index: usize, port: u16) -> SocketAddr {
+    SocketAddr::from(([100, 64, 0, 10 + index as u8], port))
+}
+
+pub(crate) fn client_ipv6(index: usize) -> IpAddr {
+    IpAddr::from([0xfd00, 0xad17, 0, 0, 0, 0, 0, 10 + index as u16])
 }
 
 fn receive<M: Machine>(now: Instant, host: &mut Host<M>, packet: Vec<u8>) {
