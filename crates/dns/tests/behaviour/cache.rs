@@ -134,6 +134,27 @@ fn different_questions_do_not_share_an_answer() {
 }
 
 #[test]
+fn the_flags_of_edns_are_no_ttl() {
+    let mut world = World::new();
+    let asked = query_edns("example.com", Rtype::A, 1232, true);
+    // The OPT record of the query, DO bit and all, comes back behind the answer.
+    let opt = asked[asked.len() - 11..].to_vec();
+    let with_opt = |query: &[u8]| {
+        let mut response = addresses(query, 300, &[ADDRESS]);
+        response[11] = 1;
+        response.extend_from_slice(&opt);
+        response
+    };
+    assert!(world.asks_upstream(&asked, with_opt));
+    world.sleep(10);
+    let query = Query::parse(&asked).expect("a valid query");
+    world.forwarder.forward(world.now, &query, Transport::Tcp, ());
+    let kept = world.forwarder.poll_answer().expect("kept").message;
+    assert_eq!(read(&kept).ttls, [290]);
+    assert!(kept.ends_with(&opt), "flags do not count down");
+}
+
+#[test]
 fn answers_made_for_one_client_are_not_kept_for_another() {
     let mut world = World::new();
     // A cookie (RFC 7873) is an EDNS option of the client's own.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use adit_dns::{DropReason, Server, Settings, UpstreamFailure};
-use adit_packet::{PacketView, Rewrite, build, checksum};
+use adit_packet::{PacketView, TcpFlags, build, checksum};
 use domain::base::iana::{Rcode, Rtype};
 
 use crate::messages::{Seen, addresses, query, read};
@@ -143,6 +143,12 @@ fn a_new_place_keeps_the_names_and_new_ranges_start_over() {
     assert!(server.owner(Instant::now(), address).is_some());
     send(&mut server, APPLICATION, "100.100.0.54:53", &query("wiki.corp", Rtype::A)).expect("taken");
     assert_eq!(answer(&mut server, APPLICATION, "100.100.0.54:53").records, before);
+    let syn = [0x9c, 0x40, 0, 53, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0];
+    let packet = tcp_packet("100.100.0.54:53", &syn);
+    let view = PacketView::parse(&packet).expect("valid");
+    server.handle_packet(Instant::now(), &packet, &view).expect("taken");
+    let reply = server.poll_packet().expect("a SYN-ACK from the new place");
+    assert!(PacketView::parse(&reply).expect("valid").tcp_flags().contains(TcpFlags(0x12)));
     let elsewhere = Settings { ipv4_proxies: "10.9.0.0/16".parse().expect("a network"), ..moved };
     server.configure(Instant::now(), elsewhere);
     assert!(server.owner(Instant::now(), address).is_none());
@@ -160,7 +166,7 @@ fn a_query_over_tcp_reaches_the_same_resolver() {
         segment.extend_from_slice(&acknowledgment.to_be_bytes());
         segment.extend_from_slice(&[0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
         segment.extend_from_slice(payload);
-        let packet = tcp_packet(&segment);
+        let packet = tcp_packet(RESOLVER, &segment);
         let view = PacketView::parse(&packet).expect("valid");
         server.handle_packet(now, &packet, &view).expect("taken");
         std::iter::from_fn(|| server.poll_packet()).collect::<Vec<_>>()
@@ -175,20 +181,18 @@ fn a_query_over_tcp_reaches_the_same_resolver() {
     assert_eq!(read(&data[2..]).records.len(), 4);
 }
 
-/// Puts a TCP segment into an IPv4 packet from the application to the resolver, with all checksums.
-fn tcp_packet(segment: &[u8]) -> Vec<u8> {
+/// Puts a TCP segment into an IPv4 packet from the application, with all checksums.
+fn tcp_packet(to: &str, segment: &[u8]) -> Vec<u8> {
     // A UDP packet of the same size brings the IP header; the protocol then changes, and both checksums with it.
-    let mut packet = build::udp(socket(APPLICATION), socket(RESOLVER), &segment[8..]).expect("fits");
+    let mut packet = build::udp(socket(APPLICATION), socket(to), &segment[8..]).expect("fits");
     packet[20..].copy_from_slice(segment);
     packet[9] = 6;
     packet[10..12].fill(0);
     let header = checksum::Sum::new().bytes(&packet[..20]).checksum();
     packet[10..12].copy_from_slice(&header.to_be_bytes());
-    let (source, destination) = (socket(APPLICATION).ip(), socket(RESOLVER).ip());
+    let (source, destination) = (socket(APPLICATION).ip(), socket(to).ip());
     let sum = checksum::Sum::new().pseudo_header(source, destination, 6, segment.len() as u32).bytes(segment);
     packet[36..38].copy_from_slice(&sum.checksum().to_be_bytes());
-    let view = PacketView::parse(&packet).expect("valid");
-    Rewrite::NONE.apply(&mut packet, &view).expect("valid");
     assert_eq!(checksum::verify(&packet), Ok(()));
     packet
 }
