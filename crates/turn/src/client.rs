@@ -331,6 +331,11 @@ impl Client {
         self.timers.clear(Timer::Permission(peer));
     }
 
+    /// True once the relay lets this address through, by permission or by channel.
+    pub fn is_permitted(&self, peer: IpAddr) -> bool {
+        self.peers.is_permitted(peer)
+    }
+
     /// The channel number of a peer, once bound.
     pub fn channel(&self, peer: SocketAddr) -> Option<u16> {
         self.peers.bound_channel(peer)

@@ -87,6 +87,9 @@ impl PeerPolicy {
 /// The IPv4 address inside a v4-mapped, v4-compatible, NAT64 or 6to4 address.
 fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(ip) = ip else { return None };
+    if ip.is_unspecified() || ip.is_loopback() {
+        return None; // these look v4-compatible
+    }
     let [a, b, c, d, e, f, g, h] = ip.segments();
     let last = u32::from(g) << 16 | u32::from(h);
     match [a, b, c, d, e, f] {

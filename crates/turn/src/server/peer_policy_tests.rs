@@ -118,6 +118,8 @@ fn named_networks_are_allowed_and_nothing_else() {
     assert_eq!(judge(&policy, "127.0.0.1:1"), Verdict::Denied);
     assert_eq!(judge(&policy, "[fc00::1]:1"), Verdict::Denied);
     assert_eq!(judge(&policy, "10.9.9.9:0"), Verdict::Denied, "no such port");
+    let loopback = self::policy(&["127.0.0.0/8", "::1/128"]);
+    assert_eq!(judge(&loopback, "[::1]:1"), Verdict::Allowed);
     let mapped = self::policy(&["::ffff:0:0/96"]);
     assert_eq!(judge(&mapped, "[::ffff:127.0.0.1]:1"), Verdict::Denied, "inside is not named");
 }

@@ -1,0 +1,147 @@
+//! The arguments of `adit-relay`.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser};
+use ipnet::IpNet;
+use url::Url;
+
+/// Relay traffic of peers that cannot reach each other directly (STUN and TURN over UDP).
+#[derive(Debug, Parser)]
+#[command(
+    name = "adit-relay",
+    version,
+    group = ArgGroup::new("mode").required(true).args(["portal", "static_secret"]),
+    group = ArgGroup::new("address").required(true).multiple(true).args(["public_ipv4", "public_ipv6"]),
+    after_help = "With --portal the relay serves the users of an Adit portal. With --static-secret it stands alone and serves any TURN \
+                  client: the user name is `EXPIRY:NAME` (Unix seconds), the password the base64 of HMAC-SHA1(secret, user name), \
+                  the realm `adit`.\n\n\
+                  Signals: SIGTERM and SIGINT drain (no new allocations) and stop; a second one stops at once.\n\
+                  Exit codes: 0 stopped on request, 1 failure, 2 usage, 4 token refused."
+)]
+pub(crate) struct Arguments {
+    /// The portal's address, such as wss://portal.example.com.
+    #[arg(long, env = "ADIT_PORTAL", value_name = "URL")]
+    pub(crate) portal: Option<Url>,
+
+    /// The relay token that the portal made.
+    #[arg(
+        long,
+        env = "ADIT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        conflicts_with = "token_file"
+    )]
+    pub(crate) token: Option<String>,
+
+    /// File with the relay token; keeps it out of the process list.
+    #[arg(long, env = "ADIT_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// File with the CA certificate (PEM) of the portal, if no public CA signed it.
+    #[arg(long, env = "ADIT_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Allow an unencrypted ws:// portal. Everybody on the way can then use the relay.
+    #[arg(long, env = "ADIT_INSECURE_PLAIN_PORTAL")]
+    pub(crate) insecure_plain_portal: bool,
+
+    /// Stand alone: serve everybody who has credentials under this secret.
+    #[arg(long, env = "ADIT_STATIC_SECRET", hide_env_values = true, value_name = "SECRET")]
+    pub(crate) static_secret: Option<String>,
+
+    /// The name shown to administrators [default: the host name].
+    #[arg(long, env = "ADIT_NAME", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// IPv4 address under which clients and peers reach this relay.
+    #[arg(long, env = "ADIT_PUBLIC_IPV4", value_name = "ADDRESS")]
+    pub(crate) public_ipv4: Option<Ipv4Addr>,
+
+    /// IPv6 address under which clients and peers reach this relay.
+    #[arg(long, env = "ADIT_PUBLIC_IPV6", value_name = "ADDRESS")]
+    pub(crate) public_ipv6: Option<Ipv6Addr>,
+
+    /// IPv4 address to bind [default: the public one if this machine has it, else all].
+    #[arg(long, env = "ADIT_BIND_IPV4", value_name = "ADDRESS", requires = "public_ipv4")]
+    pub(crate) bind_ipv4: Option<Ipv4Addr>,
+
+    /// IPv6 address to bind [default: the public one if this machine has it, else all].
+    #[arg(long, env = "ADIT_BIND_IPV6", value_name = "ADDRESS", requires = "public_ipv6")]
+    pub(crate) bind_ipv6: Option<Ipv6Addr>,
+
+    /// UDP port for STUN and TURN.
+    #[arg(long, env = "ADIT_PORT", value_name = "PORT", default_value_t = 3478, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+
+    /// First UDP port to lend to clients.
+    #[arg(long, env = "ADIT_MIN_PORT", value_name = "PORT", default_value_t = 49152, value_parser = clap::value_parser!(u16).range(1024..))]
+    pub(crate) min_port: u16,
+
+    /// Last UDP port to lend to clients.
+    #[arg(long, env = "ADIT_MAX_PORT", value_name = "PORT", default_value_t = 65535, value_parser = clap::value_parser!(u16).range(1024..))]
+    pub(crate) max_port: u16,
+
+    /// Network that peers may be in although it is private or special; may be repeated, or comma-separated in the variable. Without it
+    /// such peers are refused, because the relay may stand where its clients must not reach.
+    #[arg(long = "allow-peer", env = "ADIT_ALLOW_PEER", value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) allowed_peers: Vec<IpNet>,
+
+    /// Most allocations at a time.
+    #[arg(long, env = "ADIT_MAX_ALLOCATIONS", value_name = "COUNT", default_value_t = 16_000)]
+    pub(crate) max_allocations: usize,
+
+    /// Most allocations of one user at a time.
+    #[arg(long, env = "ADIT_MAX_ALLOCATIONS_PER_USER", value_name = "COUNT", default_value_t = 32)]
+    pub(crate) max_allocations_per_user: usize,
+
+    /// Where the relay keeps its identity and its secret; not used with --static-secret.
+    #[arg(long, env = "ADIT_STATE_DIR", value_name = "DIR", default_value = "/var/lib/adit-relay")]
+    pub(crate) state_dir: PathBuf,
+
+    /// Make a new secret before starting; credentials under the old one stay good until the next time.
+    #[arg(long, env = "ADIT_ROTATE_SECRET", conflicts_with = "static_secret")]
+    pub(crate) rotate_secret: bool,
+
+    /// How long to wait for allocations to end after SIGTERM.
+    #[arg(long, env = "ADIT_DRAIN_TIMEOUT", value_name = "SECONDS", default_value_t = 5)]
+    pub(crate) drain_timeout: u32,
+
+    /// Serve /healthz, /readyz and /metrics here.
+    #[arg(long, env = "ADIT_HEALTH", value_name = "ADDRESS:PORT")]
+    pub(crate) health: Option<SocketAddr>,
+
+    /// Write logs to this directory instead of standard output.
+    #[arg(long, env = "ADIT_LOG_DIR", value_name = "DIR")]
+    pub(crate) log_dir: Option<PathBuf>,
+
+    /// What to log: error, warn, info, debug, trace, or a filter such as info,adit_turn=debug.
+    #[arg(long, env = "ADIT_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mode_and_an_address_are_required_and_modes_exclude_each_other() {
+        let parses = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
+        assert!(parses("adit-relay --static-secret s --public-ipv4 192.0.2.1"));
+        assert!(parses("adit-relay --portal wss://p --token t --public-ipv6 2001:db8::1"));
+        assert!(!parses("adit-relay --public-ipv4 192.0.2.1"));
+        assert!(!parses("adit-relay --static-secret s"));
+        assert!(!parses("adit-relay --static-secret s --portal wss://p --public-ipv4 192.0.2.1"));
+        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --port 0"));
+        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --min-port 80"));
+        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --allow-peer 10.0.0.0/99"));
+    }
+}
