@@ -11,11 +11,29 @@ fn host() -> Tun {
     ip("link add ethernet0 type veth peer name ethernet1");
     ip("address add 203.0.113.2/24 dev ethernet0");
     ip("-6 address add 2001:db8::2/64 dev ethernet0 nodad");
-    ip("link set ethernet0 up");
-    ip("link set ethernet1 up");
+    for link in ["ethernet0", "ethernet1"] {
+        // Link-local addresses come by themselves, some time later, and would change the picture.
+        ip(&format!("link set {link} addrgenmode none"));
+        ip(&format!("link set {link} up"));
+    }
     ip("route add default via 203.0.113.1");
     ip("-6 route add default via 2001:db8::1 dev ethernet0");
+    steady_picture();
     Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280 }).expect("creates")
+}
+
+/// The picture once the kernel has done what it does some time after a link or an address came up.
+fn steady_picture() -> String {
+    let mut last = picture();
+    for _ in 0..100 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let now = picture();
+        if now == last && !now.contains("LOWERLAYERDOWN") {
+            return now;
+        }
+        last = now;
+    }
+    panic!("the network does not come to rest: {last}");
 }
 
 fn state(routes: &[&str]) -> NetworkState {
@@ -76,15 +94,15 @@ fn the_whole_state_is_set_every_time_and_setting_it_twice_changes_nothing() {
     isolated(|| async {
         let _tun = host();
         let directory = tempfile::tempdir().expect("temporary directory");
-        let before = picture();
+        let before = steady_picture();
         let mut network = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
         network.apply(&state(&["10.20.0.0/16", "0.0.0.0/0"])).await.expect("applies");
         assert_eq!(way("192.0.2.200"), "adit0");
         assert_eq!(way("203.0.113.77"), "ethernet0", "the host's own networks stay reachable");
         assert_eq!(way("192.0.2.200 mark 0xad000000"), "ethernet0");
-        let first = picture();
+        let first = steady_picture();
         network.apply(&state(&["10.20.0.0/16", "0.0.0.0/0"])).await.expect("applies again");
-        assert_eq!(picture(), first);
+        assert_eq!(steady_picture(), first);
         let mut other = state(&["10.30.0.0/16", "10.20.0.0/17", "fd20::/64"]);
         other.addresses.remove(0);
         other.addresses.push("100.64.0.8/32".parse().expect("network"));
@@ -97,7 +115,7 @@ fn the_whole_state_is_set_every_time_and_setting_it_twice_changes_nothing() {
         network.clear().await.expect("clears");
         ip("link set adit0 down");
         assert_eq!(
-            picture().replace("adit0            DOWN", ""),
+            steady_picture().replace("adit0            DOWN", ""),
             before.replace("adit0            DOWN", "")
         );
         network.clear().await.expect("clears nothing");
@@ -111,7 +129,7 @@ fn a_crash_is_repaired_by_the_next_run() {
         set_sysctl("net/ipv4/conf/all/rp_filter", "1");
         drop(tun);
         let directory = tempfile::tempdir().expect("temporary directory");
-        let (before, filter) = (picture(), sysctl("net/ipv4/conf/ethernet0/rp_filter"));
+        let (before, filter) = (steady_picture(), sysctl("net/ipv4/conf/ethernet0/rp_filter"));
         let tun = Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280 }).expect("creates");
         let mut crashing = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
         let applied = crashing.apply(&state(&["0.0.0.0/0", "::/0"])).await.expect("applies");
@@ -121,7 +139,7 @@ fn a_crash_is_repaired_by_the_next_run() {
         assert!(ip("rule show").contains("0xad000000/0xff000000"), "rules survive a crash");
         let mut next = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
         next.recover().await.expect("recovers");
-        assert_eq!(picture(), before);
+        assert_eq!(steady_picture(), before);
         assert_eq!(sysctl("net/ipv4/conf/ethernet0/rp_filter"), filter);
         assert_eq!(std::fs::read_dir(directory.path()).expect("lists").count(), 0);
     });
