@@ -4,8 +4,8 @@
 //! then on each `tracing` event and each panic becomes exactly one JSON object on one line, so that `cat
 //! *.log | jq -r '"\(.time) \(.severity) \(.message)"'` works on any mix of files from any of our programs.
 //!
-//! How a line travels: the emitting thread encodes it ([`line`]), puts it into a bounded queue and goes on;
-//! one writer thread per program ([`sink`]) drains the queue into the rotated file ([`file`]) and the
+//! How a line travels: the emitting thread encodes it ([`mod@line`]), puts it into a bounded queue and goes on;
+//! one writer thread per program ([`sink`]) drains the queue into the rotated file ([`mod@file`]) and the
 //! console. A full queue or a full disk loses lines, never the program: losses are counted and announced in
 //! the log as soon as there is room again.
 //!
