@@ -84,9 +84,9 @@ impl Client {
         let valid: BTreeMap<AuthorizationId, &ValidAuthorization> =
             valid.iter().map(|authorization| (authorization.id, authorization)).collect();
         let ended = self.accesses.authorizations_where(|id, held| {
-            !valid
+            valid
                 .get(&id)
-                .is_some_and(|listed| (listed.resource, listed.gateway) == (held.resource, held.gateway))
+                .is_none_or(|listed| (listed.resource, listed.gateway) != (held.resource, held.gateway))
         });
         for id in ended {
             self.end_authorization(now, id, "no longer valid");

@@ -6,7 +6,7 @@ use adit_packet::TcpFlags;
 use adit_protocol::client::FailureReason;
 use adit_tunnel::{DropReason, ResourceState};
 
-use crate::packets::{HOST_UNREACHABLE, PROHIBITED, icmp_error, tcp, udp};
+use crate::packets::{HOST_UNREACHABLE, PROHIBITED, icmp_error, socket, tcp, udp};
 use crate::portal::{cidr, resource, resource_id};
 use crate::world::{World, client_address};
 
@@ -19,7 +19,7 @@ fn what_waits_leaves_in_order_and_within_bounds() {
     let mut world = world();
     world.are_resources_silent = true;
     for number in 0..200_u16 {
-        let packet = udp(client_address(0, 5000), "10.1.0.7:9".parse().unwrap(), &number.to_be_bytes());
+        let packet = udp(client_address(0, 5000), socket("10.1.0.7:9"), &number.to_be_bytes());
         world.client_sends(0, &packet);
     }
     assert_eq!(world.clients[0].machine.statistics().waiting, 128);
@@ -38,11 +38,11 @@ fn what_waits_leaves_in_order_and_within_bounds() {
 fn the_bound_in_bytes_holds_and_each_resource_has_its_own() {
     let mut world = world();
     for _ in 0..100 {
-        let packet = udp(client_address(0, 5000), "10.1.0.7:9".parse().unwrap(), &[0; 8000]);
+        let packet = udp(client_address(0, 5000), socket("10.1.0.7:9"), &[0; 8000]);
         world.client_sends(0, &packet);
     }
     assert_eq!(world.clients[0].machine.statistics().waiting, 256 * 1024 / 8028);
-    world.client_sends_udp(0, 5000, "10.2.0.7:9".parse().unwrap());
+    world.client_sends_udp(0, 5000, socket("10.2.0.7:9"));
     assert_eq!(world.clients[0].machine.statistics().waiting, 256 * 1024 / 8028 + 1);
 }
 
@@ -51,10 +51,10 @@ fn a_retransmitted_syn_replaces_the_old_one() {
     let mut world = world();
     world.are_resources_silent = true;
     for _ in 0..5 {
-        let syn = tcp(client_address(0, 5000), "10.1.0.7:80".parse().unwrap(), TcpFlags::SYN);
+        let syn = tcp(client_address(0, 5000), socket("10.1.0.7:80"), TcpFlags::SYN);
         world.client_sends(0, &syn);
     }
-    let other = tcp(client_address(0, 5001), "10.1.0.7:80".parse().unwrap(), TcpFlags::SYN);
+    let other = tcp(client_address(0, 5001), socket("10.1.0.7:80"), TcpFlags::SYN);
     world.client_sends(0, &other);
     world.run(Duration::from_secs(1));
     assert_eq!(world.gateways[0].received.len(), 2);
@@ -64,7 +64,7 @@ fn a_retransmitted_syn_replaces_the_old_one() {
 fn a_request_is_repeated_with_its_id_as_long_as_somebody_waits() {
     let mut world = world();
     world.portal.refusal = Some(FailureReason::Unavailable);
-    world.client_sends_udp(0, 5000, "10.1.0.7:9".parse().unwrap());
+    world.client_sends_udp(0, 5000, socket("10.1.0.7:9"));
     // At 0, 1 and 3 seconds; the packet is gone at 5 and with it the reason to ask at 7.
     world.run(Duration::from_secs(30));
     let ids: Vec<u64> = world.portal.requests.iter().map(|request| request.request_id).collect();
@@ -81,7 +81,7 @@ fn a_request_is_repeated_with_its_id_as_long_as_somebody_waits() {
 fn a_portal_that_recovers_is_asked_by_the_timer() {
     let mut world = world();
     world.portal.refusal = Some(FailureReason::Unavailable);
-    world.client_sends_udp(0, 5000, "10.1.0.7:9".parse().unwrap());
+    world.client_sends_udp(0, 5000, socket("10.1.0.7:9"));
     world.run(Duration::from_millis(500));
     world.portal.refusal = None;
     let (packet, _) = world.await_packet(0, Duration::from_secs(2)).expect("an answer");
@@ -97,7 +97,7 @@ fn a_refusal_is_told_and_stands_for_a_while() {
     ] {
         world.portal.refusal = Some(reason);
         let before = world.portal.requests.len();
-        let destination = "10.1.0.7:9".parse().unwrap();
+        let destination = socket("10.1.0.7:9");
         assert!(world.exchange(0, 5000, destination).is_error(error));
         assert_eq!(world.clients[0].machine.resources(world.now)[0].state, state);
         // The same flow is dropped by the worker, another one refused at once.
@@ -110,7 +110,7 @@ fn a_refusal_is_told_and_stands_for_a_while() {
         world.run(Duration::from_secs(stands));
     }
     world.portal.refusal = None;
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     assert_eq!(world.portal.requests.last().map(|request| request.resource), Some(resource_id(1)));
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::packets::socket;
 use crate::portal::{cidr, resource};
 use crate::world::World;
 
@@ -9,7 +10,7 @@ use crate::world::World;
 fn a_lease_ends_at_its_deadline_on_both_ends() {
     let mut world = World::new([resource(1, cidr("10.1.0.0/16")), resource(2, cidr("10.2.0.0/16"))]);
     world.portal.lease_time = Duration::from_secs(10);
-    let (first, second) = ("10.1.0.7:9".parse().unwrap(), "10.2.0.7:9".parse().unwrap());
+    let (first, second) = (socket("10.1.0.7:9"), socket("10.2.0.7:9"));
     let begin = world.now;
     assert!(world.exchange(0, 5000, first).is_answer());
     world.portal.lease_time = Duration::from_secs(3600);
@@ -41,7 +42,7 @@ fn a_wall_clock_that_is_hours_off_does_not_matter() {
     // Leases are measured against the portal's clock, which every init brings along.
     world.portal.lease_time = Duration::from_secs(7200);
     world.run(Duration::from_secs(3600));
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     world.run(Duration::from_secs(7190));
     assert_eq!(world.gateways[0].machine.statistics().leases, 1);
     world.run(Duration::from_secs(11));

@@ -5,15 +5,15 @@ use std::time::Duration;
 use adit_protocol::peer::GoodbyeReason;
 use adit_tunnel::ClientEvent;
 
-use crate::packets::A;
+use crate::packets::{A, ip, socket};
 use crate::portal::{cidr, client_id, dns, gateway_id, resource, resource_id, site};
 use crate::world::World;
 
 /// A world with a connection that carries a flow by address and one by name.
 fn connected() -> World {
     let mut world = World::new([resource(1, cidr("10.1.0.0/16")), resource(2, dns("*.corp"))]);
-    world.zone.insert("wiki.corp".into(), vec!["10.9.0.1".parse().unwrap()]);
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    world.zone.insert("wiki.corp".into(), vec![ip("10.9.0.1")]);
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     let proxies = world.look_up(0, "wiki.corp", A);
     assert!(world.exchange(0, 5000, (proxies[0], 443).into()).is_answer());
     assert_eq!(world.gateways[0].machine.statistics().flows, 2);
@@ -49,7 +49,7 @@ fn case_1_the_last_authorization_is_revoked() {
     });
     assert_eq!(last, Some(false));
     // The next packet asks again, and gets a new connection.
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     assert_eq!(world.clients[0].machine.connections()[0].epoch, 2);
 }
 
@@ -57,7 +57,7 @@ fn case_1_the_last_authorization_is_revoked() {
 fn case_1_the_last_authorization_expires() {
     let mut world = World::new([resource(1, cidr("10.1.0.0/16"))]);
     world.portal.lease_time = Duration::from_secs(30);
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     world.run(Duration::from_secs(30));
     world.assert_nothing_left();
 }
@@ -69,7 +69,7 @@ fn case_2_the_gateway_stops() {
     world.run(AT_ONCE);
     world.assert_nothing_left();
     // The portal chooses it no more, and so nobody is online.
-    world.client_sends_udp(0, 5000, "10.1.0.7:9".parse().unwrap());
+    world.client_sends_udp(0, 5000, socket("10.1.0.7:9"));
     world.run(AT_ONCE);
     assert_eq!(world.portal.requests.last().unwrap().avoid_gateways, [gateway_id(0)]);
     assert!(world.portal.requests.last().unwrap().connected_gateways.is_empty());
@@ -107,7 +107,7 @@ fn case_4_the_client_signs_out() {
     world.assert_nothing_left();
     assert_eq!(world.portal.signed_out, [client_id(0)]);
     // A packet that comes late is dropped; nothing starts again.
-    world.client_sends_udp(0, 5000, "10.1.0.7:9".parse().unwrap());
+    world.client_sends_udp(0, 5000, socket("10.1.0.7:9"));
     world.run(Duration::from_secs(10));
     world.assert_nothing_left();
 }
@@ -133,8 +133,8 @@ fn what_waits_when_a_connection_closes_asks_again() {
     world.run(Duration::from_secs(1));
     world.with_gateway(0, |gateway, now| gateway.shut_down(now, GoodbyeReason::ShuttingDown));
     // Before the goodbye arrives, this one leaves for the gateway that is gone; the next one finds the other.
-    world.client_sends_udp(0, 5000, "10.1.0.7:9".parse().unwrap());
+    world.client_sends_udp(0, 5000, socket("10.1.0.7:9"));
     world.run(AT_ONCE);
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     assert_eq!(world.clients[0].machine.connections()[0].gateway, gateway_id(1));
 }

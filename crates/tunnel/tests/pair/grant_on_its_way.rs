@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use adit_tunnel::DropReason;
 
-use crate::packets::{A, PROHIBITED};
+use crate::packets::{A, PROHIBITED, ip, socket};
 use crate::portal::{cidr, dns, resource};
 use crate::world::World;
 
@@ -15,8 +15,8 @@ fn world(delay_ms: u64) -> World {
         resource(2, cidr("10.2.0.0/16")),
         resource(3, dns("*.corp")),
     ]);
-    world.zone.insert("wiki.corp".into(), vec!["10.9.0.1".parse().unwrap()]);
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    world.zone.insert("wiki.corp".into(), vec![ip("10.9.0.1")]);
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     world.gateway_delay = Duration::from_millis(delay_ms);
     world
 }
@@ -25,18 +25,18 @@ fn world(delay_ms: u64) -> World {
 fn a_packet_waits_for_its_grant() {
     let mut world = world(100);
     // The packet takes 20 ms to the gateway and so is 80 ms early.
-    assert!(world.exchange(0, 5000, "10.2.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.2.0.7:9")).is_answer());
     assert_eq!(world.gateways[0].machine.drops().get(DropReason::Unauthorized), 0);
 }
 
 #[test]
 fn a_packet_does_not_wait_for_ever() {
     let mut world = world(5000);
-    assert!(world.exchange(0, 5000, "10.2.0.7:9".parse().unwrap()).is_error(PROHIBITED));
+    assert!(world.exchange(0, 5000, socket("10.2.0.7:9")).is_error(PROHIBITED));
     assert_eq!(world.gateways[0].machine.drops().get(DropReason::Unauthorized), 1);
     assert_eq!(world.gateways[0].machine.statistics().waiting, 0);
     world.run(Duration::from_secs(5));
-    assert!(world.exchange(0, 5000, "10.2.0.7:9".parse().unwrap()).is_answer(), "the grant came after all");
+    assert!(world.exchange(0, 5000, socket("10.2.0.7:9")).is_answer(), "the grant came after all");
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn an_announced_name_waits_for_its_grant() {
 fn what_waits_for_one_peer_is_bounded() {
     let mut world = world(10_000);
     for port in 0..500 {
-        world.client_sends_udp(0, 6000 + port, "10.2.0.7:9".parse().unwrap());
+        world.client_sends_udp(0, 6000 + port, socket("10.2.0.7:9"));
     }
     // All of it arrives in one burst once the client has its authorization.
     world.run(Duration::from_millis(70));

@@ -8,13 +8,13 @@ use adit_policy::ResourceAddress;
 use adit_tunnel::DropReason;
 use proptest::prelude::*;
 
-use crate::packets::{ping, tcp, udp};
+use crate::packets::{ip, ping, socket, tcp, udp};
 use crate::portal::{cidr, resource};
 use crate::world::{World, client_address};
 
 fn world() -> World {
     let mut world = World::new([resource(1, cidr("10.1.0.0/16"))]);
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     world
 }
 
@@ -33,7 +33,7 @@ fn gateway_drops(world: &World, reason: DropReason) -> u64 {
 fn a_client_speaks_for_itself_only() {
     let mut world = world();
     for source in ["100.64.0.11:5000", "10.1.0.9:5000", "100.64.0.100:5000"] {
-        smuggle(&mut world, udp(source.parse().unwrap(), "10.1.0.7:9".parse().unwrap(), b"x"));
+        smuggle(&mut world, udp(socket(source), socket("10.1.0.7:9"), b"x"));
     }
     assert_eq!(gateway_drops(&world, DropReason::WrongSource), 3);
     assert_eq!(world.gateways[0].received.len(), 1);
@@ -42,26 +42,26 @@ fn a_client_speaks_for_itself_only() {
 #[test]
 fn a_client_reaches_neither_other_clients_nor_the_gateway() {
     let mut world = World::new([resource(1, cidr("0.0.0.0/0")), resource(2, ResourceAddress::Internet)]);
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     for trap in
         ["100.64.0.11:9", "100.64.0.100:9", "127.0.0.1:9", "0.0.0.0:9", "224.0.0.1:9", "169.254.169.254:80"]
     {
-        smuggle(&mut world, udp(client_address(0, 5000), trap.parse().unwrap(), b"x"));
+        smuggle(&mut world, udp(client_address(0, 5000), socket(trap), b"x"));
     }
     assert_eq!(world.gateways[0].received.len(), 1);
 }
 
 #[test]
 fn a_tunnel_address_is_reached_if_a_resource_says_so_by_name() {
-    let address = ResourceAddress::Ip { address: "100.64.0.100".parse().unwrap() };
+    let address = ResourceAddress::Ip { address: ip("100.64.0.100") };
     let mut world = World::new([resource(1, address)]);
-    assert!(world.exchange(0, 5000, "100.64.0.100:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("100.64.0.100:9")).is_answer());
 }
 
 #[test]
 fn nothing_behind_a_gateway_starts_a_flow() {
     let mut world = world();
-    let unsolicited = udp("10.1.0.7:9".parse().unwrap(), client_address(0, 6000), b"x");
+    let unsolicited = udp(socket("10.1.0.7:9"), client_address(0, 6000), b"x");
     let now = world.now;
     world.gateways[0].tun_packet(now, &unsolicited);
     assert_eq!(gateway_drops(&world, DropReason::Unsolicited), 1);
@@ -73,7 +73,7 @@ fn nothing_behind_a_gateway_starts_a_flow() {
 #[test]
 fn a_gateway_starts_nothing_at_a_client() {
     let mut world = world();
-    let mut packet = udp("10.1.0.7:9".parse().unwrap(), client_address(0, 6000), b"x");
+    let mut packet = udp(socket("10.1.0.7:9"), client_address(0, 6000), b"x");
     world
         .with_client(0, |client, now| client.handle_peer_packet(now, adit_dataplane::PeerId(1), &mut packet));
     world.with_client(0, |client, now| {
@@ -86,7 +86,7 @@ fn a_gateway_starts_nothing_at_a_client() {
 #[test]
 fn replies_resets_and_errors_start_no_flow() {
     let mut world = world();
-    let (client, server): (_, SocketAddr) = (client_address(0, 7000), "10.1.0.7:9".parse().unwrap());
+    let (client, server): (_, SocketAddr) = (client_address(0, 7000), socket("10.1.0.7:9"));
     let mut reply = ping(client.ip(), server.ip(), 3);
     reply[20] = 0;
     let mut error = ping(client.ip(), server.ip(), 3);
@@ -113,7 +113,7 @@ fn a_control_lookalike_never_enters_the_tunnel() {
 fn icmp_errors_are_rationed() {
     let mut world = World::new([]);
     for port in 0..1000 {
-        world.client_sends_udp(0, 1000 + port, "10.1.0.7:9".parse().unwrap());
+        world.client_sends_udp(0, 1000 + port, socket("10.1.0.7:9"));
     }
     assert_eq!(world.clients[0].received.len(), 50);
     assert_eq!(world.clients[0].machine.drops().get(DropReason::NoRoute), 1000);
@@ -128,10 +128,10 @@ proptest! {
         flips in proptest::collection::vec((0_usize..60, any::<u8>()), 40),
     ) {
         let mut world = world();
-        let stranger: SocketAddr = "203.0.113.200:9".parse().unwrap();
+        let stranger: SocketAddr = socket("203.0.113.200:9");
         let peer = adit_dataplane::PeerId(1);
         for (bytes, (at, value)) in garbage.iter().zip(flips) {
-            let mut flipped = tcp(client_address(0, 5000), "10.1.0.7:9".parse().unwrap(), TcpFlags::SYN);
+            let mut flipped = tcp(client_address(0, 5000), socket("10.1.0.7:9"), TcpFlags::SYN);
             let at = at % flipped.len();
             flipped[at] = value;
             for packet in [bytes.clone(), flipped] {
@@ -147,7 +147,7 @@ proptest! {
             }
         }
         world.run(Duration::from_secs(6));
-        prop_assert!(world.exchange(0, 6001, "10.1.0.7:9".parse().unwrap()).is_answer());
+        prop_assert!(world.exchange(0, 6001, socket("10.1.0.7:9")).is_answer());
         prop_assert_eq!(world.clients[0].machine.statistics().connections, 1);
         prop_assert_eq!(world.clients[0].machine.statistics().waiting, 0);
     }

@@ -1,20 +1,22 @@
 //! How the operating system's interface is to look.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use adit_policy::ResourceAddress;
 use adit_tunnel::{ClientEvent, Interface};
-use std::time::Duration;
 
 use crate::portal::{cidr, dns, resource, resource_id};
 use crate::world::{RESOLVER, World};
 
 fn interfaces(world: &World) -> Vec<&Interface> {
-    let interface = |event| match event {
-        &ClientEvent::InterfaceChanged(ref interface) => Some(interface),
-        _ => None,
-    };
-    world.client_events.iter().filter_map(interface).collect()
+    let events = world.client_events.iter();
+    events
+        .filter_map(|event| match event {
+            ClientEvent::InterfaceChanged(interface) => Some(interface),
+            _ => None,
+        })
+        .collect()
 }
 
 #[test]

@@ -21,4 +21,5 @@ mod interface;
 mod other_gateway;
 mod portal_away;
 mod relayed;
+mod roaming;
 mod translation;

@@ -6,6 +6,14 @@ use adit_packet::build;
 use adit_packet::checksum::Sum;
 use adit_packet::{FlowTuple, PacketView, Quoted, TcpFlags, Transport, protocol};
 
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+pub(crate) fn socket(text: &str) -> SocketAddr {
+    text.parse().expect("an address with a port")
+}
+
 pub(crate) fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
     build::udp(source, destination, payload).expect("one family")
 }

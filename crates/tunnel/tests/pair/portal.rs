@@ -117,7 +117,7 @@ impl Portal {
             ipv6_range: "fd00:ad17::/64".parse().expect("network"),
             ipv4_proxy_range: "100.96.0.0/16".parse().expect("network"),
             ipv6_proxy_range: "fd00:ad17:0:1::/108".parse().expect("network"),
-            dns_upstreams: vec!["192.0.2.53:53".parse().expect("address")],
+            dns_upstreams: vec![crate::packets::socket("192.0.2.53:53")],
             search_domains: vec!["corp".into()],
         }
     }
@@ -184,7 +184,12 @@ impl Portal {
         })
     }
 
-    pub(crate) fn from_client(&mut self, now_ms: u64, id: ClientId, message: ClientToPortal) -> Vec<Out> {
+    pub(crate) fn take_from_client(
+        &mut self,
+        now_ms: u64,
+        id: ClientId,
+        message: ClientToPortal,
+    ) -> Vec<Out> {
         match message {
             ClientToPortal::RequestAuthorization(request) => self.authorize(now_ms, id, request),
             ClientToPortal::Candidates(update) => {
@@ -211,7 +216,7 @@ impl Portal {
         }
     }
 
-    pub(crate) fn from_gateway(&mut self, id: GatewayId, message: GatewayToPortal) -> Vec<Out> {
+    pub(crate) fn take_from_gateway(&mut self, id: GatewayId, message: GatewayToPortal) -> Vec<Out> {
         match message {
             GatewayToPortal::Candidates(update) => {
                 let member = self.gateways.get_mut(&id).expect("known gateway");

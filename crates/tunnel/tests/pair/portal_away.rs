@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::packets::HOST_UNREACHABLE;
+use crate::packets::{HOST_UNREACHABLE, socket};
 use crate::portal::{cidr, resource, resource_id};
 use crate::world::World;
 
@@ -13,14 +13,14 @@ fn world() -> World {
 #[test]
 fn flows_old_and_new_of_a_granted_resource_go_on() {
     let mut world = world();
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     world.stop_portal();
     world.run(Duration::from_secs(600));
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
-    assert!(world.exchange(0, 5001, "10.1.0.8:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
+    assert!(world.exchange(0, 5001, socket("10.1.0.8:9")).is_answer());
     world.start_portal();
     world.run(Duration::from_secs(1));
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     assert_eq!(world.portal.requests.len(), 1);
     assert_eq!(world.clients[0].machine.statistics().connections, 1);
 }
@@ -29,18 +29,18 @@ fn flows_old_and_new_of_a_granted_resource_go_on() {
 fn leases_end_while_the_portal_is_away() {
     let mut world = world();
     world.portal.lease_time = Duration::from_secs(60);
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     world.stop_portal();
     world.run(Duration::from_secs(61));
     world.assert_nothing_left();
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_error(HOST_UNREACHABLE));
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_error(HOST_UNREACHABLE));
 }
 
 #[test]
 fn what_waits_is_asked_for_when_the_portal_is_back() {
     let mut world = world();
     world.stop_portal();
-    world.client_sends_udp(0, 5000, "10.1.0.7:9".parse().unwrap());
+    world.client_sends_udp(0, 5000, socket("10.1.0.7:9"));
     world.run(Duration::from_secs(3));
     assert!(world.portal.requests.is_empty());
     world.start_portal();
@@ -51,8 +51,8 @@ fn what_waits_is_asked_for_when_the_portal_is_back() {
 #[test]
 fn what_was_revoked_meanwhile_ends_with_the_next_init() {
     let mut world = world();
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
-    assert!(world.exchange(0, 5000, "10.2.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.2.0.7:9")).is_answer());
     world.stop_portal();
     drop(world.portal.revoke(resource_id(1)));
     world.start_portal();
@@ -70,7 +70,7 @@ fn what_was_revoked_meanwhile_ends_with_the_next_init() {
 #[test]
 fn a_resource_that_vanished_meanwhile_is_gone() {
     let mut world = world();
-    assert!(world.exchange(0, 5000, "10.1.0.7:9".parse().unwrap()).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
     world.stop_portal();
     world.portal.resources.clear();
     drop(world.portal.revoke(resource_id(1)));

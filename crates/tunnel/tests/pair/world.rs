@@ -146,6 +146,14 @@ impl World {
         self.schedule(PORTAL_LATENCY, Delivery::ToGateway(index, init));
     }
 
+    /// The client changes its network: another address, behind another NAT.
+    pub(crate) fn roam_client(&mut self, index: usize) {
+        let inner = SocketAddr::from(([172, 20, index as u8, 5], 51820));
+        self.network.add_nat(inner, SocketAddr::from(([198, 51, 100, 101 + index as u8], 45_000)));
+        self.clients[index].addresses = vec![inner];
+        self.with_client(index, |client, now| client.set_local_addresses(now, &[inner]));
+    }
+
     /// Everybody loses the portal.
     pub(crate) fn stop_portal(&mut self) {
         self.is_portal_up = false;
@@ -234,11 +242,6 @@ impl World {
         result
     }
 
-    /// Datagrams from anywhere to anywhere.
-    pub(crate) fn inject(&mut self, from: SocketAddr, to: SocketAddr, payload: Vec<u8>) {
-        self.schedule(Duration::ZERO, Delivery::Datagram { from, to, payload });
-    }
-
     /// Lets time pass.
     pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
@@ -311,11 +314,11 @@ impl World {
         match delivery {
             Delivery::Datagram { from, to, payload } => self.deliver_datagram(from, to, payload),
             Delivery::FromClient(index, message) if self.is_portal_up => {
-                let out = self.portal.from_client(self.unix_ms(), client_id(index), message);
+                let out = self.portal.take_from_client(self.unix_ms(), client_id(index), message);
                 self.tell(out);
             }
             Delivery::FromGateway(index, message) if self.is_portal_up => {
-                let out = self.portal.from_gateway(gateway_id(index), message);
+                let out = self.portal.take_from_gateway(gateway_id(index), message);
                 self.tell(out);
             }
             Delivery::ToClient(index, message) if self.is_portal_up => {
