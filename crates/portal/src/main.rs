@@ -1,3 +1,5 @@
-//! The portal `adit-portal`: API, sessions, identity, storage and audit.
+//! The program `adit-portal`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    adit_portal::cli::main()
+}

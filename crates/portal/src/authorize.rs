@@ -1,0 +1,243 @@
+//! Answering a client's request for access: decide, choose a gateway, store the lease.
+//!
+//! It all happens inside one transaction, so that a policy that is disabled at the same moment
+//! either is seen or revokes the lease that was just stored. Nobody hears of a lease before it
+//! is stored.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use adit_policy::{ActorId, AuthorizationId, ClientId, Decision, GatewayId, Grant, TokenId};
+use adit_protocol::client::{FailureReason, RequestAuthorization};
+
+use crate::credential;
+use crate::hub::OnlineGateway;
+use crate::portal::Portal;
+use crate::store::{By, Change, ConnectionIce, Event, HeldAuthorization, NewAuthorization, StoreError};
+
+/// Leases that one client may hold at a time.
+const MAX_LEASES: i64 = 4096;
+
+/// When to ask again after all gateways were offline, in milliseconds.
+pub(crate) const OFFLINE_PATIENCE: u64 = 250;
+
+/// When to ask again after the portal could not answer, in milliseconds.
+const UNAVAILABLE_PATIENCE: u64 = 2_000;
+
+/// For this long after an introduction a client may not have heard of it yet, in milliseconds.
+///
+/// A client asks for several resources at once, so requests arrive that cannot know the
+/// connection which the first of them has just opened. They share it; without this grace each
+/// would begin a new epoch and end the one before.
+const INTRODUCTION_GRACE: i64 = 10_000;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Requester {
+    /// The client.
+    pub(crate) client: ClientId,
+    /// Whose it is.
+    pub(crate) actor: ActorId,
+    /// The token of its session.
+    pub(crate) token: TokenId,
+    /// When that token ends.
+    pub(crate) session_expires_ms: Option<i64>,
+    /// When its session began.
+    pub(crate) session_began_ms: i64,
+}
+
+/// No, and when to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Denied {
+    /// Why.
+    pub(crate) reason: FailureReason,
+    /// In milliseconds.
+    pub(crate) retry_after_ms: Option<u64>,
+}
+
+impl Denied {
+    const fn new(reason: FailureReason, retry_after_ms: Option<u64>) -> Self {
+        Self { reason, retry_after_ms }
+    }
+
+    /// The portal could not answer.
+    pub(crate) const UNAVAILABLE: Self = Self::new(FailureReason::Unavailable, Some(UNAVAILABLE_PATIENCE));
+
+    const OFFLINE: Self = Self::new(FailureReason::Offline, Some(OFFLINE_PATIENCE));
+}
+
+/// Answers a request. `Ok` means that the lease is stored and both peers are being told.
+pub(crate) async fn authorize(
+    portal: &Portal,
+    who: &Requester,
+    by: &By,
+    request: &RequestAuthorization,
+) -> Result<Result<AuthorizationId, Denied>, StoreError> {
+    let mut change = portal.store.change(by).await?;
+    let Some(site) = change.resource_site(request.resource).await? else {
+        return Ok(Err(Denied::new(FailureReason::NotFound, None)));
+    };
+    let grant = match change.decide(who.actor, request.resource, who.session_expires_ms).await? {
+        Decision::Granted(grant) => grant,
+        Decision::Refused(refusal) => {
+            tracing::info!(client = %who.client, resource = %request.resource, %refusal, "access refused");
+            return Ok(Err(Denied::new(FailureReason::Forbidden, None)));
+        }
+    };
+    if change.held_count(who.client).await? >= MAX_LEASES {
+        return Ok(Err(Denied::UNAVAILABLE));
+    }
+    let open = open_connections(&mut change, who, request).await?;
+    let loads = change.gateway_loads(site).await?;
+    let online = portal.hub.gateways_of_site(site);
+    let Some(gateway) = choose(&online, &open, &request.avoid_gateways, &loads) else {
+        return Ok(Err(Denied::OFFLINE));
+    };
+    let held = change.held(who.client, request.resource).await?;
+    let id = if !open.contains_key(&gateway) {
+        let Ok(ice) = new_ice() else { return Ok(Err(Denied::UNAVAILABLE)) };
+        change.begin_epoch(who.client, gateway, &ice).await?;
+        store_lease(&mut change, who, request, gateway, grant).await?
+    } else if let Some(id) = reusable(&held, request.request_id, gateway, grant, change.at_ms()) {
+        change.tell(&Event::AuthorizationCreated { id, request_id: request.request_id }).await?;
+        id
+    } else {
+        store_lease(&mut change, who, request, gateway, grant).await?
+    };
+    change.commit().await?;
+    Ok(Ok(id))
+}
+
+fn new_ice() -> Result<ConnectionIce, credential::NoRandomness> {
+    Ok(ConnectionIce { client: credential::ice_credentials()?, gateway: credential::ice_credentials()? })
+}
+
+async fn store_lease(
+    change: &mut Change,
+    who: &Requester,
+    request: &RequestAuthorization,
+    gateway: GatewayId,
+    grant: Grant,
+) -> Result<AuthorizationId, StoreError> {
+    let lease = NewAuthorization {
+        client: who.client,
+        gateway,
+        resource: request.resource,
+        policy: grant.policy,
+        token: who.token,
+        request_id: request.request_id,
+        expires_ms: lease_end_ms(grant),
+    };
+    change.authorize(&lease).await
+}
+
+fn lease_end_ms(grant: Grant) -> i64 {
+    i64::try_from(grant.expires_at.saturating_mul(1000)).unwrap_or(i64::MAX)
+}
+
+/// The connections that another lease may rest on: those that the client says it has, and
+/// those it may not have heard of yet.
+async fn open_connections(
+    change: &mut Change,
+    who: &Requester,
+    request: &RequestAuthorization,
+) -> Result<BTreeMap<GatewayId, i64>, StoreError> {
+    let now_ms = change.at_ms();
+    let said: BTreeMap<GatewayId, u64> =
+        request.connected_gateways.iter().map(|gateway| (gateway.id, gateway.epoch)).collect();
+    let usable = |gateway: &GatewayId, epoch: i64, began_ms: i64| match said.get(gateway) {
+        Some(said) => *said == u64::try_from(epoch).unwrap_or(0) || began_ms + INTRODUCTION_GRACE > now_ms,
+        None => began_ms >= who.session_began_ms && began_ms + INTRODUCTION_GRACE > now_ms,
+    };
+    let open = change.open_connections(who.client).await?;
+    Ok(open
+        .into_iter()
+        .filter(|(gateway, epoch, began_ms)| usable(gateway, *epoch, *began_ms))
+        .map(|(gateway, epoch, _)| (gateway, epoch))
+        .collect())
+}
+
+/// Chooses a gateway: one already connected, else the newest, else the least loaded. One that is
+/// draining is never chosen, one to avoid only if there is no other.
+fn choose(
+    online: &[OnlineGateway],
+    open: &BTreeMap<GatewayId, i64>,
+    avoid: &[GatewayId],
+    loads: &[(GatewayId, i64)],
+) -> Option<GatewayId> {
+    let load = |id: GatewayId| loads.iter().find(|(other, _)| *other == id).map_or(0, |(_, load)| *load);
+    online
+        .iter()
+        .filter(|gateway| !gateway.is_draining)
+        .min_by_key(|gateway| {
+            (
+                avoid.contains(&gateway.id),
+                !open.contains_key(&gateway.id),
+                Reverse(gateway.version.clone()),
+                load(gateway.id),
+                gateway.id,
+            )
+        })
+        .map(|gateway| gateway.id)
+}
+
+/// A lease that answers the request already: the same request once more, or one by the same
+/// policy with more than half of its time left.
+fn reusable(
+    held: &[HeldAuthorization],
+    request_id: u64,
+    gateway: GatewayId,
+    grant: Grant,
+    now_ms: i64,
+) -> Option<AuthorizationId> {
+    let half = now_ms + (lease_end_ms(grant) - now_ms) / 2;
+    held.iter()
+        .filter(|lease| lease.gateway_id == gateway.as_uuid())
+        .find(|lease| {
+            let repeated = lease.request_id.cast_unsigned() == request_id;
+            repeated || (lease.policy_id == grant.policy.as_uuid() && lease.expires_ms >= half)
+        })
+        .map(|lease| AuthorizationId::from_uuid(lease.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use semver::Version;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const fn id(n: u128) -> GatewayId {
+        GatewayId::from_uuid(Uuid::from_u128(n))
+    }
+
+    fn gateway(n: u128, version: &str) -> OnlineGateway {
+        OnlineGateway { id: id(n), version: Version::parse(version).unwrap(), is_draining: false }
+    }
+
+    #[test]
+    fn an_open_connection_is_worth_more_than_a_newer_version() {
+        let online = [gateway(1, "1.4.9"), gateway(2, "1.4.18")];
+        let open = BTreeMap::from([(id(1), 1)]);
+        assert_eq!(choose(&online, &open, &[], &[]), Some(id(1)));
+        assert_eq!(choose(&online, &BTreeMap::new(), &[], &[]), Some(id(2)), "1.4.18 is newer than 1.4.9");
+    }
+
+    #[test]
+    fn the_least_loaded_of_equals_is_chosen() {
+        let online = [gateway(1, "1.0.0"), gateway(2, "1.0.0")];
+        assert_eq!(choose(&online, &BTreeMap::new(), &[], &[(id(1), 3), (id(2), 2)]), Some(id(2)));
+        assert_eq!(choose(&online, &BTreeMap::new(), &[], &[(id(1), 3)]), Some(id(2)));
+    }
+
+    #[test]
+    fn one_to_avoid_is_the_last_choice_and_a_draining_one_is_none() {
+        let mut online = vec![gateway(1, "2.0.0"), gateway(2, "1.0.0")];
+        let open = BTreeMap::from([(id(1), 1)]);
+        assert_eq!(choose(&online, &open, &[id(1)], &[]), Some(id(2)));
+        online.pop();
+        assert_eq!(choose(&online, &open, &[id(1)], &[]), Some(id(1)));
+        online[0].is_draining = true;
+        assert_eq!(choose(&online, &open, &[], &[]), None);
+    }
+}

@@ -1,0 +1,88 @@
+//! People and service accounts.
+
+use clap::{Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::{Admin, AdminError, Column};
+use crate::cli::output::text;
+
+/// What an actor is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(in crate::cli) enum Kind {
+    /// A person
+    User,
+    /// A machine with a static token
+    ServiceAccount,
+}
+
+/// What can be done with actors.
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum Action {
+    /// Create a person or a service account
+    Create {
+        /// The name
+        name: String,
+        /// What it is
+        #[arg(long = "type", value_enum, default_value = "user", value_name = "TYPE")]
+        kind: Kind,
+        /// May administer the portal
+        #[arg(long)]
+        admin: bool,
+    },
+    /// List actors
+    List,
+    /// Let a disabled actor in again; it needs new tokens
+    Enable {
+        /// Name or id
+        actor: String,
+    },
+    /// Shut an actor out: tokens, sessions and authorizations end
+    Disable {
+        /// Name or id
+        actor: String,
+    },
+    /// Delete an actor with its tokens and devices
+    Delete {
+        /// Name or id
+        actor: String,
+    },
+}
+
+impl Action {
+    pub(super) async fn run(self, admin: &Admin) -> Result<(), AdminError> {
+        match self {
+            Self::Create { name, kind, admin: is_admin } => {
+                let kind = match kind {
+                    Kind::User => "user",
+                    Kind::ServiceAccount => "service_account",
+                };
+                admin
+                    .create("actors", "actor", json!({ "name": name, "kind": kind, "admin": is_admin }))
+                    .await
+            }
+            Self::List => admin.list("actors", &columns()).await,
+            Self::Enable { actor } => set_enabled(admin, &actor, true).await,
+            Self::Disable { actor } => set_enabled(admin, &actor, false).await,
+            Self::Delete { actor } => {
+                let id = admin.api.find("actors", &actor).await?;
+                admin.delete(&format!("actors/{id}"), &format!("deleted actor {id}")).await
+            }
+        }
+    }
+}
+
+async fn set_enabled(admin: &Admin, actor: &str, enabled: bool) -> Result<(), AdminError> {
+    let id = admin.api.find("actors", actor).await?;
+    let done = if enabled { "enabled" } else { "disabled" };
+    admin.patch(&format!("actors/{id}"), json!({ "enabled": enabled }), done).await
+}
+
+pub(super) fn columns() -> [Column; 5] {
+    [
+        Column { head: "ID", show: |actor| text(&actor["id"]) },
+        Column { head: "NAME", show: |actor| text(&actor["name"]) },
+        Column { head: "TYPE", show: |actor| text(&actor["kind"]) },
+        Column { head: "ADMIN", show: |actor| text(&actor["admin"]) },
+        Column { head: "ENABLED", show: |actor| text(&actor["enabled"]) },
+    ]
+}

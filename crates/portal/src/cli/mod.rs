@@ -1,0 +1,166 @@
+//! The command line.
+//!
+//! `bootstrap` and `serve` work on a data directory; every other command is a client of the
+//! JSON API and works from anywhere.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 portal unreachable, 4 token refused,
+//! 6 forbidden.
+
+mod admin;
+mod client;
+mod output;
+mod run;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use url::Url;
+
+/// The portal of Adit: identity, policy, and the introduction of peers.
+#[derive(Debug, Parser)]
+#[command(name = "adit-portal", version, max_term_width = 80, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a portal in an empty directory
+    Bootstrap(Bootstrap),
+    /// Run the portal
+    Serve(Serve),
+    #[command(flatten)]
+    Admin(admin::Command),
+}
+
+#[derive(Debug, Args)]
+struct Bootstrap {
+    /// Where to keep the database and the secrets
+    #[arg(long, env = "ADIT_PORTAL_DATA_DIR", default_value = "/var/lib/adit-portal")]
+    data_dir: PathBuf,
+    /// How peers reach the portal: https://HOST[:PORT]
+    #[arg(long, env = "ADIT_PORTAL_URL")]
+    url: Url,
+    /// Further host name or address for the certificate (repeatable)
+    #[arg(long, value_name = "NAME")]
+    san: Vec<String>,
+    /// Use this certificate chain (PEM) instead of making a CA
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Resolver that clients ask for other names (ADDRESS:PORT, repeatable);
+    /// without it they keep their own
+    #[arg(long, value_name = "ADDRESS")]
+    dns_upstream: Vec<SocketAddr>,
+    /// Search domain for clients (repeatable)
+    #[arg(long, value_name = "DOMAIN")]
+    search_domain: Vec<String>,
+    /// Replace the owner's API token of an existing portal
+    #[arg(long)]
+    rotate_admin_token: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The directory that bootstrap made
+    #[arg(long, env = "ADIT_PORTAL_DATA_DIR", default_value = "/var/lib/adit-portal")]
+    data_dir: PathBuf,
+    /// Listen here (repeatable)
+    #[arg(
+        long,
+        env = "ADIT_PORTAL_LISTEN",
+        value_delimiter = ',',
+        default_value = "[::]:443",
+        value_name = "ADDRESS:PORT"
+    )]
+    listen: Vec<SocketAddr>,
+    /// Certificate chain (PEM); default: the one in the data directory
+    #[arg(long, env = "ADIT_PORTAL_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM)
+    #[arg(long, env = "ADIT_PORTAL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Serve without TLS: for tests, or behind a proxy on the same machine
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    insecure_plain: bool,
+    /// Serve /healthz, /readyz and /metrics here
+    #[arg(long, env = "ADIT_PORTAL_HEALTH", value_name = "ADDRESS:PORT")]
+    health: Option<SocketAddr>,
+    /// Write logs (JSON Lines) to this directory instead of standard error
+    #[arg(long, env = "ADIT_LOG_DIR", value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Log level or filter, for example info or info,adit_portal=debug
+    #[arg(long, env = "ADIT_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The only place where a provider is chosen; a second choice is harmless.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match cli.command {
+        Command::Bootstrap(arguments) => run::bootstrap(arguments),
+        Command::Serve(arguments) => run::serve(arguments),
+        Command::Admin(command) => run::admin(command),
+    }
+}
+
+/// A duration as people write it, in seconds: `30d`, `12h`, `90m`, `45s`; `never` is 0.
+fn duration(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no duration; write 30d, 12h, 90m, 45s or never");
+    if text == "never" {
+        return Ok(0);
+    }
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).filter(|seconds| *seconds > 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_narrow() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        command.build();
+        check_width(&mut command);
+    }
+
+    fn check_width(command: &mut clap::Command) {
+        let help = command.render_long_help().to_string();
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+        }
+        command.get_subcommands_mut().for_each(check_width);
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("30d"), Ok(2_592_000));
+        assert_eq!(duration("never"), Ok(0));
+        for wrong in ["", "d", "0s", "1w", "-1d", "1.5h", "99999999999999999d", "ä"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! From parsed arguments to an exit code.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Bootstrap, Serve, admin, output};
+use crate::{bootstrap as create, serve as server};
+
+pub(super) fn bootstrap(arguments: Bootstrap) -> ExitCode {
+    let json = arguments.json;
+    let options = create::Options {
+        data_dir: arguments.data_dir,
+        url: arguments.url,
+        extra_names: arguments.san,
+        certificate: arguments.tls_cert.zip(arguments.tls_key),
+        dns_upstreams: arguments.dns_upstream,
+        search_domains: arguments.search_domain,
+        rotate_admin_token: arguments.rotate_admin_token,
+    };
+    let outcome = one_thread().and_then(|runtime| runtime.block_on(create::bootstrap(&options)));
+    match outcome {
+        Ok(outcome) if json => output::json(&outcome),
+        Ok(outcome) => {
+            println!("{}", next_steps(&outcome));
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// What a person does after bootstrap.
+fn next_steps(made: &create::Outcome) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from("The portal is ready to be served. Tokens are shown once:\n\n");
+    let _ = writeln!(text, "  admin  {}", made.admin_token);
+    if let Some(relay) = &made.relay_token {
+        let _ = writeln!(text, "  relay  {relay}");
+    }
+    let _ = writeln!(text, "\nNext:\n\n  adit-portal serve --data-dir {}", made.data_dir.display());
+    let _ = writeln!(text, "\nand in another terminal:\n");
+    let _ = writeln!(text, "  export ADIT_PORTAL_URL={}", made.url);
+    let _ = writeln!(text, "  export ADIT_ADMIN_TOKEN=…the admin token…");
+    if let Some(ca) = &made.ca_file {
+        let _ = writeln!(text, "  export ADIT_CA={}", ca.display());
+    }
+    let _ =
+        write!(text, "  adit-portal site create office\n  adit-portal token create gateway --site office");
+    text
+}
+
+pub(super) fn serve(arguments: Serve) -> ExitCode {
+    let config = adit_telemetry::Config {
+        stderr: arguments.log_dir.is_none(),
+        log_dir: arguments.log_dir,
+        level: arguments.log_level,
+        ..adit_telemetry::Config::new("adit-portal")
+    };
+    let guard = match adit_telemetry::init(config) {
+        Ok(guard) => guard,
+        Err(error) => return failed(&anyhow::Error::new(error)),
+    };
+    let security = match arguments.tls_cert.zip(arguments.tls_key) {
+        _ if arguments.insecure_plain => server::Security::Plain,
+        Some((certificate, key)) => server::Security::Files { certificate, key },
+        None => server::Security::Bootstrapped,
+    };
+    let options = server::Options {
+        data_dir: arguments.data_dir,
+        listen: arguments.listen,
+        security,
+        health: arguments.health,
+    };
+    let served = many_threads().and_then(|runtime| runtime.block_on(serve_until_signal(&options)));
+    let code = match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "portal cannot run");
+            failed(&error)
+        }
+    };
+    drop(guard);
+    code
+}
+
+async fn serve_until_signal(options: &server::Options) -> Result<()> {
+    let metrics = match options.health {
+        Some(_) => Some(adit_telemetry::metrics::install()?),
+        None => None,
+    };
+    let signals = Signals::new()?;
+    let running = server::start(options, metrics).await?;
+    let signal = signals.wait().await;
+    tracing::info!(signal, "portal stops");
+    running.stop().await;
+    Ok(())
+}
+
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let handler = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self {
+            terminate: handler(SignalKind::terminate())?,
+            interrupt: handler(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self)
+    }
+
+    async fn wait(self) -> &'static str {
+        let _ = tokio::signal::ctrl_c().await;
+        "Ctrl-C"
+    }
+}
+
+pub(super) fn admin(command: admin::Command) -> ExitCode {
+    let answer = match one_thread() {
+        Ok(runtime) => runtime.block_on(command.run()),
+        Err(error) => return failed(&error),
+    };
+    match answer {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("adit-portal: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("adit-portal: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn one_thread() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn many_threads() -> Result<Runtime> {
+    Builder::new_multi_thread().enable_all().thread_name("portal").build().context("cannot start the runtime")
+}

@@ -1,0 +1,448 @@
+//! Who is connected now: the meeting place of sessions, events and candidates.
+//!
+//! Everything here is in memory and worth nothing after a restart: peers reconnect and say
+//! again what they said. One lock guards it all and is held for microseconds; nothing is
+//! awaited under it. A peer is introduced under the same lock that candidates are registered
+//! under, so that a candidate is either in the introduction or in a later message.
+
+mod line;
+mod relays;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use adit_policy::{ActorId, ClientId, GatewayId, RelayId, SiteId, TokenId};
+use adit_protocol::client::{self, DisconnectReason};
+use adit_protocol::{Candidate, CandidateUpdate, EncodedKey, PortalToClient, PortalToGateway, gateway};
+use semver::Version;
+use uuid::Uuid;
+
+pub(crate) use line::{Incumbent, Push, Receiver, SessionId};
+pub(crate) use relays::{GivenRelays, RETURN_TIME, RelayDetails};
+
+use line::Line;
+use relays::Relay;
+
+/// Candidates that one device may have; more are of no use to anyone.
+const MAX_CANDIDATES: usize = 64;
+
+/// Who a session belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Attendee {
+    /// The token that it presented.
+    pub(crate) token: TokenId,
+    /// The key of this run.
+    pub(crate) key: EncodedKey,
+    /// Where it connects from.
+    pub(crate) address: String,
+}
+
+/// A gateway that could serve a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OnlineGateway {
+    /// Which one.
+    pub(crate) id: GatewayId,
+    /// What it runs.
+    pub(crate) version: Version,
+    /// It is about to stop.
+    pub(crate) is_draining: bool,
+}
+
+#[derive(Debug)]
+struct ClientEntry {
+    line: Line<PortalToClient>,
+    actor: ActorId,
+    candidates: BTreeSet<Candidate>,
+}
+
+#[derive(Debug)]
+struct GatewayEntry {
+    line: Line<PortalToGateway>,
+    site: SiteId,
+    version: Version,
+    is_draining: bool,
+    candidates: BTreeSet<Candidate>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    is_closing: bool,
+    last_session: u64,
+    clients: BTreeMap<ClientId, ClientEntry>,
+    gateways: BTreeMap<GatewayId, GatewayEntry>,
+    relays: BTreeMap<RelayId, Relay>,
+}
+
+impl State {
+    fn next_session(&mut self) -> SessionId {
+        self.last_session += 1;
+        SessionId(self.last_session)
+    }
+}
+
+/// Who is connected now.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    state: Mutex<State>,
+}
+
+impl Hub {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock leaves at worst a missing entry, which the peer's next
+        // connection repairs; refusing everybody would be worse.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a client in; an older session of the same device ends.
+    pub(crate) fn join_client(
+        &self,
+        id: ClientId,
+        actor: ActorId,
+        who: Attendee,
+    ) -> Receiver<PortalToClient> {
+        let mut state = self.lock();
+        let (line, receiver) = Line::new(state.next_session(), who.token, who.key, who.address);
+        if state.is_closing {
+            line.end(DisconnectReason::Restart);
+        }
+        let entry = ClientEntry { line, actor, candidates: BTreeSet::new() };
+        if let Some(old) = state.clients.insert(id, entry) {
+            old.line.end(DisconnectReason::Superseded);
+        }
+        metrics::gauge!("adit_portal_sessions", "kind" => "client").set(state.clients.len() as f64);
+        receiver
+    }
+
+    /// Takes a gateway in; an older session of the same device ends.
+    pub(crate) fn join_gateway(
+        &self,
+        id: GatewayId,
+        site: SiteId,
+        version: Version,
+        who: Attendee,
+    ) -> Receiver<PortalToGateway> {
+        let mut state = self.lock();
+        let (line, receiver) = Line::new(state.next_session(), who.token, who.key, who.address);
+        if state.is_closing {
+            line.end(DisconnectReason::Restart);
+        }
+        let entry = GatewayEntry { line, site, version, is_draining: false, candidates: BTreeSet::new() };
+        if let Some(old) = state.gateways.insert(id, entry) {
+            old.line.end(DisconnectReason::Superseded);
+        }
+        metrics::gauge!("adit_portal_sessions", "kind" => "gateway").set(state.gateways.len() as f64);
+        receiver
+    }
+
+    /// Lets a client go; `false` when a newer session has taken its place.
+    pub(crate) fn leave_client(&self, id: ClientId, session: SessionId) -> bool {
+        let mut state = self.lock();
+        if state.clients.get(&id).is_none_or(|entry| entry.line.session != session) {
+            return false;
+        }
+        state.clients.remove(&id);
+        metrics::gauge!("adit_portal_sessions", "kind" => "client").set(state.clients.len() as f64);
+        true
+    }
+
+    /// Lets a gateway go; `false` when a newer session has taken its place.
+    pub(crate) fn leave_gateway(&self, id: GatewayId, session: SessionId) -> bool {
+        let mut state = self.lock();
+        if state.gateways.get(&id).is_none_or(|entry| entry.line.session != session) {
+            return false;
+        }
+        state.gateways.remove(&id);
+        metrics::gauge!("adit_portal_sessions", "kind" => "gateway").set(state.gateways.len() as f64);
+        true
+    }
+
+    /// The live session of a device, asked whether it is alive. A draining gateway does not
+    /// count: its successor is welcome.
+    pub(crate) fn incumbent(&self, device: Uuid) -> Option<Incumbent> {
+        let state = self.lock();
+        if let Some(entry) = state.clients.get(&ClientId::from_uuid(device)) {
+            return Some(entry.line.probe());
+        }
+        let entry = state.gateways.get(&GatewayId::from_uuid(device))?;
+        (!entry.is_draining).then(|| entry.line.probe())
+    }
+
+    /// Whether a device, client or gateway, is connected.
+    pub(crate) fn is_online(&self, device: Uuid) -> bool {
+        let state = self.lock();
+        state.clients.contains_key(&ClientId::from_uuid(device))
+            || state.gateways.contains_key(&GatewayId::from_uuid(device))
+    }
+
+    /// Everything connected: clients, gateways and relays.
+    pub(crate) fn online(&self) -> HashSet<Uuid> {
+        let state = self.lock();
+        let clients = state.clients.keys().map(ClientId::as_uuid);
+        let gateways = state.gateways.keys().map(GatewayId::as_uuid);
+        let relays = state.relays.iter().filter(|(_, relay)| relay.is_online()).map(|(id, _)| id.as_uuid());
+        clients.chain(gateways).chain(relays).collect()
+    }
+
+    /// The gateways of a site that are connected.
+    pub(crate) fn gateways_of_site(&self, site: SiteId) -> Vec<OnlineGateway> {
+        let state = self.lock();
+        let of_site = state.gateways.iter().filter(|(_, entry)| entry.site == site);
+        of_site
+            .map(|(id, entry)| OnlineGateway {
+                id: *id,
+                version: entry.version.clone(),
+                is_draining: entry.is_draining,
+            })
+            .collect()
+    }
+
+    /// Chooses a gateway no more.
+    pub(crate) fn set_draining(&self, id: GatewayId) {
+        if let Some(entry) = self.lock().gateways.get_mut(&id) {
+            entry.is_draining = true;
+        }
+    }
+
+    /// Registers a client's candidates and tells the gateways that know the client.
+    pub(crate) fn change_client_candidates(
+        &self,
+        id: ClientId,
+        peers: &[GatewayId],
+        update: &CandidateUpdate,
+    ) {
+        let mut state = self.lock();
+        let Some(entry) = state.clients.get_mut(&id) else { return };
+        let update = apply(&mut entry.candidates, update);
+        let lines = peers.iter().filter_map(|peer| state.gateways.get(peer));
+        for gateway in lines {
+            let message = gateway::PeerCandidates { client: id, update: update.clone() };
+            gateway.line.message(None, PortalToGateway::PeerCandidates(message));
+        }
+    }
+
+    /// Registers a gateway's candidates and tells the clients that know the gateway.
+    pub(crate) fn change_gateway_candidates(
+        &self,
+        id: GatewayId,
+        peers: &[ClientId],
+        update: &CandidateUpdate,
+    ) {
+        let mut state = self.lock();
+        let Some(entry) = state.gateways.get_mut(&id) else { return };
+        let update = apply(&mut entry.candidates, update);
+        let lines = peers.iter().filter_map(|peer| state.clients.get(peer));
+        for client in lines {
+            let message = client::PeerCandidates { gateway: id, update: update.clone() };
+            client.line.message(None, PortalToClient::PeerCandidates(message));
+        }
+    }
+
+    /// What is known of where a client can be reached.
+    pub(crate) fn client_candidates(&self, id: ClientId) -> Vec<Candidate> {
+        self.lock()
+            .clients
+            .get(&id)
+            .map(|entry| entry.candidates.iter().copied().collect())
+            .unwrap_or_default()
+    }
+
+    /// Introduces two peers to each other; both messages are made with the candidates of this
+    /// moment. `false` when the gateway is not connected, and then nobody is told.
+    pub(crate) fn introduce(
+        &self,
+        seq: i64,
+        mut to_client: client::AuthorizationCreated,
+        mut to_gateway: gateway::GatewayAuthorization,
+    ) -> bool {
+        let state = self.lock();
+        let (client, gateway) = (to_gateway.client.id, to_client.gateway.id);
+        let Some(gateway) = state.gateways.get(&gateway) else { return false };
+        to_client.gateway.candidates = gateway.candidates.iter().copied().collect();
+        let client = state.clients.get(&client);
+        to_gateway.client.candidates =
+            client.map(|entry| entry.candidates.iter().copied().collect()).unwrap_or_default();
+        gateway.line.message(Some(seq), PortalToGateway::AuthorizationCreated(Box::new(to_gateway)));
+        if let Some(client) = client {
+            client.line.message(Some(seq), PortalToClient::AuthorizationCreated(Box::new(to_client)));
+        }
+        true
+    }
+
+    /// Sends a client a message, if it is connected.
+    pub(crate) fn tell_client(&self, id: ClientId, seq: Option<i64>, message: PortalToClient) {
+        if let Some(entry) = self.lock().clients.get(&id) {
+            entry.line.message(seq, message);
+        }
+    }
+
+    /// Sends a gateway a message, if it is connected.
+    pub(crate) fn tell_gateway(&self, id: GatewayId, seq: Option<i64>, message: PortalToGateway) {
+        if let Some(entry) = self.lock().gateways.get(&id) {
+            entry.line.message(seq, message);
+        }
+    }
+
+    /// Has the clients of these actors look again at what they may see.
+    pub(crate) fn visibility_changed(&self, seq: i64, actors: &[ActorId]) {
+        let actors: HashSet<ActorId> = actors.iter().copied().collect();
+        let state = self.lock();
+        for entry in state.clients.values().filter(|entry| actors.contains(&entry.actor)) {
+            entry.line.push(Push::VisibilityChanged { seq });
+        }
+    }
+
+    /// Ends every session of a token for good.
+    pub(crate) fn end_token(&self, token: TokenId) {
+        let state = self.lock();
+        let reason = DisconnectReason::RevokedToken;
+        state.clients.values().filter(|entry| entry.line.token == token).for_each(|e| e.line.end(reason));
+        state.gateways.values().filter(|entry| entry.line.token == token).for_each(|e| e.line.end(reason));
+        state.relays.values().for_each(|relay| relay.end_token(token));
+    }
+
+    /// Ends the session of a device, which may come back.
+    pub(crate) fn end_device(&self, device: Uuid) {
+        let state = self.lock();
+        if let Some(entry) = state.clients.get(&ClientId::from_uuid(device)) {
+            entry.line.end(DisconnectReason::Restart);
+        }
+        if let Some(entry) = state.gateways.get(&GatewayId::from_uuid(device)) {
+            entry.line.end(DisconnectReason::Restart);
+        }
+    }
+
+    /// Sends everybody away, now and from now on.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closing = true;
+        let reason = DisconnectReason::Restart;
+        state.clients.values().for_each(|entry| entry.line.end(reason));
+        state.gateways.values().for_each(|entry| entry.line.end(reason));
+        state.relays.values().for_each(|relay| relay.end(reason));
+    }
+
+    /// How many sessions there are, relays included.
+    pub(crate) fn session_count(&self) -> usize {
+        let state = self.lock();
+        let relays = state.relays.values().filter(|relay| relay.is_online()).count();
+        state.clients.len() + state.gateways.len() + relays
+    }
+}
+
+/// Changes a set of candidates and returns what is worth passing on.
+fn apply(candidates: &mut BTreeSet<Candidate>, update: &CandidateUpdate) -> CandidateUpdate {
+    let removed = update.removed.iter().filter(|candidate| candidates.remove(candidate)).copied().collect();
+    let mut added = Vec::new();
+    for candidate in update.added.iter().filter(|candidate| is_reachable(candidate)) {
+        if candidates.len() >= MAX_CANDIDATES && !candidates.contains(candidate) {
+            metrics::counter!("adit_portal_candidates_refused_total", "reason" => "too_many").increment(1);
+            continue;
+        }
+        candidates.insert(*candidate);
+        added.push(*candidate);
+    }
+    CandidateUpdate { added, removed }
+}
+
+/// Whether checks may be sent there: a peer must not be made to probe its own host or a group.
+fn is_reachable(candidate: &Candidate) -> bool {
+    let ip = candidate.address.ip().to_canonical();
+    let reachable =
+        candidate.address.port() != 0 && !ip.is_loopback() && !ip.is_multicast() && !ip.is_unspecified();
+    if !reachable {
+        metrics::counter!("adit_portal_candidates_refused_total", "reason" => "unreachable").increment(1);
+    }
+    reachable
+}
+
+#[cfg(test)]
+mod tests {
+    use adit_protocol::CandidateKind;
+
+    use super::*;
+
+    fn candidate(address: &str) -> Candidate {
+        Candidate { kind: CandidateKind::Host, address: address.parse().unwrap(), base: None }
+    }
+
+    fn update(added: &[&str], removed: &[&str]) -> CandidateUpdate {
+        CandidateUpdate {
+            added: added.iter().map(|text| candidate(text)).collect(),
+            removed: removed.iter().map(|text| candidate(text)).collect(),
+        }
+    }
+
+    #[test]
+    fn candidates_that_nobody_should_probe_are_dropped() {
+        let mut set = BTreeSet::new();
+        let bad =
+            ["127.0.0.1:1", "[::1]:1", "224.0.0.1:1", "0.0.0.0:1", "10.0.0.1:0", "[::ffff:127.0.0.1]:1"];
+        assert_eq!(apply(&mut set, &update(&bad, &[])), CandidateUpdate::default());
+        let good = update(&["10.0.0.1:1", "[2001:db8::1]:1"], &[]);
+        assert_eq!(apply(&mut set, &good), good);
+        assert_eq!(
+            apply(&mut set, &update(&[], &["10.0.0.1:1", "10.9.9.9:1"])),
+            update(&[], &["10.0.0.1:1"])
+        );
+    }
+
+    #[test]
+    fn a_device_cannot_have_more_candidates_than_anyone_needs() {
+        let mut set = BTreeSet::new();
+        let many: Vec<String> = (1..=200).map(|n| format!("10.0.0.{}:{}", n % 250, n)).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(apply(&mut set, &update(&many, &[])).added.len(), MAX_CANDIDATES);
+        assert_eq!(set.len(), MAX_CANDIDATES);
+    }
+
+    #[test]
+    fn a_newer_session_takes_the_place_of_an_older_one() {
+        let hub = Hub::default();
+        let id = ClientId::from_uuid(Uuid::from_u128(1));
+        let who = || Attendee {
+            token: TokenId::from_uuid(Uuid::nil()),
+            key: EncodedKey([1; 32]),
+            address: String::new(),
+        };
+        let actor = ActorId::from_uuid(Uuid::nil());
+        let old = hub.join_client(id, actor, who());
+        let new = hub.join_client(id, actor, who());
+        assert_eq!(*old.end.borrow(), Some(DisconnectReason::Superseded));
+        assert_eq!(*new.end.borrow(), None);
+        assert!(!hub.leave_client(id, old.session), "the old session must not take the new one along");
+        assert!(hub.is_online(id.as_uuid()));
+        assert!(hub.leave_client(id, new.session));
+        assert!(!hub.is_online(id.as_uuid()));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_keep_up_is_sent_away_instead_of_remembered_for() {
+        let hub = Hub::default();
+        let id = ClientId::from_uuid(Uuid::from_u128(1));
+        let actor = ActorId::from_uuid(Uuid::nil());
+        let who = Attendee {
+            token: TokenId::from_uuid(Uuid::nil()),
+            key: EncodedKey([1; 32]),
+            address: String::new(),
+        };
+        let session = hub.join_client(id, actor, who);
+        for seq in 0..2000 {
+            hub.visibility_changed(seq, &[actor]);
+        }
+        assert_eq!(*session.end.borrow(), Some(DisconnectReason::Restart));
+    }
+
+    #[test]
+    fn nobody_joins_a_hub_that_closes() {
+        let hub = Hub::default();
+        hub.close();
+        let who = Attendee {
+            token: TokenId::from_uuid(Uuid::nil()),
+            key: EncodedKey([1; 32]),
+            address: String::new(),
+        };
+        let site = SiteId::from_uuid(Uuid::nil());
+        let session = hub.join_gateway(GatewayId::from_uuid(Uuid::nil()), site, Version::new(1, 0, 0), who);
+        assert_eq!(*session.end.borrow(), Some(DisconnectReason::Restart));
+    }
+}

@@ -1,0 +1,28 @@
+//! The portal `adit-portal`: API, sessions, identity, storage and audit.
+//!
+//! A request's way: `server` accepts, `api` or `session::upgrade` authenticates, a handler opens
+//! a `store::Change`, the change is committed with its events, the `dispatcher` hands the events
+//! to the `hub`, the hub to the sessions that they concern. Nothing is ever pushed that was not
+//! stored before, and nothing that is stored is only pushed: peers that reconnect get it all.
+//!
+//! Deliberately absent for now: the admin pages, sign-in with OpenID Connect, PostgreSQL,
+//! conditions of policies, flow logs.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod authorize;
+pub mod bootstrap;
+mod certificate;
+pub mod cli;
+mod clock;
+mod connect_limit;
+mod credential;
+mod data_dir;
+mod dispatcher;
+mod hub;
+mod portal;
+pub mod serve;
+mod server;
+mod session;
+mod store;

@@ -1,0 +1,225 @@
+//! `adit-portal serve`: a running portal and its orderly end.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adit_protocol::problem::MEDIA_TYPE;
+use adit_telemetry::{HealthServer, MetricsHandle, Readiness};
+use anyhow::{Context as _, Result, bail};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::api::{self, Failure};
+use crate::connect_limit::ConnectLimit;
+use crate::data_dir::DataDir;
+use crate::hub::Hub;
+use crate::portal::{Portal, SharedPortal};
+use crate::server::{Server, acceptor};
+use crate::store::Store;
+use crate::{dispatcher, session};
+
+/// The largest body of an API request.
+const MAX_BODY: usize = 256 * 1024;
+
+/// An API request is answered within this time.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// How long sessions and requests have to finish when the portal stops.
+const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// How often readiness looks at the database.
+const READINESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How the portal is served.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where peers and administrators connect to.
+    pub listen: Vec<SocketAddr>,
+    /// How connections are secured.
+    pub security: Security,
+    /// Where health and metrics are served.
+    pub health: Option<SocketAddr>,
+}
+
+/// How connections are secured.
+#[derive(Debug, Clone)]
+pub enum Security {
+    /// With the certificate that bootstrap made.
+    Bootstrapped,
+    /// With this chain and key (PEM).
+    Files {
+        /// The certificate chain, server first.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// Not at all: for tests, and behind a proxy on the same machine.
+    Plain,
+}
+
+/// A portal that runs.
+#[derive(Debug)]
+pub struct Running {
+    portal: SharedPortal,
+    closing: watch::Sender<bool>,
+    addresses: Vec<SocketAddr>,
+    health: Option<SocketAddr>,
+    listeners: JoinSet<()>,
+    background: JoinSet<()>,
+    readiness: Readiness,
+}
+
+/// Starts a portal; it serves when this returns.
+///
+/// # Errors
+///
+/// When the data directory was not bootstrapped, an address is taken, or the certificate
+/// cannot be used.
+pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<Running> {
+    let portal = open(options).await?;
+    let tls = match &options.security {
+        Security::Plain => None,
+        Security::Files { certificate, key } => Some(acceptor(certificate, key)?),
+        Security::Bootstrapped => {
+            let directory = DataDir::new(options.data_dir.clone());
+            Some(acceptor(&directory.tls("server.pem"), &directory.tls("server.key"))?)
+        }
+    };
+    let (closing, closed) = watch::channel(false);
+    let server = Server::new(router(&portal), tls, closed);
+    let mut listeners = JoinSet::new();
+    let mut addresses = Vec::new();
+    for address in &options.listen {
+        let listener = listen(*address).await?;
+        addresses.push(listener.local_addr()?);
+        listeners.spawn(server.clone().run(listener));
+    }
+    // Before anybody connects: what was committed and never pushed.
+    dispatcher::deliver_all(&portal).await.context("cannot replay the outbox")?;
+    let mut background = JoinSet::new();
+    background.spawn(dispatcher::run(Arc::clone(&portal)));
+    background.spawn(dispatcher::expire(Arc::clone(&portal)));
+    let readiness = Readiness::new();
+    readiness.set(true);
+    background.spawn(watch_database(Arc::clone(&portal), readiness.clone()));
+    let mut health = None;
+    if let Some(address) = options.health {
+        let server = HealthServer::bind(address, readiness.clone(), metrics).await?;
+        health = Some(server.local_addr()?);
+        background.spawn(server.run());
+    }
+    tracing::info!(?addresses, "portal is ready");
+    Ok(Running { portal, closing, addresses, health, listeners, background, readiness })
+}
+
+async fn open(options: &Options) -> Result<SharedPortal> {
+    let directory = DataDir::new(options.data_dir.clone());
+    let database = directory.database();
+    if !database.exists() {
+        bail!("{} holds no portal; run `adit-portal bootstrap` first", options.data_dir.display());
+    }
+    let store = Store::open(&database, false)
+        .await
+        .with_context(|| format!("cannot open the database {}", database.display()))?;
+    if store.account_id().as_uuid().is_nil() {
+        bail!("{} holds no account; run `adit-portal bootstrap` first", options.data_dir.display());
+    }
+    let account = store.account().await?;
+    let secrets = directory.secrets()?;
+    let limit = ConnectLimit::new(Instant::now());
+    Ok(Arc::new(Portal { store, hub: Hub::default(), secrets, account, limit }))
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn router(portal: &SharedPortal) -> Router {
+    let api = api::router().layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(limit_time));
+    Router::new()
+        .merge(api)
+        .merge(session::router())
+        .route("/healthz", axum::routing::get(|| async { "ok\n" }))
+        .fallback(|| async { Failure::not_found("page") })
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(set_headers))
+        .with_state(Arc::clone(portal))
+}
+
+async fn method_not_allowed() -> Response {
+    let body = r#"{"code":"method_not_allowed","title":"This cannot be done here","status":405}"#;
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response()
+}
+
+async fn limit_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Failure::unavailable("The portal did not answer in time").into_response(),
+    }
+}
+
+/// Answers hold secrets now and then: nobody on the way may keep them.
+async fn set_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn watch_database(portal: SharedPortal, readiness: Readiness) {
+    loop {
+        tokio::time::sleep(READINESS_INTERVAL).await;
+        let answer = portal.store.ping().await;
+        if let Err(error) = &answer {
+            tracing::error!(%error, "the database does not answer");
+        }
+        readiness.set(answer.is_ok());
+    }
+}
+
+impl Running {
+    /// Where it listens; a port 0 that was asked for is replaced by the one that was given.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where health and metrics are served.
+    #[must_use]
+    pub const fn health_address(&self) -> Option<SocketAddr> {
+        self.health
+    }
+
+    /// Stops: no new connections, every peer is told to come back later, what is committed is
+    /// pushed, the database is closed.
+    pub async fn stop(mut self) {
+        self.readiness.set(false);
+        let _ = self.closing.send(true);
+        while self.listeners.join_next().await.is_some() {}
+        self.portal.hub.close();
+        let deadline = Instant::now() + CLOSING_TIME;
+        while self.portal.hub.session_count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.background.shutdown().await;
+        self.portal.store.close().await;
+        tracing::info!("portal has stopped");
+    }
+
+    /// Stops at once, as a crash would: nothing is said, nothing is finished.
+    pub async fn abort(mut self) {
+        let _ = self.closing.send(true);
+        self.listeners.shutdown().await;
+        self.background.shutdown().await;
+    }
+}

@@ -1,0 +1,245 @@
+//! The session of a client.
+
+use std::collections::BTreeMap;
+
+use adit_policy::{ActorId, ClientId, Resource, ResourceId};
+use adit_protocol::client::{
+    AuthorizationFailed, ConnectionClosed, DisconnectReason, Init, RequestAuthorization, ResourceRemoved,
+};
+use adit_protocol::gateway::ClientGone;
+use adit_protocol::{CandidateUpdate, ClientToPortal, PortalToClient, PortalToGateway};
+use axum::extract::ws::WebSocket;
+
+use super::link::{Ended, Link, Step};
+use super::{Admitted, Caller, Pace, admit, attendee, note_end, renewal, still_valid, turn_away};
+use crate::authorize::{Denied, Requester, authorize};
+use crate::clock;
+use crate::hub::{GivenRelays, Push, Receiver};
+use crate::portal::{Portal, SharedPortal};
+use crate::store::{Actor, Device};
+
+struct ClientSession<'a> {
+    portal: &'a Portal,
+    link: &'a mut Link,
+    caller: &'a Caller,
+    device: &'a Admitted,
+    actor: &'a Actor,
+    began_ms: i64,
+    /// Events up to here are part of what the client knows.
+    seq: i64,
+    visible: BTreeMap<ResourceId, Resource>,
+    relays: GivenRelays,
+    requests: Pace,
+    relay_requests: Pace,
+}
+
+/// Serves one client from hello to the end.
+pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Caller, actor: Actor) {
+    let mut link = Link::new(socket, caller.expires_ms);
+    let began_ms = clock::now_ms();
+    let actor_id = ActorId::from_uuid(actor.id);
+    let hello = match link.hello::<ClientToPortal>().await {
+        Ok(ClientToPortal::Hello(hello)) => hello,
+        Ok(_) => return turn_away::<PortalToClient>(link, "client", &Ended::NoHello).await,
+        Err(ended) => return turn_away::<PortalToClient>(link, "client", &ended).await,
+    };
+    let device = match admit(&portal, &caller, Device::Client(actor_id), &hello).await {
+        Ok(device) => device,
+        Err(ended) => return turn_away::<PortalToClient>(link, "client", &ended).await,
+    };
+    let id = ClientId::from_uuid(device.id);
+    let mut hub = portal.hub.join_client(id, actor_id, attendee(&caller, &hello));
+    tracing::info!(client = %id, name = device.name, actor = actor.name, address = caller.address, "client connected");
+    let mut session = ClientSession {
+        portal: &portal,
+        link: &mut link,
+        caller: &caller,
+        device: &device,
+        actor: &actor,
+        began_ms,
+        seq: 0,
+        visible: BTreeMap::new(),
+        relays: GivenRelays::new(device.id, caller.expires_ms),
+        requests: Pace::new(50.0, 200.0),
+        relay_requests: Pace::new(0.2, 5.0),
+    };
+    let ended = match session.run(&mut hub).await {
+        Err(ended) => ended,
+        Ok(never) => match never {},
+    };
+    if portal.hub.leave_client(id, hub.session) {
+        gone(&portal, id).await;
+    }
+    note_end("client", &device.name, &ended);
+    link.close::<PortalToClient>(&ended).await;
+}
+
+/// Tells the gateways that know a client that its session is lost: a hint.
+async fn gone(portal: &Portal, id: ClientId) {
+    match portal.store.gateways_of(id, clock::now_ms()).await {
+        Ok(gateways) => gateways.into_iter().for_each(|gateway| {
+            portal.hub.tell_gateway(gateway, None, PortalToGateway::ClientGone(ClientGone { client: id }));
+        }),
+        Err(error) => tracing::error!(%error, "cannot tell gateways of a lost client"),
+    }
+}
+
+impl ClientSession<'_> {
+    const fn id(&self) -> ClientId {
+        ClientId::from_uuid(self.device.id)
+    }
+
+    const fn actor_id(&self) -> ActorId {
+        ActorId::from_uuid(self.actor.id)
+    }
+
+    async fn run(&mut self, hub: &mut Receiver<PortalToClient>) -> Result<std::convert::Infallible, Ended> {
+        still_valid(self.portal, self.caller).await?;
+        self.init().await?;
+        loop {
+            match self.link.step::<ClientToPortal, _>(hub, renewal(&self.relays)).await? {
+                Step::Received(message) => self.received(message).await?,
+                Step::Push(push) => self.pushed(push).await?,
+                Step::Alarm => self.update_relays().await?,
+            }
+        }
+    }
+
+    async fn init(&mut self) -> Result<(), Ended> {
+        let snapshot = self.portal.store.client_snapshot(self.id(), self.actor_id(), clock::now_ms()).await?;
+        self.seq = snapshot.seq;
+        self.visible = snapshot.resources.iter().map(|resource| (resource.id, resource.clone())).collect();
+        let init = Init {
+            portal_time_ms: clock::wire_ms(clock::now_ms()),
+            client: self.id(),
+            actor_name: self.actor.name.clone(),
+            interface: self.portal.account.interface(self.device.address_index),
+            resources: snapshot.resources,
+            relays: self.relays.again(&self.portal.hub).added,
+            authorizations: snapshot.authorizations,
+            session_expires_at_ms: self.caller.expires_ms.map(clock::wire_ms),
+        };
+        self.link.send(&PortalToClient::Init(init)).await
+    }
+
+    async fn pushed(&mut self, push: Push<PortalToClient>) -> Result<(), Ended> {
+        match push {
+            Push::Message { seq, message } if seq.is_none_or(|seq| seq > self.seq) => {
+                self.link.send(&message).await
+            }
+            Push::VisibilityChanged { seq } if seq > self.seq => self.look_again().await,
+            Push::RelaysChanged => self.update_relays().await,
+            Push::Message { .. } | Push::VisibilityChanged { .. } | Push::Probe(_) => Ok(()),
+        }
+    }
+
+    /// Compares what the client sees with what it should see, and says the difference;
+    /// removals first, so that a resource can take another's place.
+    async fn look_again(&mut self) -> Result<(), Ended> {
+        let now: BTreeMap<ResourceId, Resource> = self
+            .portal
+            .store
+            .visible_resources(self.actor_id())
+            .await?
+            .into_iter()
+            .map(|resource| (resource.id, resource))
+            .collect();
+        let before = std::mem::replace(&mut self.visible, now);
+        for id in before.keys().filter(|id| !self.visible.contains_key(id)) {
+            self.link.send(&PortalToClient::ResourceRemoved(ResourceRemoved { id: *id })).await?;
+        }
+        for (id, resource) in &self.visible {
+            if before.get(id) != Some(resource) {
+                self.link.send(&PortalToClient::ResourceChanged(resource.clone())).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn update_relays(&mut self) -> Result<(), Ended> {
+        match self.relays.update(&self.portal.hub) {
+            Some(change) => self.link.send(&PortalToClient::RelaysChanged(change)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn received(&mut self, message: ClientToPortal) -> Result<(), Ended> {
+        match message {
+            ClientToPortal::Hello(_) => Err(Ended::Misbehaved("hello was said already")),
+            ClientToPortal::RequestAuthorization(request) => self.request(request).await,
+            ClientToPortal::Candidates(update) => self.candidates(update).await,
+            ClientToPortal::RequestRelays(_) => {
+                if !self.relay_requests.allows() {
+                    return Ok(());
+                }
+                let all = self.relays.again(&self.portal.hub);
+                self.link.send(&PortalToClient::RelaysChanged(all)).await
+            }
+            ClientToPortal::ConnectionClosed(closed) => self.connection_closed(closed).await,
+            ClientToPortal::SignOut(_) => self.sign_out().await,
+        }
+    }
+
+    async fn request(&mut self, mut request: RequestAuthorization) -> Result<(), Ended> {
+        request.connected_gateways.truncate(super::MAX_ENTRIES);
+        request.avoid_gateways.truncate(super::MAX_ENTRIES);
+        let who = Requester {
+            client: self.id(),
+            actor: self.actor_id(),
+            token: self.caller.token,
+            session_expires_ms: self.caller.expires_ms,
+            session_began_ms: self.began_ms,
+        };
+        let answer = if self.requests.allows() {
+            authorize(self.portal, &who, &self.device.by(self.caller), &request).await
+        } else {
+            Ok(Err(Denied::UNAVAILABLE))
+        };
+        let denied = match answer {
+            Ok(Ok(id)) => {
+                tracing::info!(authorization = %id, client = %self.id(), resource = %request.resource, "access granted");
+                metrics::counter!("adit_portal_authorizations_total", "answer" => "granted").increment(1);
+                return Ok(());
+            }
+            Ok(Err(denied)) => denied,
+            Err(error) => {
+                tracing::error!(%error, "a request could not be answered");
+                Denied::UNAVAILABLE
+            }
+        };
+        metrics::counter!("adit_portal_authorizations_total", "answer" => "denied").increment(1);
+        let failed = AuthorizationFailed {
+            request_id: request.request_id,
+            resource: request.resource,
+            reason: denied.reason,
+            retry_after_ms: denied.retry_after_ms,
+        };
+        self.link.send(&PortalToClient::AuthorizationFailed(failed)).await
+    }
+
+    async fn candidates(&mut self, mut update: CandidateUpdate) -> Result<(), Ended> {
+        update.added.truncate(super::MAX_ENTRIES);
+        update.removed.truncate(super::MAX_ENTRIES);
+        let peers = self.portal.store.gateways_of(self.id(), clock::now_ms()).await?;
+        self.portal.hub.change_client_candidates(self.id(), &peers, &update);
+        Ok(())
+    }
+
+    async fn connection_closed(&mut self, closed: ConnectionClosed) -> Result<(), Ended> {
+        let mut change = self.portal.store.change(&self.device.by(self.caller)).await?;
+        if change.close_connection(self.id(), closed.gateway, closed.epoch).await? {
+            change.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session on the server. A person's token dies with it; a service account's is
+    /// shared by machines and stays.
+    async fn sign_out(&mut self) -> Result<(), Ended> {
+        let token = (self.actor.kind == "user").then_some(self.caller.token);
+        let mut change = self.portal.store.change(&self.device.by(self.caller)).await?;
+        change.sign_out(self.id(), token).await?;
+        change.commit().await?;
+        Err(Ended::Disconnected(DisconnectReason::RevokedToken))
+    }
+}

@@ -1,0 +1,47 @@
+//! The audit log: who changed what, and when.
+
+use serde::Serialize;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Page, Store, StoreError};
+
+/// One entry.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub(crate) struct AuditRow {
+    /// Names it; in the order of time.
+    pub(crate) id: Uuid,
+    /// When.
+    pub(crate) at_ms: i64,
+    /// Who.
+    pub(crate) who: String,
+    /// From where.
+    pub(crate) address: String,
+    /// What, as `noun.verb`.
+    pub(crate) action: String,
+    /// To what kind of thing.
+    pub(crate) subject_kind: String,
+    /// To which thing.
+    pub(crate) subject_id: Option<Uuid>,
+    /// The values.
+    #[serde(serialize_with = "as_json")]
+    pub(crate) detail: String,
+}
+
+/// The stored text is JSON already.
+fn as_json<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<serde_json::Value>(text).unwrap_or_default().serialize(serializer)
+}
+
+impl Store {
+    /// Entries, newest first; `after` names the last entry of the page before.
+    pub(crate) async fn audit(&self, page: Page) -> Result<Vec<AuditRow>, StoreError> {
+        let before = page.after.unwrap_or(Uuid::max());
+        Ok(sqlx::query_as("SELECT * FROM audit WHERE account_id = ? AND id < ? ORDER BY id DESC LIMIT ?")
+            .bind(self.account.as_uuid())
+            .bind(before)
+            .bind(page.limit())
+            .fetch_all(&self.reader)
+            .await?)
+    }
+}

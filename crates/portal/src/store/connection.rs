@@ -1,0 +1,160 @@
+//! Connections: what one client and one gateway share for one epoch.
+//!
+//! An epoch begins when the two are introduced and ends when either says that the connection
+//! is gone or comes back with another key. Its ICE credentials are stored, so that another
+//! authorization of the same epoch, or a gateway that has reconnected, gets the same ones.
+
+use adit_policy::{ClientId, GatewayId};
+use adit_protocol::IceCredentials;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Change, Revoke, Store, StoreError};
+
+/// The epoch of a pair and its credentials.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Connection {
+    /// Counts the connections of the pair.
+    pub(crate) epoch: i64,
+    client_ufrag: String,
+    client_password: String,
+    gateway_ufrag: String,
+    gateway_password: String,
+}
+
+impl Connection {
+    /// The client's credentials.
+    pub(crate) fn client_ice(&self) -> IceCredentials {
+        IceCredentials { ufrag: self.client_ufrag.clone(), password: self.client_password.clone() }
+    }
+
+    /// The gateway's credentials.
+    pub(crate) fn gateway_ice(&self) -> IceCredentials {
+        IceCredentials { ufrag: self.gateway_ufrag.clone(), password: self.gateway_password.clone() }
+    }
+
+    /// The epoch as it goes over the wire.
+    pub(crate) fn wire_epoch(&self) -> u64 {
+        u64::try_from(self.epoch).unwrap_or(0)
+    }
+}
+
+/// Credentials for a new epoch.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionIce {
+    /// The client's.
+    pub(crate) client: IceCredentials,
+    /// The gateway's.
+    pub(crate) gateway: IceCredentials,
+}
+
+impl Store {
+    /// Clients that hold a live authorization through a gateway.
+    pub(crate) async fn clients_of(
+        &self,
+        gateway: GatewayId,
+        now_ms: i64,
+    ) -> Result<Vec<ClientId>, StoreError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT DISTINCT client_id FROM authorization WHERE gateway_id = ? AND expires_ms > ?",
+        )
+        .bind(gateway.as_uuid())
+        .bind(now_ms)
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(ids.into_iter().map(ClientId::from_uuid).collect())
+    }
+
+    /// Gateways through which a client holds a live authorization.
+    pub(crate) async fn gateways_of(
+        &self,
+        client: ClientId,
+        now_ms: i64,
+    ) -> Result<Vec<GatewayId>, StoreError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT DISTINCT gateway_id FROM authorization WHERE client_id = ? AND expires_ms > ?",
+        )
+        .bind(client.as_uuid())
+        .bind(now_ms)
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(ids.into_iter().map(GatewayId::from_uuid).collect())
+    }
+}
+
+impl Change {
+    /// The open connections of a client that still carry an authorization: gateway, epoch and
+    /// when the epoch began.
+    pub(crate) async fn open_connections(
+        &mut self,
+        client: ClientId,
+    ) -> Result<Vec<(GatewayId, i64, i64)>, StoreError> {
+        let at = self.at_ms();
+        let rows: Vec<(Uuid, i64, i64)> = sqlx::query_as(
+            "SELECT gateway_id, epoch, created_ms FROM connection
+             WHERE client_id = ?1 AND is_open AND EXISTS (
+                 SELECT 1 FROM authorization
+                 WHERE authorization.client_id = connection.client_id
+                   AND authorization.gateway_id = connection.gateway_id AND expires_ms > ?2)",
+        )
+        .bind(client.as_uuid())
+        .bind(at)
+        .fetch_all(self.sql())
+        .await?;
+        Ok(rows.into_iter().map(|(id, epoch, at)| (GatewayId::from_uuid(id), epoch, at)).collect())
+    }
+
+    /// Begins a new epoch; what rested on the one before ends.
+    pub(crate) async fn begin_epoch(
+        &mut self,
+        client: ClientId,
+        gateway: GatewayId,
+        ice: &ConnectionIce,
+    ) -> Result<(), StoreError> {
+        self.revoke(Revoke::Pair { client, gateway }).await?;
+        let at = self.at_ms();
+        sqlx::query(
+            "INSERT INTO connection (client_id, gateway_id, epoch, is_open, client_ufrag, client_password,
+                                     gateway_ufrag, gateway_password, created_ms)
+             VALUES (?, ?, 1, 1, ?, ?, ?, ?, ?)
+             ON CONFLICT (client_id, gateway_id) DO UPDATE SET
+                 epoch = epoch + 1, is_open = 1,
+                 client_ufrag = excluded.client_ufrag, client_password = excluded.client_password,
+                 gateway_ufrag = excluded.gateway_ufrag, gateway_password = excluded.gateway_password,
+                 created_ms = excluded.created_ms",
+        )
+        .bind(client.as_uuid())
+        .bind(gateway.as_uuid())
+        .bind(&ice.client.ufrag)
+        .bind(&ice.client.password)
+        .bind(&ice.gateway.ufrag)
+        .bind(&ice.gateway.password)
+        .bind(at)
+        .execute(self.sql())
+        .await?;
+        Ok(())
+    }
+
+    /// Ends a connection; `false` when that epoch was over already.
+    pub(crate) async fn close_connection(
+        &mut self,
+        client: ClientId,
+        gateway: GatewayId,
+        epoch: u64,
+    ) -> Result<bool, StoreError> {
+        let closed = sqlx::query(
+            "UPDATE connection SET is_open = 0
+             WHERE client_id = ? AND gateway_id = ? AND epoch = ? AND is_open",
+        )
+        .bind(client.as_uuid())
+        .bind(gateway.as_uuid())
+        .bind(i64::try_from(epoch).unwrap_or(-1))
+        .execute(self.sql())
+        .await?;
+        if closed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.revoke(Revoke::Pair { client, gateway }).await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,275 @@
+//! Devices: the clients and gateways that said hello once, with their stable addresses.
+
+use adit_policy::{ActorId, ClientId, GatewayId, SiteId, TokenId};
+use adit_protocol::Hello;
+use rand::Rng as _;
+use serde::Serialize;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Change, Event, Page, Revoke, Store, StoreError};
+
+/// Attempts at a free tunnel address before the range counts as exhausted.
+const ADDRESS_ATTEMPTS: usize = 64;
+
+/// Whose device says hello.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Device {
+    /// A client of an actor.
+    Client(ActorId),
+    /// A gateway of a site.
+    Gateway(SiteId),
+}
+
+/// What a device says of itself when it signs in.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceHello<'a> {
+    /// Whose it is.
+    pub(crate) device: Device,
+    /// Its hello.
+    pub(crate) hello: &'a Hello,
+    /// The token that it presented.
+    pub(crate) token: TokenId,
+    /// Where it connects from.
+    pub(crate) address: String,
+    /// How many tunnel addresses there are.
+    pub(crate) capacity: u32,
+}
+
+/// A device as it is stored, for the API.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub(crate) struct DeviceRow {
+    /// Names it: a client id or a gateway id.
+    pub(crate) id: Uuid,
+    /// `client` or `gateway`.
+    pub(crate) kind: String,
+    /// Whose client it is.
+    pub(crate) actor_id: Option<Uuid>,
+    /// Which site's gateway it is.
+    pub(crate) site_id: Option<Uuid>,
+    /// The token of its last sign-in.
+    pub(crate) token_id: Option<Uuid>,
+    /// Shown to people.
+    pub(crate) name: String,
+    /// The program's version.
+    pub(crate) version: String,
+    /// Which tunnel addresses it has.
+    pub(crate) address_index: i64,
+    /// Where it last connected from.
+    pub(crate) remote_address: String,
+    /// When it was first seen.
+    pub(crate) created_ms: i64,
+    /// When it last signed in.
+    pub(crate) last_seen_ms: i64,
+}
+
+/// A device that has signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SignedIn {
+    /// Its client id or gateway id.
+    pub(crate) id: Uuid,
+    /// Which tunnel addresses it has.
+    pub(crate) address_index: u32,
+}
+
+impl Store {
+    /// Devices of a kind in the order of their first sign-in.
+    pub(crate) async fn devices(&self, kind: &str, page: Page) -> Result<Vec<DeviceRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT * FROM device WHERE account_id = ? AND kind = ? AND id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(self.account.as_uuid())
+        .bind(kind)
+        .bind(page.after())
+        .bind(page.limit())
+        .fetch_all(&self.reader)
+        .await?)
+    }
+
+    /// The id that a device will have, when it is known already.
+    pub(crate) async fn known_device(
+        &self,
+        device: Device,
+        hello: &Hello,
+    ) -> Result<Option<Uuid>, StoreError> {
+        let query = match device {
+            Device::Client(actor) => sqlx::query_scalar(
+                "SELECT id FROM device WHERE kind = 'client' AND actor_id = ? AND external_id = ?",
+            )
+            .bind(actor.as_uuid()),
+            Device::Gateway(site) => sqlx::query_scalar(
+                "SELECT id FROM device WHERE kind = 'gateway' AND site_id = ? AND external_id = ?",
+            )
+            .bind(site.as_uuid()),
+        };
+        Ok(query.bind(hello.device_id).fetch_optional(&self.reader).await?)
+    }
+
+    /// Other devices that use a key; there should be none.
+    pub(crate) async fn devices_with_key(&self, key: &[u8; 32]) -> Result<Vec<Uuid>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT id FROM device WHERE public_key = ?")
+            .bind(key.as_slice())
+            .fetch_all(&self.reader)
+            .await?)
+    }
+}
+
+impl Change {
+    /// Signs a device in: makes it or brings it up to date.
+    ///
+    /// A new public key means a new process, so nothing survives of what rested on the old
+    /// one: authorizations and connections end. Another device that claims the same key loses
+    /// it, because two peers of one gateway cannot share one.
+    pub(crate) async fn sign_in(&mut self, new: &DeviceHello<'_>) -> Result<SignedIn, StoreError> {
+        self.take_key(new).await?;
+        let signed_in = match self.known(new).await? {
+            Some((id, index, key)) => {
+                self.update_device(id, &key, new).await?;
+                SignedIn { id, address_index: index }
+            }
+            None => self.insert_device(new).await?,
+        };
+        self.touch_token(new.token).await?;
+        let (kind, action) = match new.device {
+            Device::Client(_) => ("client", "client.sign_in"),
+            Device::Gateway(_) => ("gateway", "gateway.sign_in"),
+        };
+        let detail = serde_json::json!({ "name": new.hello.name, "version": new.hello.version });
+        self.audit(action, (kind, Some(signed_in.id)), detail).await?;
+        Ok(signed_in)
+    }
+
+    async fn known(&mut self, new: &DeviceHello<'_>) -> Result<Option<(Uuid, u32, Vec<u8>)>, StoreError> {
+        let query = match new.device {
+            Device::Client(actor) => sqlx::query_as(
+                "SELECT id, address_index, public_key FROM device
+                 WHERE kind = 'client' AND actor_id = ? AND external_id = ?",
+            )
+            .bind(actor.as_uuid()),
+            Device::Gateway(site) => sqlx::query_as(
+                "SELECT id, address_index, public_key FROM device
+                 WHERE kind = 'gateway' AND site_id = ? AND external_id = ?",
+            )
+            .bind(site.as_uuid()),
+        };
+        Ok(query.bind(new.hello.device_id).fetch_optional(self.sql()).await?)
+    }
+
+    async fn take_key(&mut self, new: &DeviceHello<'_>) -> Result<(), StoreError> {
+        let own = self.known(new).await?.map(|(id, ..)| id);
+        let others: Vec<(Uuid, String)> = sqlx::query_as("SELECT id, kind FROM device WHERE public_key = ?")
+            .bind(new.hello.public_key.0.as_slice())
+            .fetch_all(self.sql())
+            .await?;
+        for (id, _) in others.into_iter().filter(|(id, _)| Some(*id) != own) {
+            self.end_device_connections(id).await?;
+            sqlx::query("UPDATE device SET public_key = zeroblob(32) WHERE id = ?")
+                .bind(id)
+                .execute(self.sql())
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn update_device(&mut self, id: Uuid, key: &[u8], new: &DeviceHello<'_>) -> Result<(), StoreError> {
+        if key != new.hello.public_key.0 {
+            self.end_device_connections(id).await?;
+        }
+        let at = self.at_ms();
+        sqlx::query(
+            "UPDATE device SET name = ?, public_key = ?, version = ?, token_id = ?, remote_address = ?,
+                               last_seen_ms = ?
+             WHERE id = ?",
+        )
+        .bind(&new.hello.name)
+        .bind(new.hello.public_key.0.as_slice())
+        .bind(&new.hello.version)
+        .bind(new.token.as_uuid())
+        .bind(&new.address)
+        .bind(at)
+        .bind(id)
+        .execute(self.sql())
+        .await?;
+        Ok(())
+    }
+
+    async fn insert_device(&mut self, new: &DeviceHello<'_>) -> Result<SignedIn, StoreError> {
+        let (account, at) = (self.account(), self.at_ms());
+        let (kind, actor, site) = match new.device {
+            Device::Client(actor) => ("client", Some(actor.as_uuid()), None),
+            Device::Gateway(site) => ("gateway", None, Some(site.as_uuid())),
+        };
+        for _ in 0..ADDRESS_ATTEMPTS {
+            let id = Uuid::now_v7();
+            let address_index = rand::rng().random_range(1..new.capacity - 1);
+            let inserted = sqlx::query(
+                "INSERT INTO device (id, account_id, kind, external_id, actor_id, site_id, token_id, name,
+                                     public_key, version, address_index, remote_address, created_ms,
+                                     last_seen_ms)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 ON CONFLICT (account_id, address_index) DO NOTHING",
+            )
+            .bind(id)
+            .bind(account.as_uuid())
+            .bind(kind)
+            .bind(new.hello.device_id)
+            .bind(actor)
+            .bind(site)
+            .bind(new.token.as_uuid())
+            .bind(&new.hello.name)
+            .bind(new.hello.public_key.0.as_slice())
+            .bind(&new.hello.version)
+            .bind(i64::from(address_index))
+            .bind(&new.address)
+            .bind(at)
+            .bind(at)
+            .execute(self.sql())
+            .await?;
+            if inserted.rows_affected() == 1 {
+                return Ok(SignedIn { id, address_index });
+            }
+        }
+        Err(StoreError::Conflict("no free tunnel address was found".to_owned()))
+    }
+
+    async fn end_device_connections(&mut self, id: Uuid) -> Result<(), StoreError> {
+        self.revoke(Revoke::Client(ClientId::from_uuid(id))).await?;
+        self.revoke(Revoke::Gateway(GatewayId::from_uuid(id))).await?;
+        sqlx::query("UPDATE connection SET is_open = 0 WHERE client_id = ?1 OR gateway_id = ?1")
+            .bind(id)
+            .execute(self.sql())
+            .await?;
+        Ok(())
+    }
+
+    /// Signs a client out: its authorizations end and, when `token` is given, the token too.
+    pub(crate) async fn sign_out(
+        &mut self,
+        client: ClientId,
+        token: Option<TokenId>,
+    ) -> Result<(), StoreError> {
+        self.end_device_connections(client.as_uuid()).await?;
+        if let Some(token) = token {
+            self.revoke_token(token).await?;
+        }
+        self.audit("client.sign_out", ("client", Some(client.as_uuid())), serde_json::json!({})).await
+    }
+
+    /// Deletes a device; it comes back as another one if its token is still good.
+    pub(crate) async fn delete_device(&mut self, kind: &'static str, id: Uuid) -> Result<(), StoreError> {
+        self.revoke(Revoke::Client(ClientId::from_uuid(id))).await?;
+        self.revoke(Revoke::Gateway(GatewayId::from_uuid(id))).await?;
+        let account = self.account();
+        let name: Option<String> = sqlx::query_scalar(
+            "DELETE FROM device WHERE account_id = ? AND kind = ? AND id = ? RETURNING name",
+        )
+        .bind(account.as_uuid())
+        .bind(kind)
+        .bind(id)
+        .fetch_optional(self.sql())
+        .await?;
+        let name = name.ok_or(StoreError::NotFound("device"))?;
+        self.tell(&Event::DeviceDeleted { id }).await?;
+        self.audit("device.delete", (kind, Some(id)), serde_json::json!({ "name": name })).await
+    }
+}

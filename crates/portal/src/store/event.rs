@@ -1,0 +1,49 @@
+//! What happened and whom it concerns: the rows of the outbox.
+
+use adit_policy::{ActorId, AuthorizationId, ClientId, GatewayId, ResourceId, TokenId};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A fact that peers must hear of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// A lease was stored: introduce the two peers.
+    AuthorizationCreated {
+        /// The lease.
+        id: AuthorizationId,
+        /// The client's request that it answers.
+        request_id: u64,
+    },
+    /// A lease ended before its time.
+    AuthorizationRevoked {
+        /// The lease.
+        id: AuthorizationId,
+        /// Whose it was.
+        client: ClientId,
+        /// Who enforces it.
+        gateway: GatewayId,
+        /// What it was for.
+        resource: ResourceId,
+    },
+    /// What these actors may see may have changed.
+    VisibilityChanged {
+        /// The actors.
+        actors: Vec<ActorId>,
+    },
+    /// A resource's name or filters changed.
+    ResourceChanged {
+        /// The resource.
+        id: ResourceId,
+    },
+    /// A token was revoked: its sessions end for good.
+    TokenRevoked {
+        /// The token.
+        id: TokenId,
+    },
+    /// A device was deleted: its session ends and it comes back as another device.
+    DeviceDeleted {
+        /// The device, client or gateway.
+        id: Uuid,
+    },
+}

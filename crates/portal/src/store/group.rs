@@ -1,0 +1,157 @@
+//! Groups and who is in them.
+
+use adit_policy::{ActorId, GroupId};
+use serde::Serialize;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Actor, Change, Event, Page, Revoke, Store, StoreError};
+
+/// A group of actors.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub(crate) struct Group {
+    /// Names it.
+    pub(crate) id: Uuid,
+    /// Shown to people; unique.
+    pub(crate) name: String,
+    /// Every actor is a member, always.
+    pub(crate) everyone: bool,
+    /// When it was created.
+    pub(crate) created_ms: i64,
+}
+
+impl Store {
+    /// Groups in the order of their creation.
+    pub(crate) async fn groups(&self, page: Page) -> Result<Vec<Group>, StoreError> {
+        Ok(sqlx::query_as("SELECT * FROM actor_group WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?")
+            .bind(self.account.as_uuid())
+            .bind(page.after())
+            .bind(page.limit())
+            .fetch_all(&self.reader)
+            .await?)
+    }
+
+    /// Members of a group in the order of their creation.
+    pub(crate) async fn members(&self, group: GroupId, page: Page) -> Result<Vec<Actor>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT actor.* FROM actor JOIN membership ON membership.actor_id = actor.id
+             WHERE actor.account_id = ? AND membership.group_id = ? AND actor.id > ? ORDER BY actor.id LIMIT ?",
+        )
+        .bind(self.account.as_uuid())
+        .bind(group.as_uuid())
+        .bind(page.after())
+        .bind(page.limit())
+        .fetch_all(&self.reader)
+        .await?)
+    }
+}
+
+impl Change {
+    /// Creates a group; one with `everyone` takes all actors in at once.
+    pub(crate) async fn create_group(&mut self, name: &str, everyone: bool) -> Result<Group, StoreError> {
+        let id = Uuid::now_v7();
+        let (account, at) = (self.account(), self.at_ms());
+        sqlx::query(
+            "INSERT INTO actor_group (id, account_id, name, everyone, created_ms) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(id)
+        .bind(account.as_uuid())
+        .bind(name)
+        .bind(everyone)
+        .bind(at)
+        .execute(self.sql())
+        .await?;
+        if everyone {
+            sqlx::query(
+                "INSERT INTO membership (group_id, actor_id, created_ms)
+                 SELECT ?, id, ? FROM actor WHERE account_id = ?",
+            )
+            .bind(id)
+            .bind(at)
+            .bind(account.as_uuid())
+            .execute(self.sql())
+            .await?;
+        }
+        self.audit("group.create", ("group", Some(id)), serde_json::json!({ "name": name })).await?;
+        Ok(Group { id, name: name.to_owned(), everyone, created_ms: at })
+    }
+
+    /// Deletes a group with its policies.
+    pub(crate) async fn delete_group(&mut self, id: GroupId) -> Result<(), StoreError> {
+        self.refuse_everyone(id, "cannot be deleted").await?;
+        let members = self.members_of(id).await?;
+        self.revoke(Revoke::Group(id)).await?;
+        sqlx::query("DELETE FROM actor_group WHERE id = ?").bind(id.as_uuid()).execute(self.sql()).await?;
+        self.tell_visibility(members).await?;
+        self.audit("group.delete", ("group", Some(id.as_uuid())), serde_json::json!({})).await
+    }
+
+    /// Makes an actor a member; doing it twice is no error.
+    pub(crate) async fn add_member(&mut self, group: GroupId, actor: ActorId) -> Result<(), StoreError> {
+        self.expect_group(group).await?;
+        let at = self.at_ms();
+        sqlx::query(
+            "INSERT INTO membership (group_id, actor_id, created_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(group.as_uuid())
+        .bind(actor.as_uuid())
+        .bind(at)
+        .execute(self.sql())
+        .await?;
+        self.tell(&Event::VisibilityChanged { actors: vec![actor] }).await?;
+        let detail = serde_json::json!({ "actor": actor });
+        self.audit("membership.add", ("group", Some(group.as_uuid())), detail).await
+    }
+
+    /// Takes an actor out of a group.
+    pub(crate) async fn remove_member(&mut self, group: GroupId, actor: ActorId) -> Result<(), StoreError> {
+        self.refuse_everyone(group, "always holds every actor").await?;
+        let removed = sqlx::query("DELETE FROM membership WHERE group_id = ? AND actor_id = ?")
+            .bind(group.as_uuid())
+            .bind(actor.as_uuid())
+            .execute(self.sql())
+            .await?;
+        if removed.rows_affected() == 0 {
+            return Err(StoreError::NotFound("membership"));
+        }
+        self.revoke(Revoke::Membership { group, actor }).await?;
+        self.tell(&Event::VisibilityChanged { actors: vec![actor] }).await?;
+        let detail = serde_json::json!({ "actor": actor });
+        self.audit("membership.remove", ("group", Some(group.as_uuid())), detail).await
+    }
+
+    /// Actors in a group.
+    pub(super) async fn members_of(&mut self, group: GroupId) -> Result<Vec<ActorId>, StoreError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar("SELECT actor_id FROM membership WHERE group_id = ?")
+            .bind(group.as_uuid())
+            .fetch_all(self.sql())
+            .await?;
+        Ok(ids.into_iter().map(ActorId::from_uuid).collect())
+    }
+
+    /// Announces that these actors may see more or less now; nobody is told of nothing.
+    pub(super) async fn tell_visibility(&mut self, actors: Vec<ActorId>) -> Result<(), StoreError> {
+        if actors.is_empty() {
+            return Ok(());
+        }
+        self.tell(&Event::VisibilityChanged { actors }).await
+    }
+
+    /// Whether the group holds everyone; an error when there is no such group.
+    async fn expect_group(&mut self, id: GroupId) -> Result<bool, StoreError> {
+        let account = self.account();
+        sqlx::query_scalar("SELECT everyone FROM actor_group WHERE account_id = ? AND id = ?")
+            .bind(account.as_uuid())
+            .bind(id.as_uuid())
+            .fetch_optional(self.sql())
+            .await?
+            .ok_or(StoreError::NotFound("group"))
+    }
+
+    async fn refuse_everyone(&mut self, id: GroupId, why: &str) -> Result<(), StoreError> {
+        if self.expect_group(id).await? {
+            return Err(StoreError::Conflict(format!("the group of everyone {why}")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! Relays that said hello once. Their secrets are never stored.
+
+use adit_policy::{RelayId, TokenId};
+use adit_protocol::relay::RelayHello;
+use serde::Serialize;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Change, Page, Store, StoreError};
+
+/// A relay as it is stored.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub(crate) struct RelayRow {
+    /// Names it.
+    pub(crate) id: Uuid,
+    /// Shown to people.
+    pub(crate) name: String,
+    /// The program's version.
+    pub(crate) version: String,
+    /// Where clients reach it.
+    pub(crate) ipv4: Option<String>,
+    /// Where clients reach it.
+    pub(crate) ipv6: Option<String>,
+    /// The port of its listeners.
+    pub(crate) port: i64,
+    /// When it was first seen.
+    pub(crate) created_ms: i64,
+    /// When it last signed in.
+    pub(crate) last_seen_ms: i64,
+}
+
+impl Store {
+    /// Relays in the order of their first sign-in.
+    pub(crate) async fn relays(&self, page: Page) -> Result<Vec<RelayRow>, StoreError> {
+        Ok(sqlx::query_as("SELECT * FROM relay WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?")
+            .bind(self.account.as_uuid())
+            .bind(page.after())
+            .bind(page.limit())
+            .fetch_all(&self.reader)
+            .await?)
+    }
+}
+
+impl Change {
+    /// Signs a relay in: makes it or brings it up to date.
+    pub(crate) async fn sign_in_relay(
+        &mut self,
+        hello: &RelayHello,
+        token: TokenId,
+    ) -> Result<RelayId, StoreError> {
+        let (account, at) = (self.account(), self.at_ms());
+        let id: Uuid = sqlx::query_scalar(
+            "INSERT INTO relay (id, account_id, external_id, token_id, name, version, ipv4, ipv6, port,
+                                created_ms, last_seen_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (account_id, external_id) DO UPDATE SET
+                 token_id = excluded.token_id, name = excluded.name, version = excluded.version,
+                 ipv4 = excluded.ipv4, ipv6 = excluded.ipv6, port = excluded.port,
+                 last_seen_ms = excluded.last_seen_ms
+             RETURNING id",
+        )
+        .bind(Uuid::now_v7())
+        .bind(account.as_uuid())
+        .bind(hello.device_id)
+        .bind(token.as_uuid())
+        .bind(&hello.name)
+        .bind(&hello.version)
+        .bind(hello.ipv4.map(|ip| ip.to_string()))
+        .bind(hello.ipv6.map(|ip| ip.to_string()))
+        .bind(i64::from(hello.port))
+        .bind(at)
+        .bind(at)
+        .fetch_one(self.sql())
+        .await?;
+        self.touch_token(token).await?;
+        let detail = serde_json::json!({ "name": hello.name, "version": hello.version });
+        self.audit("relay.sign_in", ("relay", Some(id)), detail).await?;
+        Ok(RelayId::from_uuid(id))
+    }
+}

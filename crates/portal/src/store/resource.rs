@@ -1,0 +1,224 @@
+//! Resources: what can be reached, and who may see it.
+
+use adit_policy::{ActorId, Filter, Resource, ResourceAddress, ResourceId, Site, SiteId};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use super::{Change, Event, Page, Revoke, Store, StoreError};
+
+/// A resource as it is stored, with the name of its site.
+#[derive(Debug, Clone, FromRow)]
+pub(super) struct ResourceRow {
+    resource_id: Uuid,
+    resource_name: String,
+    address: String,
+    filters: String,
+    site_id: Uuid,
+    site_name: String,
+}
+
+impl ResourceRow {
+    pub(super) fn into_resource(self) -> Result<Resource, StoreError> {
+        let damaged = |error: serde_json::Error| {
+            StoreError::Invalid(format!("resource {} is damaged: {error}", self.resource_id))
+        };
+        Ok(Resource {
+            id: ResourceId::from_uuid(self.resource_id),
+            address: serde_json::from_str(&self.address).map_err(damaged)?,
+            filters: serde_json::from_str(&self.filters).map_err(damaged)?,
+            name: self.resource_name,
+            site: Site { id: SiteId::from_uuid(self.site_id), name: self.site_name },
+        })
+    }
+}
+
+/// What an administrator wants a resource to be.
+#[derive(Debug, Clone)]
+pub(crate) struct ResourceSpec {
+    /// Shown to people; unique.
+    pub(crate) name: String,
+    /// Where it is; checked already.
+    pub(crate) address: ResourceAddress,
+    /// The site whose gateways reach it.
+    pub(crate) site: SiteId,
+    /// The traffic that is let through.
+    pub(crate) filters: Vec<Filter>,
+}
+
+impl ResourceSpec {
+    fn columns(&self) -> Result<(String, String), StoreError> {
+        let text = |result: Result<String, serde_json::Error>| {
+            result.map_err(|error| StoreError::Invalid(error.to_string()))
+        };
+        Ok((text(serde_json::to_string(&self.address))?, text(serde_json::to_string(&self.filters))?))
+    }
+
+    fn detail(&self) -> serde_json::Value {
+        serde_json::json!({
+            "name": self.name, "address": self.address, "site": self.site, "filters": self.filters,
+        })
+    }
+}
+
+impl Store {
+    /// Resources in the order of their creation.
+    pub(crate) async fn resources(&self, page: Page) -> Result<Vec<Resource>, StoreError> {
+        let rows: Vec<ResourceRow> = sqlx::query_as(
+            "SELECT resource.id AS resource_id, resource.name AS resource_name, address, filters,
+                    site.id AS site_id, site.name AS site_name
+             FROM resource JOIN site ON site.id = resource.site_id
+             WHERE resource.account_id = ? AND resource.id > ? ORDER BY resource.id LIMIT ?",
+        )
+        .bind(self.account.as_uuid())
+        .bind(page.after())
+        .bind(page.limit())
+        .fetch_all(&self.reader)
+        .await?;
+        rows.into_iter().map(ResourceRow::into_resource).collect()
+    }
+
+    /// One resource.
+    pub(crate) async fn resource(&self, id: ResourceId) -> Result<Resource, StoreError> {
+        let row: Option<ResourceRow> = sqlx::query_as(
+            "SELECT resource.id AS resource_id, resource.name AS resource_name, address, filters,
+                    site.id AS site_id, site.name AS site_name
+             FROM resource JOIN site ON site.id = resource.site_id
+             WHERE resource.account_id = ? AND resource.id = ?",
+        )
+        .bind(self.account.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(&self.reader)
+        .await?;
+        row.ok_or(StoreError::NotFound("resource"))?.into_resource()
+    }
+
+    /// The resources that an actor may ask for: an enabled policy names one of its groups.
+    pub(crate) async fn visible_resources(&self, actor: ActorId) -> Result<Vec<Resource>, StoreError> {
+        let mut reader = self.reader.acquire().await?;
+        visible(&mut reader, actor).await
+    }
+}
+
+pub(super) async fn visible(
+    sql: &mut sqlx::SqliteConnection,
+    actor: ActorId,
+) -> Result<Vec<Resource>, StoreError> {
+    let rows: Vec<ResourceRow> = sqlx::query_as(
+        "SELECT DISTINCT resource.id AS resource_id, resource.name AS resource_name, address, filters,
+                site.id AS site_id, site.name AS site_name
+         FROM membership
+         JOIN actor ON actor.id = membership.actor_id AND actor.enabled
+         JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
+         JOIN resource ON resource.id = policy.resource_id
+         JOIN site ON site.id = resource.site_id
+         WHERE membership.actor_id = ? ORDER BY resource.id",
+    )
+    .bind(actor.as_uuid())
+    .fetch_all(sql)
+    .await?;
+    rows.into_iter().map(ResourceRow::into_resource).collect()
+}
+
+impl Change {
+    /// Creates a resource; nobody sees it before a policy names it.
+    pub(crate) async fn create_resource(&mut self, spec: &ResourceSpec) -> Result<ResourceId, StoreError> {
+        let id = Uuid::now_v7();
+        let (address, filters) = spec.columns()?;
+        let (account, at) = (self.account(), self.at_ms());
+        sqlx::query(
+            "INSERT INTO resource (id, account_id, site_id, name, address, filters, created_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(id)
+        .bind(account.as_uuid())
+        .bind(spec.site.as_uuid())
+        .bind(&spec.name)
+        .bind(address)
+        .bind(filters)
+        .bind(at)
+        .execute(self.sql())
+        .await?;
+        self.audit("resource.create", ("resource", Some(id)), spec.detail()).await?;
+        Ok(ResourceId::from_uuid(id))
+    }
+
+    /// Changes a resource from `before` to `spec`.
+    ///
+    /// Another address or site ends its authorizations; a new name or other filters reach the
+    /// peers in place.
+    pub(crate) async fn update_resource(
+        &mut self,
+        before: &Resource,
+        spec: &ResourceSpec,
+    ) -> Result<(), StoreError> {
+        let viewers = self.viewers_of_resource(before.id).await?;
+        let (address, filters) = spec.columns()?;
+        let account = self.account();
+        let updated = sqlx::query(
+            "UPDATE resource SET name = ?, address = ?, filters = ?, site_id = ?
+             WHERE account_id = ? AND id = ?",
+        )
+        .bind(&spec.name)
+        .bind(address)
+        .bind(filters)
+        .bind(spec.site.as_uuid())
+        .bind(account.as_uuid())
+        .bind(before.id.as_uuid())
+        .execute(self.sql())
+        .await?;
+        if updated.rows_affected() == 0 {
+            return Err(StoreError::NotFound("resource"));
+        }
+        if before.address != spec.address || before.site.id != spec.site {
+            self.revoke(Revoke::Resource(before.id)).await?;
+        } else {
+            self.tell(&Event::ResourceChanged { id: before.id }).await?;
+        }
+        self.tell_visibility(viewers).await?;
+        self.audit("resource.update", ("resource", Some(before.id.as_uuid())), spec.detail()).await
+    }
+
+    /// Deletes a resource with its policies.
+    pub(crate) async fn delete_resource(&mut self, id: ResourceId) -> Result<(), StoreError> {
+        let viewers = self.viewers_of_resource(id).await?;
+        self.revoke(Revoke::Resource(id)).await?;
+        let account = self.account();
+        let name: Option<String> =
+            sqlx::query_scalar("DELETE FROM resource WHERE account_id = ? AND id = ? RETURNING name")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        let name = name.ok_or(StoreError::NotFound("resource"))?;
+        self.tell_visibility(viewers).await?;
+        let detail = serde_json::json!({ "name": name });
+        self.audit("resource.delete", ("resource", Some(id.as_uuid())), detail).await
+    }
+
+    /// Actors that see a resource through an enabled policy.
+    async fn viewers_of_resource(&mut self, id: ResourceId) -> Result<Vec<ActorId>, StoreError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT DISTINCT actor_id FROM membership
+             JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
+             WHERE policy.resource_id = ?",
+        )
+        .bind(id.as_uuid())
+        .fetch_all(self.sql())
+        .await?;
+        Ok(ids.into_iter().map(ActorId::from_uuid).collect())
+    }
+
+    /// Actors that see a resource of a site through an enabled policy.
+    pub(super) async fn viewers_of_site(&mut self, id: SiteId) -> Result<Vec<ActorId>, StoreError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT DISTINCT actor_id FROM membership
+             JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
+             JOIN resource ON resource.id = policy.resource_id
+             WHERE resource.site_id = ?",
+        )
+        .bind(id.as_uuid())
+        .fetch_all(self.sql())
+        .await?;
+        Ok(ids.into_iter().map(ActorId::from_uuid).collect())
+    }
+}

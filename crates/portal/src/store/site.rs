@@ -1,0 +1,65 @@
+//! Sites: the places whose gateways serve resources.
+
+use adit_policy::{Site, SiteId};
+use uuid::Uuid;
+
+use super::{Change, Page, Revoke, Store, StoreError};
+
+impl Store {
+    /// Sites in the order of their creation.
+    pub(crate) async fn sites(&self, page: Page) -> Result<Vec<Site>, StoreError> {
+        let rows: Vec<(Uuid, String)> =
+            sqlx::query_as("SELECT id, name FROM site WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?")
+                .bind(self.account.as_uuid())
+                .bind(page.after())
+                .bind(page.limit())
+                .fetch_all(&self.reader)
+                .await?;
+        Ok(rows.into_iter().map(|(id, name)| Site { id: SiteId::from_uuid(id), name }).collect())
+    }
+
+    /// One site.
+    pub(crate) async fn site(&self, id: SiteId) -> Result<Site, StoreError> {
+        let name: Option<String> =
+            sqlx::query_scalar("SELECT name FROM site WHERE account_id = ? AND id = ?")
+                .bind(self.account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(&self.reader)
+                .await?;
+        Ok(Site { id, name: name.ok_or(StoreError::NotFound("site"))? })
+    }
+}
+
+impl Change {
+    /// Creates a site.
+    pub(crate) async fn create_site(&mut self, name: &str) -> Result<Site, StoreError> {
+        let id = Uuid::now_v7();
+        let (account, at) = (self.account(), self.at_ms());
+        sqlx::query("INSERT INTO site (id, account_id, name, created_ms) VALUES (?, ?, ?, ?)")
+            .bind(id)
+            .bind(account.as_uuid())
+            .bind(name)
+            .bind(at)
+            .execute(self.sql())
+            .await?;
+        self.audit("site.create", ("site", Some(id)), serde_json::json!({ "name": name })).await?;
+        Ok(Site { id: SiteId::from_uuid(id), name: name.to_owned() })
+    }
+
+    /// Deletes a site with its resources, gateways and their tokens.
+    pub(crate) async fn delete_site(&mut self, id: SiteId) -> Result<(), StoreError> {
+        let viewers = self.viewers_of_site(id).await?;
+        self.revoke(Revoke::Site(id)).await?;
+        self.revoke_site_tokens(id).await?;
+        let account = self.account();
+        let name: Option<String> =
+            sqlx::query_scalar("DELETE FROM site WHERE account_id = ? AND id = ? RETURNING name")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        let name = name.ok_or(StoreError::NotFound("site"))?;
+        self.tell_visibility(viewers).await?;
+        self.audit("site.delete", ("site", Some(id.as_uuid())), serde_json::json!({ "name": name })).await
+    }
+}
