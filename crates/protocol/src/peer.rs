@@ -434,7 +434,7 @@ mod wire {
     }
 
     fn addresses_of(content: AssignedAddresses) -> Result<PeerMessage, PeerMessageError> {
-        if content.ipv4.len() % 4 != 0 || content.ipv6.len() % 16 != 0 {
+        if !content.ipv4.len().is_multiple_of(4) || !content.ipv6.len().is_multiple_of(16) {
             return Err(PeerMessageError::Content);
         }
         let addresses = content
