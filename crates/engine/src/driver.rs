@@ -226,6 +226,7 @@ impl<M: Machine> Driver<M> {
         let addresses = self.sockets.with_ports(addresses);
         tracing::debug!(?addresses, "the host's addresses");
         self.session.network_changed();
+        self.sockets.retry_segmentation();
         self.machine.set_local_addresses(Instant::now(), &addresses);
     }
 

@@ -67,6 +67,11 @@ impl Sockets {
         }
     }
 
+    /// Tries segmentation again: another network interface may support it.
+    pub(crate) fn retry_segmentation(&self) {
+        self.all().for_each(UdpSocket::retry_segmentation);
+    }
+
     /// Whether the kernel has sent everything that it was given.
     pub(crate) fn are_flushed(&self) -> bool {
         self.all().all(UdpSocket::outbound_queue_empty)

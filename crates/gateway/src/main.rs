@@ -5,6 +5,7 @@ mod arguments;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use adit_engine::gateway::{GatewayConfig, GatewayError, GatewayStatus};
 use adit_engine::{Identity, PortalConfig};
@@ -52,6 +53,8 @@ fn run(arguments: &Arguments) -> Result<(), GatewayError> {
         .build()
         .context("cannot start the runtime")?;
     let outcome = runtime.block_on(serve(arguments));
+    // A look-up that is stuck in the system's resolver must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
     if let Err(error) = &outcome {
         tracing::error!(error = %error, "the gateway failed");
     }

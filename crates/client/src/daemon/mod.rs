@@ -12,6 +12,7 @@ mod view;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use adit_client_ipc::Reason;
 use adit_platform::dns_control::{Disabled, DnsControl, ResolvConf};
@@ -47,7 +48,11 @@ pub fn run() -> ExitCode {
         .enable_all()
         .build()
         .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(serve(arguments, &guard)));
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(serve(arguments, &guard));
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            outcome
+        });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

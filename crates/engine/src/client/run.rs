@@ -33,6 +33,9 @@ machine!(Client, PortalToClient, ClientToPortal, ClientEvent);
 /// Flows that a client's worker keeps at most.
 const MOST_FLOWS: usize = 65_536;
 
+/// How long what still runs in the background may take when the client stops.
+const RUNTIME_LIMIT: Duration = Duration::from_millis(100);
+
 /// Where resolvers listen.
 const DNS_PORT: u16 = 53;
 
@@ -61,6 +64,8 @@ pub(super) fn run(
     if let Err(error) = runtime.block_on(live(config, commands, publisher)) {
         fail(publisher, &error);
     }
+    // A look-up that is stuck in the system's resolver must not keep the process.
+    runtime.shutdown_timeout(RUNTIME_LIMIT);
 }
 
 fn fail(publisher: &watch::Sender<Snapshot>, error: &anyhow::Error) {
@@ -93,6 +98,7 @@ struct Control<'a> {
     driver: Driver<Client>,
     network: Box<dyn NetworkControl>,
     interface: String,
+    desired: Option<Interface>,
     dns: Box<dyn DnsControl>,
     upstreams: Upstreams<DnsQueryId>,
     pings: Vec<PendingPing>,
@@ -150,7 +156,10 @@ impl<'a> Control<'a> {
         let pings = Vec::new();
         let snapshot = Snapshot::default();
         let (network, interface) = (Box::new(network), config.interface);
-        Ok((Self { driver, network, interface, dns, upstreams, pings, snapshot, publisher }, inputs))
+        Ok((
+            Self { driver, network, interface, desired: None, dns, upstreams, pings, snapshot, publisher },
+            inputs,
+        ))
     }
 
     /// Works until a command or a failure ends it.
@@ -190,6 +199,10 @@ impl<'a> Control<'a> {
                 snapshot = inputs.addresses.changed() => {
                     tracing::info!("the host's addresses changed");
                     self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());
+                    // A new way out needs its reverse path filter loosened, and may have taken our resolver away.
+                    if let Some(interface) = self.desired.clone() {
+                        self.configure(&interface).await;
+                    }
                 }
                 command = inputs.commands.recv() => match command {
                     Some(Command::Ping { resource, reply }) => self.ping(&resource, reply),
@@ -250,6 +263,7 @@ impl<'a> Control<'a> {
 
     /// Brings the interface and the system's resolver in line.
     async fn configure(&mut self, interface: &Interface) {
+        self.desired = Some(interface.clone());
         let state = network_state(&self.interface, interface);
         if let Err(error) = self.network.apply(&state).await {
             tracing::error!(error = format!("{error:#}"), "cannot configure the tunnel interface");
