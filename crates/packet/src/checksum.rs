@@ -34,9 +34,7 @@ impl Sum {
         for quad in quads {
             sum += u64::from(u32::from_be_bytes(*quad));
         }
-        let mut last = [0; 4];
-        last[..rest.len()].copy_from_slice(rest);
-        Self(sum + u64::from(u32::from_be_bytes(last)))
+        Self(sum + u64::from(u32::from_be_bytes(padded(rest))))
     }
 
     /// Adds the octets of an address.
@@ -84,21 +82,25 @@ impl Delta {
         Self(self.0 + !old as u64 + new as u64)
     }
 
-    /// A range of words (equal, even lengths, even offset) became another.
+    /// A range of bytes (equal lengths, even offset) became another.
     #[must_use]
-    pub fn words(self, old: &[u8], new: &[u8]) -> Self {
-        let (old, _) = old.as_chunks::<2>();
-        let (new, _) = new.as_chunks::<2>();
-        old.iter()
-            .zip(new)
-            .fold(self, |delta, (old, new)| delta.word(u16::from_be_bytes(*old), u16::from_be_bytes(*new)))
+    pub fn bytes(self, old: &[u8], new: &[u8]) -> Self {
+        let (old_quads, old_rest) = old.as_chunks::<4>();
+        let (new_quads, new_rest) = new.as_chunks::<4>();
+        let whole = old_quads.iter().zip(new_quads).fold(self, |delta, (old, new)| delta.quad(*old, *new));
+        if old_rest.is_empty() { whole } else { whole.quad(padded(old_rest), padded(new_rest)) }
+    }
+
+    /// Two words at once: folding brings the halves together again.
+    const fn quad(self, old: [u8; 4], new: [u8; 4]) -> Self {
+        Self(self.0 + !u32::from_be_bytes(old) as u64 + u32::from_be_bytes(new) as u64)
     }
 
     /// Adds the changes of another edit.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        // Folded first, so that sums of sums cannot run over.
-        Self(fold(self.0) as u64 + fold(other.0) as u64)
+        // A packet is too small to fill 64 bits.
+        Self(self.0 + other.0)
     }
 
     /// The new value of a checksum that covers the edits.
@@ -113,6 +115,15 @@ impl Delta {
         }
         zero_as_ones(self.apply(checksum))
     }
+}
+
+/// Up to four bytes, with zeros behind them.
+fn padded(rest: &[u8]) -> [u8; 4] {
+    let mut quad = [0; 4];
+    for (to, from) in quad.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    quad
 }
 
 const fn fold(mut sum: u64) -> u16 {
@@ -214,6 +225,13 @@ mod tests {
     fn the_example_of_rfc_1624_section_4() {
         // The older equation gave 0xffff here; the right answer is 0x0000.
         assert_eq!(Delta::new().word(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+    }
+
+    #[test]
+    fn a_changed_range_equals_its_changed_words() {
+        let (old, new) = ([1, 2, 3, 4, 5, 6], [9, 8, 7, 6, 5, 4]);
+        let words = Delta::new().word(0x0102, 0x0908).word(0x0304, 0x0706).word(0x0506, 0x0504);
+        assert_eq!(Delta::new().bytes(&old, &new).apply(0x1234), words.apply(0x1234));
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl fmt::Debug for TcpFlags {
 
 impl Transport {
     /// Classifies `segment`, the bytes after all IP headers, of a packet that is whole or a fragment.
+    #[inline(always)]
     pub(crate) fn parse(network: &Network, segment: &[u8]) -> Result<Self, ParseError> {
         if !network.starts_transport() {
             return later_fragment(network);
@@ -138,6 +139,7 @@ fn ports(segment: &[u8]) -> Result<(u16, u16), ParseError> {
     Ok((header.source_port.get(), header.destination_port.get()))
 }
 
+#[inline(always)]
 fn tcp(segment: &[u8]) -> Result<Transport, ParseError> {
     let (header, _) = TcpHeader::ref_from_prefix(segment).map_err(|_| ParseError::TruncatedTransport)?;
     let length = header.length();
@@ -151,6 +153,7 @@ fn tcp(segment: &[u8]) -> Result<Transport, ParseError> {
     })
 }
 
+#[inline(always)]
 fn udp(segment: &[u8], is_fragment: bool) -> Result<Transport, ParseError> {
     let (header, _) = UdpHeader::ref_from_prefix(segment).map_err(|_| ParseError::TruncatedTransport)?;
     let length = usize::from(header.length.get());

@@ -72,7 +72,7 @@ impl PacketView {
     /// # Errors
     ///
     /// [`ParseError`] for anything that is not a well-formed IPv4 or IPv6 packet, source-routed packets included.
-    #[inline]
+    #[inline(always)]
     pub fn parse(packet: &[u8]) -> Result<Self, ParseError> {
         let network = Network::parse(packet)?;
         let whole = packet.get(..network.total_length).ok_or(ParseError::TruncatedPacket)?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::samples::{Sample, assert_checksums, host_pair, sample};
+use crate::samples::{Sample, assert_checksums, host, sample};
 use adit_packet::{
     FlowTuple, IcmpError, NotAnswerable, PacketView, ParseError, Quoted, Rewrite, Transport, build,
     icmp_error,
@@ -21,8 +21,9 @@ const ALL: [IcmpError; 6] = [
 
 /// A packet between ordinary hosts, sometimes larger than an error may quote.
 fn ordinary() -> impl Strategy<Value = Sample> {
-    (sample(), host_pair(), 0..1500usize).prop_map(|(mut sample, (source, destination), length)| {
-        (sample.source, sample.destination) = (source, destination);
+    (sample(), any::<(u16, u16)>(), 0..1500usize).prop_map(|(mut sample, (source, destination), length)| {
+        let is_ipv4 = sample.source.is_ipv4();
+        (sample.source, sample.destination) = (host(is_ipv4, source), host(is_ipv4, destination));
         sample.payload.resize(length, 7);
         sample
     })
@@ -98,11 +99,13 @@ proptest! {
     /// A flow was rewritten on its way out; the error about the rewritten packet must come back as if nothing happened.
     #[test]
     fn an_error_is_translated_back_with_what_it_quotes(
-        sample in ordinary(), (new_source, new_destination) in host_pair(), ports in any::<(u16, u16)>(), more in 0..400usize
+        sample in ordinary(), new_hosts in any::<(u16, u16)>(), ports in any::<(u16, u16)>(), more in 0..400usize
     ) {
-        prop_assume!(new_source.is_ipv4() == sample.source.is_ipv4());
+        let is_ipv4 = sample.source.is_ipv4();
+        // A quotation that ends inside the TCP checksum holds half of it, which nobody can update or check.
+        prop_assume!(more != 9);
         let mut outside = sample.clone();
-        (outside.source, outside.destination) = (new_source, new_destination);
+        (outside.source, outside.destination) = (host(is_ipv4, new_hosts.0), host(is_ipv4, new_hosts.1));
         (outside.source_port, outside.destination_port) = ports;
         let mut bytes = error_about(&outside, least(&sample) + more);
         let view = PacketView::parse(&bytes).expect("valid");

@@ -148,19 +148,20 @@ pub(crate) fn sample() -> impl Strategy<Value = Sample> {
 }
 
 /// Two addresses of one family, anything goes.
-pub(crate) fn address_pair() -> impl Strategy<Value = (IpAddr, IpAddr)> {
+fn address_pair() -> impl Strategy<Value = (IpAddr, IpAddr)> {
     prop_oneof![
         any::<(Ipv4Addr, Ipv4Addr)>().prop_map(|(a, b)| (a.into(), b.into())),
         any::<(Ipv6Addr, Ipv6Addr)>().prop_map(|(a, b)| (a.into(), b.into())),
     ]
 }
 
-/// Two ordinary hosts of one family.
-pub(crate) fn host_pair() -> impl Strategy<Value = (IpAddr, IpAddr)> {
-    let v4 = |n: u16| IpAddr::V4(Ipv4Addr::new(10, 1, (n >> 8) as u8, n as u8));
-    let v6 = |n: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n));
-    (any::<bool>(), any::<(u16, u16)>())
-        .prop_map(move |(is_v4, (a, b))| if is_v4 { (v4(a), v4(b)) } else { (v6(a), v6(b)) })
+/// An ordinary host.
+pub(crate) fn host(is_ipv4: bool, number: u16) -> IpAddr {
+    if is_ipv4 {
+        Ipv4Addr::new(10, 1, (number >> 8) as u8, number as u8).into()
+    } else {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number).into()
+    }
 }
 
 /// Asserts that etherparse recomputes every checksum of `packet` to what the packet says.
