@@ -272,13 +272,11 @@ impl<'a> Control<'a> {
         }
         let settings =
             DnsSettings { servers: interface.dns_servers.clone(), search: interface.search_domains.clone() };
-        let is_dns_controlled = match self.dns.apply(&settings) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "cannot set the system's resolver");
-                false
-            }
-        };
+        let outcome = if settings.servers.is_empty() { self.dns.clear() } else { self.dns.apply(&settings) };
+        if let Err(error) = &outcome {
+            tracing::error!(error = format!("{error:#}"), "cannot set the system's resolver");
+        }
+        let is_dns_controlled = outcome.is_ok();
         tracing::info!(ipv4 = %interface.ipv4, ipv6 = %interface.ipv6, routes = interface.routes.len(), "the tunnel interface is up");
         self.snapshot.interface =
             InterfaceState::Up { ipv4: interface.ipv4, ipv6: interface.ipv6, is_dns_controlled };
