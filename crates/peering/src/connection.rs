@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 
 use adit_wireguard::{Device, PeerId, PublicKey, Session};
 
+use crate::Role;
 use crate::address::{LocalAddresses, Pair};
 use crate::ice::{Ice, IceEvent};
-use crate::node::Role;
 use crate::outputs::Outputs;
 use crate::paths::Paths;
 use crate::relays::{RelayKey, Relays};
@@ -100,6 +100,7 @@ enum Timer {
     Renew,
     Ticket,
     Liveness,
+    Upgrade,
 }
 
 impl Timer {
@@ -112,6 +113,7 @@ impl Timer {
             Self::Renew => "peering: renew an idle session",
             Self::Ticket => "peering: repeat the reset ticket",
             Self::Liveness => "peering: liveness",
+            Self::Upgrade => "peering: look for a direct path",
         }
     }
 }
@@ -143,6 +145,8 @@ pub(crate) struct Connection {
     paths: Paths,
     nominated: Option<Pair>,
     selected: Option<Pair>,
+    /// Where the newest authenticated packet came in.
+    heard_on: Option<Pair>,
     phase: Phase,
     /// Relays whose addresses are candidates of this connection.
     relays: Vec<RelayKey>,
@@ -153,6 +157,8 @@ pub(crate) struct Connection {
     workers: WorkerView,
     closing: Option<CloseReason>,
     next_message: u32,
+    /// Candidates that the peer may still send through the tunnel, and when that was true.
+    candidate_allowance: (u32, Instant),
 }
 
 /// Names and keys of a connection to be made.
@@ -183,6 +189,7 @@ impl Connection {
             paths: Paths::default(),
             nominated: None,
             selected: None,
+            heard_on: None,
             phase: Phase::Checking(Checking::enter(context.now)),
             relays: Vec::new(),
             held: BTreeSet::new(),
@@ -191,9 +198,10 @@ impl Connection {
             workers: WorkerView::default(),
             closing: None,
             next_message: opening.first_message,
+            candidate_allowance: (candidates::ALLOWANCE, context.now),
         };
         connection.relays.extend(context.relays.by_preference().first());
-        connection.ice.add_remotes(&introduction.candidates);
+        connection.ice.add_remotes(context.now, &introduction.candidates);
         connection.sync_candidates(context);
         connection.ice.start(context.now);
         if controlling {
@@ -249,6 +257,7 @@ impl Connection {
                 Timer::Renew => self.renew(context),
                 Timer::Ticket => self.repeat_ticket(context),
                 Timer::Liveness => self.check_liveness(context),
+                Timer::Upgrade => self.upgrade(context),
             }
         }
     }
@@ -259,21 +268,25 @@ impl Connection {
         next.map(|(at, timer)| (at, timer.name()))
     }
 
-    fn timers(&mut self) -> [Option<(Instant, Timer)>; 6] {
+    fn timers(&mut self) -> [Option<(Instant, Timer)>; 8] {
         let check = self.ice.poll_timeout();
-        let with = |timer| move |at: Instant| (at, timer);
-        let [phase, settle, renew, ticket] = match &self.phase {
-            Phase::Checking(checking) => [Some((checking.until(), Timer::Phase)), None, None, None],
-            Phase::Handshaking(handshaking) => [Some((handshaking.until(), Timer::Phase)), None, None, None],
-            Phase::Connected(connected) => [
-                connected.liveness.deadline().map(with(Timer::Liveness)),
-                connected.settle_at.map(with(Timer::Settle)),
-                connected.renew_at.map(with(Timer::Renew)),
-                connected.ticket_repeat_at.map(with(Timer::Ticket)),
-            ],
+        let (phase, connected) = match &self.phase {
+            Phase::Checking(checking) => (Some(checking.until()), None),
+            Phase::Handshaking(handshaking) => (Some(handshaking.until()), None),
+            Phase::Connected(connected) => (None, Some(connected)),
         };
-        let widen = self.widen_at.map(with(Timer::Widen));
-        [check.map(with(Timer::Check)), phase, widen, settle, renew, ticket]
+        let of = |field: fn(&Connected) -> Option<Instant>| connected.and_then(|connected| field(connected));
+        [
+            (check, Timer::Check),
+            (phase, Timer::Phase),
+            (self.widen_at, Timer::Widen),
+            (of(|connected| connected.settle_at), Timer::Settle),
+            (of(|connected| connected.renew_at), Timer::Renew),
+            (of(|connected| connected.ticket_repeat_at), Timer::Ticket),
+            (of(|connected| Some(connected.liveness.deadline())), Timer::Liveness),
+            (of(|connected| connected.upgrade_at), Timer::Upgrade),
+        ]
+        .map(|(at, timer)| at.map(|at| (at, timer)))
     }
 
     /// The phase lasted too long.
@@ -323,8 +336,11 @@ impl Connection {
             self.send_copy(context, pair);
         }
         self.note_probe_answer(context, pair);
-        if news && context.role == Role::Client {
-            self.reselect(context);
+        match context.role {
+            Role::Client if news => self.reselect(context),
+            // The client uses this path, and it was not trusted until now.
+            Role::Gateway if news && self.heard_on == Some(pair) => self.select(context, pair),
+            Role::Client | Role::Gateway => {}
         }
     }
 
@@ -332,7 +348,12 @@ impl Connection {
     pub(crate) fn note_request(&mut self, context: &mut Context<'_>, pair: Pair) {
         self.paths.note_heard(context.now, pair, self.ice.is_relayed(pair));
         self.send_copy(context, pair);
-        self.sync_channels(context);
+        let owner = context.relays.owner(pair.local);
+        if owner.is_some_and(|key| !self.held.contains(&(key, pair.remote))) {
+            // The peer found a new way through our relay; the answer needs a channel.
+            self.unsettle(context);
+            self.sync_channels(context);
+        }
     }
 
     pub(crate) fn ice(&mut self) -> &mut Ice {

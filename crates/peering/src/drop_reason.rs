@@ -20,9 +20,6 @@ pub enum DropReason {
     /// Wrong message integrity, or not for this agent.
     #[error("unauthentic STUN message")]
     UnauthenticStun,
-    /// A check from one more address than a connection may learn.
-    #[error("too many remote addresses")]
-    TooManyRemotes,
     /// A copy of an initiation that was handled already.
     #[error("copy of an initiation")]
     DuplicateInitiation,
@@ -49,7 +46,6 @@ impl DropReason {
             Self::UnknownUser => "unknown_user",
             Self::UnmatchedResponse => "unmatched_response",
             Self::UnauthenticStun => "unauthentic_stun",
-            Self::TooManyRemotes => "too_many_remotes",
             Self::DuplicateInitiation => "duplicate_initiation",
             Self::WireGuard(reason) => reason.name(),
             Self::UnknownConnection => "unknown_connection",
@@ -75,8 +71,6 @@ pub struct Counters {
     pub unmatched_response: u64,
     /// [`DropReason::UnauthenticStun`].
     pub unauthentic_stun: u64,
-    /// [`DropReason::TooManyRemotes`].
-    pub too_many_remotes: u64,
     /// [`DropReason::DuplicateInitiation`].
     pub duplicate_initiation: u64,
     /// [`DropReason::WireGuard`], all together.
@@ -105,7 +99,6 @@ impl Counters {
             DropReason::UnknownUser => &mut self.unknown_user,
             DropReason::UnmatchedResponse => &mut self.unmatched_response,
             DropReason::UnauthenticStun => &mut self.unauthentic_stun,
-            DropReason::TooManyRemotes => &mut self.too_many_remotes,
             DropReason::DuplicateInitiation => &mut self.duplicate_initiation,
             DropReason::WireGuard(_) => &mut self.wireguard,
             DropReason::UnknownConnection => &mut self.unknown_connection,

@@ -24,8 +24,8 @@ use crate::transactions::TransactionId;
 const MAX_REMOTE: usize = 32;
 /// Addresses learned from checks, or from their answers, before a fresh agent is made.
 const MAX_LEARNED: usize = 24;
-/// Local candidates ever given to one agent before a fresh one is made.
-const MAX_LOCAL_EVER: usize = 64;
+/// Candidates ever given to one agent before a fresh one is made.
+const MAX_GIVEN: usize = 128;
 /// No connection of ordinary hosts has more pairs; the lowest priority falls out first.
 const MAX_PAIRS: usize = 256;
 
@@ -37,9 +37,7 @@ const PACE: Duration = Duration::from_millis(5);
 const FIRST_BURST: usize = 8;
 
 /// How often a path in use is checked.
-pub(crate) const CHECK_ACTIVE: Duration = Duration::from_secs(5);
-/// How often a path of an idle connection is checked; keeps NAT mappings open.
-pub(crate) const CHECK_IDLE: Duration = Duration::from_secs(25);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the agent noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +70,10 @@ pub(crate) struct Ice {
     remotes: Vec<Candidate>,
     learned: BTreeSet<SocketAddr>,
     mapped: BTreeSet<SocketAddr>,
-    locals_ever: usize,
-    check_interval: Duration,
+    /// Candidates of either end that the agent was ever given.
+    given: usize,
+    /// No checks are due; requests of the peer are answered all the same.
+    resting: bool,
 }
 
 impl Ice {
@@ -99,8 +99,8 @@ impl Ice {
             remotes: Vec::new(),
             learned: BTreeSet::new(),
             mapped: BTreeSet::new(),
-            locals_ever: 0,
-            check_interval: CHECK_ACTIVE,
+            given: 0,
+            resting: false,
         }
         .configured()
     }
@@ -116,7 +116,7 @@ impl Ice {
         agent.set_controlling(self.controlling);
         agent.set_control_tie_breaker(self.tie_breaker);
         agent.set_initial_stun_rto(INITIAL_RETRANSMISSION);
-        agent.set_max_stun_rto(self.check_interval);
+        agent.set_max_stun_rto(CHECK_INTERVAL);
         agent.set_timing_advance(PACE);
         agent.set_max_candidate_pairs(MAX_PAIRS);
         agent.set_local_preference(local_preference);
@@ -129,7 +129,7 @@ impl Ice {
         self.configure();
         self.learned.clear();
         self.mapped.clear();
-        self.locals_ever = 0;
+        self.given = 0;
         let (hosts, relayed) = (std::mem::take(&mut self.hosts), std::mem::take(&mut self.relayed));
         self.set_locals(now, &hosts, &relayed);
         for candidate in &self.remotes {
@@ -160,18 +160,18 @@ impl Ice {
         let new_hosts = hosts.difference(&self.hosts).filter_map(host_candidate);
         let new_relayed = relayed.difference(&self.relayed).filter_map(relayed_candidate);
         for new in new_hosts.chain(new_relayed) {
-            self.locals_ever += 1;
+            self.given += 1;
             self.agent.add_local_candidate(new);
         }
         self.hosts.clone_from(hosts);
         self.relayed.clone_from(relayed);
-        if self.locals_ever > MAX_LOCAL_EVER {
+        if self.given > MAX_GIVEN {
             self.restart(now);
         }
     }
 
     /// Adds candidates of the peer and returns those that are new.
-    pub(crate) fn add_remotes(&mut self, candidates: &[Candidate]) -> Vec<SocketAddr> {
+    pub(crate) fn add_remotes(&mut self, now: Instant, candidates: &[Candidate]) -> Vec<SocketAddr> {
         let mut added = Vec::new();
         for candidate in candidates {
             let candidate = Candidate { address: normalized(candidate.address), ..*candidate };
@@ -180,8 +180,12 @@ impl Ice {
                 continue;
             }
             self.remotes.push(candidate);
+            self.given += 1;
             self.agent.add_remote_candidate(remote_candidate(&candidate));
             added.push(candidate.address);
+        }
+        if self.given > MAX_GIVEN {
+            self.restart(now);
         }
         added
     }
@@ -236,10 +240,16 @@ impl Ice {
         first && same_host.all(|candidate| candidate.kind == CandidateKind::Relayed)
     }
 
-    /// Changes how often working pairs are checked.
-    pub(crate) fn set_check_interval(&mut self, interval: Duration) {
-        self.check_interval = interval;
-        self.agent.set_max_stun_rto(interval);
+    /// Stops the schedule of checks.
+    pub(crate) fn rest(&mut self) {
+        self.resting = true;
+    }
+
+    /// Starts the schedule of checks again.
+    pub(crate) fn resume(&mut self, now: Instant) {
+        if std::mem::take(&mut self.resting) {
+            self.agent.handle_timeout(now);
+        }
     }
 
     /// Starts the checks: several at once, the rest at the usual pace.
@@ -249,12 +259,18 @@ impl Ice {
         }
     }
 
+    /// Checks every pair again, those too that were given up.
+    pub(crate) fn recheck(&mut self, now: Instant) {
+        self.agent.recreate_candidate_pairs();
+        self.agent.handle_timeout(now);
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.agent.handle_timeout(now);
     }
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
-        self.agent.poll_timeout()
+        if self.resting { None } else { self.agent.poll_timeout() }
     }
 
     pub(crate) fn poll_check(&mut self) -> Option<Check> {

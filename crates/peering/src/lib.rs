@@ -43,6 +43,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod api;
 mod connection;
 mod drop_reason;
 mod event;
@@ -55,8 +56,9 @@ mod relays;
 mod reset;
 mod transactions;
 
+pub use api::{Config, ConnectionId, Introduction, OpenError, Role, SendError, Statistics};
 pub use drop_reason::{Counters, DropReason};
 pub use event::{
     CloseReason, Event, Forwarding, Hint, Inbound, Path, PathInfo, PathKind, Transmit, WorkerEvent,
 };
-pub use node::{Config, ConnectionId, Introduction, Node, OpenError, Role, SendError, Statistics};
+pub use node::Node;

@@ -4,16 +4,15 @@ mod drain;
 mod inbound;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use adit_protocol::peer::{GoodbyeReason, PeerMessage};
-use adit_protocol::{Candidate, CandidateKind, IceCredentials, RelayAccess};
-use adit_wireguard::{Device, PeerId, PresharedKey, PrivateKey, PublicKey};
+use adit_protocol::{Candidate, RelayAccess};
+use adit_wireguard::{Device, PeerId, PublicKey};
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
-use crate::CloseReason;
 use crate::address::LocalAddresses;
 use crate::connection::{Connection, Context, Opening};
 use crate::initiations::Initiations;
@@ -22,106 +21,10 @@ use crate::relays::Relays;
 use crate::reset::ResetIssuer;
 use crate::transactions::Transactions;
 
-use crate::{Counters, Event, Forwarding, Hint, PathInfo, Transmit, WorkerEvent};
-
-/// Names a connection; never used twice by one [`Node`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub(crate) u64);
-
-impl ConnectionId {
-    /// The number behind the name, for tables of other crates.
-    pub const fn value(self) -> u64 {
-        self.0
-    }
-}
-
-/// Which end of every connection this process is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Controls ICE, initiates WireGuard, decides the path.
-    Client,
-    /// Is controlled, responds, answers on the path that the client uses.
-    Gateway,
-}
-
-/// What a [`Node`] needs to know.
-#[derive(Debug)]
-pub struct Config {
-    /// Client or gateway.
-    pub role: Role,
-    /// Our WireGuard key.
-    pub private_key: PrivateKey,
-    /// Feeds every random choice; must be secret and used once.
-    pub seed: [u8; 32],
-    /// Gateways: the secret behind reset tokens; it must survive restarts. `None` sends no tickets.
-    pub reset_secret: Option<[u8; 32]>,
-}
-
-/// What the portal says to introduce a peer.
-#[derive(Clone, Debug)]
-pub struct Introduction {
-    /// The peer's WireGuard key.
-    pub public_key: PublicKey,
-    /// Mixed into every handshake.
-    pub preshared_key: PresharedKey,
-    /// Counts the connections of this pair of peers.
-    pub epoch: u64,
-    /// Our ICE credentials, made by the portal.
-    pub local_ice: IceCredentials,
-    /// The peer's ICE credentials, made by the portal.
-    pub remote_ice: IceCredentials,
-    /// The peer's candidates as far as the portal knows them.
-    pub candidates: Vec<Candidate>,
-    /// Our tunnel address: the source of peer control messages.
-    pub local_tunnel_address: Ipv6Addr,
-    /// The peer's tunnel address: the destination of peer control messages.
-    pub remote_tunnel_address: Ipv6Addr,
-}
-
-/// Why a connection could not be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// 16,384 connections are open.
-    #[error("too many connections")]
-    TooManyConnections,
-    /// Another open connection has the same ICE user name fragment.
-    #[error("the ICE user name fragment is in use")]
-    DuplicateCredentials,
-    /// The peer's key is our own, or worthless (low order).
-    #[error("the peer's key is our own or worthless")]
-    UnusableKey,
-}
-
-/// Why a packet could not be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// There is no such connection.
-    #[error("no such connection")]
-    UnknownConnection,
-    /// The connection has no session or no path yet.
-    #[error("not connected yet")]
-    NotConnected,
-    /// The packet is longer than a datagram can be.
-    #[error("packet too large")]
-    TooLarge,
-}
-
-/// How much the node holds; all zero but the relays after the last connection closed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Open connections.
-    pub connections: usize,
-    /// WireGuard sessions.
-    pub sessions: usize,
-    /// TURN channels wanted by connections.
-    pub channels: usize,
-    /// Connections' timers.
-    pub timers: usize,
-    /// Checks and probes waiting for a response.
-    pub transactions: usize,
-    /// Relays configured.
-    pub relays: usize,
-}
+use crate::{
+    CloseReason, Config, ConnectionId, Counters, Event, Forwarding, Hint, Introduction, OpenError, PathInfo,
+    Role, SendError, Statistics, Transmit, WorkerEvent,
+};
 
 /// Connections that one node holds at most.
 const MAX_CONNECTIONS: usize = 16_384;
@@ -129,14 +32,8 @@ const MAX_CONNECTIONS: usize = 16_384;
 /// All connections of a client or gateway.
 #[derive(Debug)]
 pub struct Node {
-    role: Role,
-    public_key: PublicKey,
+    machines: Machines,
     random: ChaCha20Rng,
-    locals: LocalAddresses,
-    relays: Relays,
-    device: Device,
-    transactions: Transactions,
-    resets: Option<ResetIssuer>,
     initiations: Initiations,
     connections: BTreeMap<ConnectionId, Slot>,
     index: Index,
@@ -144,8 +41,35 @@ pub struct Node {
     next_id: u64,
     /// The candidates that the caller was last told.
     announced: Vec<Candidate>,
+}
+
+/// What connections act on; apart from the connections, so that both can be borrowed at once.
+#[derive(Debug)]
+struct Machines {
+    role: Role,
+    locals: LocalAddresses,
+    relays: Relays,
+    device: Device,
+    transactions: Transactions,
+    resets: Option<ResetIssuer>,
     out: Outputs,
     counters: Counters,
+}
+
+impl Machines {
+    fn context(&mut self, now: Instant) -> Context<'_> {
+        Context {
+            now,
+            role: self.role,
+            locals: &self.locals,
+            relays: &mut self.relays,
+            device: &mut self.device,
+            transactions: &mut self.transactions,
+            resets: self.resets.as_ref(),
+            out: &mut self.out,
+            counters: &mut self.counters,
+        }
+    }
 }
 
 /// A connection and the deadline under which it is queued.
@@ -178,34 +102,36 @@ impl Node {
         random.fill_bytes(&mut seed);
         let relays = Relays::new(ChaCha20Rng::from_rng(&mut random));
         let device = Device::new(now, unix_now, config.private_key, seed);
-        Self {
+        let machines = Machines {
             role: config.role,
-            public_key: device.public_key(),
-            random,
             locals: LocalAddresses::default(),
             relays,
             device,
             transactions: Transactions::default(),
             resets: config.reset_secret.map(|secret| ResetIssuer::new(now, &secret)),
+            out: Outputs::default(),
+            counters: Counters::default(),
+        };
+        Self {
+            machines,
+            random,
             initiations: Initiations::default(),
             connections: BTreeMap::new(),
             index: Index::default(),
             deadlines: BTreeSet::new(),
             next_id: 1,
             announced: Vec::new(),
-            out: Outputs::default(),
-            counters: Counters::default(),
         }
     }
 
     /// Our WireGuard public key.
     pub fn public_key(&self) -> PublicKey {
-        self.public_key
+        self.machines.device.public_key()
     }
 
     /// Client or gateway.
     pub fn role(&self) -> Role {
-        self.role
+        self.machines.role
     }
 
     /// Sets the whole list of local socket addresses, best first.
@@ -214,11 +140,11 @@ impl Node {
     /// sessions and connections are kept.
     pub fn set_local_addresses(&mut self, now: Instant, addresses: &[SocketAddr]) {
         let locals = LocalAddresses::new(addresses);
-        if locals == self.locals {
+        if locals == self.machines.locals {
             return;
         }
-        self.locals = locals;
-        self.relays.rebind(now, &self.locals);
+        self.machines.locals = locals;
+        self.machines.relays.rebind(now, &self.machines.locals);
         self.touch_all(now, |connection, context| connection.note_locals_changed(context, true));
         self.announce(now);
         self.drain(now);
@@ -226,21 +152,13 @@ impl Node {
 
     /// Sets the whole list of relays. Known ones keep their allocation and get new credentials.
     pub fn set_relays(&mut self, now: Instant, relays: &[RelayAccess]) {
-        self.relays.set(now, relays, &self.locals);
+        self.machines.relays.set(now, relays, &self.machines.locals);
         self.drain(now);
     }
 
     /// Our candidates, to be registered with the portal.
     pub fn local_candidates(&self) -> Vec<Candidate> {
-        let host =
-            |address: &SocketAddr| Candidate { kind: CandidateKind::Host, address: *address, base: None };
-        let mut candidates: Vec<_> = self.locals.as_slice().iter().map(host).collect();
-        for candidate in self.relays.candidates(&self.locals) {
-            if !candidates.iter().any(|other| other.address == candidate.address) {
-                candidates.push(candidate);
-            }
-        }
-        candidates
+        self.machines.relays.candidates(&self.machines.locals)
     }
 
     /// Begins to connect to an introduced peer.
@@ -260,6 +178,7 @@ impl Node {
             return Err(OpenError::DuplicateCredentials);
         }
         let peer = self
+            .machines
             .device
             .add_peer(now, introduction.public_key, introduction.preshared_key.clone())
             .map_err(|_| OpenError::UnusableKey)?;
@@ -376,7 +295,7 @@ impl Node {
     /// The path in use, if connected.
     pub fn path(&self, id: ConnectionId) -> Option<PathInfo> {
         let connection = &self.connections.get(&id)?.connection;
-        connection.path_info(&self.relays).filter(|_| connection.is_connected())
+        connection.path_info(&self.machines.relays).filter(|_| connection.is_connected())
     }
 
     /// The epoch of an open connection.
@@ -386,8 +305,8 @@ impl Node {
 
     /// Does what has become due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.relays.handle_timeout(now);
-        self.device.handle_timeout(now);
+        self.machines.relays.handle_timeout(now);
+        self.machines.device.handle_timeout(now);
         self.drain(now);
         while let Some((at, id)) = self.deadlines.first().copied()
             && at <= now
@@ -400,33 +319,33 @@ impl Node {
     /// When [`handle_timeout`](Self::handle_timeout) must be called next, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let connection = self.deadlines.first().and_then(|(_, id)| self.connections.get(id)?.deadline);
-        let others = [self.relays.poll_timeout(), self.device.poll_timeout()];
+        let others = [self.machines.relays.poll_timeout(), self.machines.device.poll_timeout()];
         others.into_iter().chain([connection]).flatten().min_by_key(|(at, _)| *at)
     }
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.out.transmits.pop_front()
+        self.machines.out.transmits.pop_front()
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.out.events.pop_front()
+        self.machines.out.events.pop_front()
     }
 
     /// The next fact for the workers.
     pub fn poll_forwarding(&mut self) -> Option<Forwarding> {
-        self.out.forwarding.pop_front()
+        self.machines.out.forwarding.pop_front()
     }
 
     /// What was dropped, and why.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.machines.counters
     }
 
     /// What the WireGuard machine counted.
     pub fn wireguard_counters(&self) -> adit_wireguard::Counters {
-        self.device.counters()
+        self.machines.device.counters()
     }
 
     /// How much the node holds.
@@ -434,25 +353,15 @@ impl Node {
         Statistics {
             connections: self.connections.len(),
             sessions: self.index.by_session.len(),
-            channels: self.relays.channels(),
+            channels: self.machines.relays.channels(),
             timers: self.deadlines.len(),
-            transactions: self.transactions.len(),
-            relays: self.relays.len(),
+            transactions: self.machines.transactions.len(),
+            relays: self.machines.relays.len(),
         }
     }
 
     fn context(&mut self, now: Instant) -> Context<'_> {
-        Context {
-            now,
-            role: self.role,
-            locals: &self.locals,
-            relays: &mut self.relays,
-            device: &mut self.device,
-            transactions: &mut self.transactions,
-            resets: self.resets.as_ref(),
-            out: &mut self.out,
-            counters: &mut self.counters,
-        }
+        self.machines.context(now)
     }
 
     /// Does something with a connection, sends what follows from it, and removes the
@@ -464,18 +373,7 @@ impl Node {
         action: impl FnOnce(&mut Connection, &mut Context<'_>) -> R,
     ) -> Option<R> {
         let slot = self.connections.get_mut(&id)?;
-        // Spelled out, as the borrow of the connection excludes a method of `self`.
-        let mut context = Context {
-            now,
-            role: self.role,
-            locals: &self.locals,
-            relays: &mut self.relays,
-            device: &mut self.device,
-            transactions: &mut self.transactions,
-            resets: self.resets.as_ref(),
-            out: &mut self.out,
-            counters: &mut self.counters,
-        };
+        let mut context = self.machines.context(now);
         let result = action(&mut slot.connection, &mut context);
         slot.connection.flush(&mut context);
         if let Some(reason) = slot.connection.closing() {
@@ -517,9 +415,9 @@ impl Node {
             self.index.by_session.remove(&index);
         }
         connection.leave(&mut self.context(now));
-        self.out.event(Event::Closed { id, reason });
+        self.machines.out.event(Event::Closed { id, reason });
         // The device's SessionRemoved events are drained before the peer itself is named.
         self.drain_device(now);
-        self.out.forwarding(Forwarding::PeerRemoved { id });
+        self.machines.out.forwarding(Forwarding::PeerRemoved { id });
     }
 }

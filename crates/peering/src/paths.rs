@@ -104,6 +104,11 @@ impl Paths {
         });
     }
 
+    /// When the peer was last heard, on any pair.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        self.entries.iter().map(|entry| entry.heard).max()
+    }
+
     /// Every path, the pairs that answered.
     pub(crate) fn validated(&self) -> impl Iterator<Item = Pair> + '_ {
         self.entries.iter().filter(|entry| entry.answered.is_some()).map(|entry| entry.pair)

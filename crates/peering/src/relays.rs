@@ -16,8 +16,8 @@ use adit_turn::{Family, client::Handled};
 use rand::RngCore as _;
 use rand_chacha::ChaCha20Rng;
 
-use crate::Path;
 use crate::address::{LocalAddresses, Pair, family};
+use crate::{ConnectionId, Path};
 use relay::Relay;
 
 /// Relays beyond this many are ignored.
@@ -34,8 +34,8 @@ pub(crate) enum RelayChange {
     Lent(RelayKey),
     /// These addresses are ours no more.
     Lost(Vec<SocketAddr>),
-    /// A channel can be used by workers now.
-    Bound(RelayKey),
+    /// These connections wanted a channel that workers can use now.
+    Bound(Vec<ConnectionId>),
     /// A mapped address is new.
     Mapped,
 }
@@ -203,17 +203,17 @@ impl Relays {
     }
 
     /// Wants a channel from a relay to a peer.
-    pub(crate) fn hold(&mut self, now: Instant, key: RelayKey, peer: SocketAddr) {
+    pub(crate) fn hold(&mut self, now: Instant, key: RelayKey, peer: SocketAddr, holder: ConnectionId) {
         if let Some(relay) = self.find_mut(key) {
-            relay.hold(now, peer);
+            relay.hold(now, peer, holder);
         }
         self.collect(now);
     }
 
     /// Gives a channel back.
-    pub(crate) fn release(&mut self, key: RelayKey, peer: SocketAddr) {
+    pub(crate) fn release(&mut self, key: RelayKey, peer: SocketAddr, holder: ConnectionId) {
         if let Some(relay) = self.find_mut(key) {
-            relay.release(peer);
+            relay.release(peer, holder);
         }
     }
 
@@ -252,22 +252,24 @@ impl Relays {
         })
     }
 
-    /// Server-reflexive and relayed candidates.
+    /// All our candidates: host, server-reflexive, relayed.
     pub(crate) fn candidates(&self, locals: &LocalAddresses) -> Vec<Candidate> {
-        let mut candidates: Vec<Candidate> = Vec::new();
+        let host = |address: &SocketAddr| (CandidateKind::Host, *address, None);
+        let mut all: Vec<_> = locals.as_slice().iter().map(host).collect();
         for relay in &self.relays {
             for of in [Family::V4, Family::V6] {
-                let mapped = relay.mapped(of).filter(|mapped| !locals.contains(*mapped));
-                if let Some(address) = mapped {
-                    let base = locals.first(of);
-                    candidates.push(Candidate { kind: CandidateKind::ServerReflexive, address, base });
-                }
+                let mapped = relay.mapped(of);
+                all.extend(mapped.map(|mapped| (CandidateKind::ServerReflexive, mapped, locals.first(of))));
             }
         }
         for relay in &self.relays {
-            for &address in relay.lent_addresses() {
-                let base = relay.mapped(family(address));
-                candidates.push(Candidate { kind: CandidateKind::Relayed, address, base });
+            let lent = relay.lent_addresses().iter().copied();
+            all.extend(lent.map(|lent| (CandidateKind::Relayed, lent, relay.mapped(family(lent)))));
+        }
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (kind, address, base) in all {
+            if !candidates.iter().any(|other| other.address == address) {
+                candidates.push(Candidate { kind, address, base });
             }
         }
         candidates

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit_protocol::Candidate;
+use adit_protocol::peer::PeerMessage;
 
 use super::{Connection, Context, Phase};
 use crate::address::family;
@@ -16,10 +17,33 @@ pub(super) const WIDEN_AFTER: Duration = Duration::from_secs(1);
 /// After so long, channels that turned out to be of no use are given back.
 pub(super) const SETTLE_AFTER: Duration = Duration::from_secs(10);
 
+/// Candidates that a peer may send through the tunnel at once; it regains one per second.
+/// Each makes us send checks to an address that the peer chose.
+pub(super) const ALLOWANCE: u32 = 128;
+
 impl Connection {
+    /// The peer's candidates changed, as it says itself.
+    pub(super) fn update_remotes(
+        &mut self,
+        context: &mut Context<'_>,
+        added: &[Candidate],
+        removed: &[Candidate],
+    ) {
+        let (left, since) = self.candidate_allowance;
+        let gained = context.now.saturating_duration_since(since).as_secs();
+        let left = left.saturating_add(u32::try_from(gained).unwrap_or(u32::MAX)).min(ALLOWANCE);
+        let asked = u32::try_from(added.len().max(1)).unwrap_or(u32::MAX);
+        let since = since + Duration::from_secs(gained);
+        self.candidate_allowance = (left.saturating_sub(asked), since);
+        if asked <= left {
+            self.remove_remotes(context, removed);
+            self.add_remotes(context, added);
+        }
+    }
+
     /// The peer can be reached at more addresses.
     pub(crate) fn add_remotes(&mut self, context: &mut Context<'_>, candidates: &[Candidate]) {
-        if self.ice.add_remotes(candidates).is_empty() {
+        if self.ice.add_remotes(context.now, candidates).is_empty() {
             return;
         }
         self.unsettle(context);
@@ -44,15 +68,25 @@ impl Connection {
 
     /// Our own addresses changed, by a roam or by a relay.
     pub(crate) fn note_locals_changed(&mut self, context: &mut Context<'_>, roamed: bool) {
+        self.unsettle(context);
         self.sync_candidates(context);
         self.ice.handle_timeout(context.now);
-        let lost = self.selected.is_some_and(|pair| !self.is_ours(context, pair.local));
+        let lost = self.selected.is_none_or(|pair| !self.is_ours(context, pair.local));
         if self.is_connected() && lost {
             self.replace_path(context);
         } else if self.is_connected() && roamed {
             self.doubt(context);
         }
         self.send_copies(context);
+    }
+
+    /// Tells the peer all our candidates through the tunnel: what was said while there was no
+    /// path is lost, and the portal may be away.
+    pub(super) fn send_candidates(&mut self, context: &mut Context<'_>) {
+        let added = context.relays.candidates(context.locals);
+        let message = PeerMessage::Candidates { added, removed: Vec::new() };
+        // If it cannot be sent there is no path after all.
+        let _ = self.send_message(context, &message);
     }
 
     /// Whether an address is a socket of ours or lent by a relay.
@@ -82,10 +116,10 @@ impl Connection {
     pub(super) fn sync_channels(&mut self, context: &mut Context<'_>) {
         let wanted = self.wanted_channels(context);
         for (key, peer) in wanted.difference(&self.held) {
-            context.relays.hold(context.now, *key, *peer);
+            context.relays.hold(context.now, *key, *peer, self.id);
         }
         for (key, peer) in self.held.difference(&wanted) {
-            context.relays.release(*key, *peer);
+            context.relays.release(*key, *peer, self.id);
         }
         self.held = wanted;
     }
@@ -141,13 +175,6 @@ impl Connection {
         }
         self.paths.forget_old(context.now, self.selected);
         self.sync_channels(context);
-    }
-
-    /// A relay bound a channel: workers may use the path now.
-    pub(crate) fn note_channel_bound(&mut self, context: &mut Context<'_>, key: RelayKey) {
-        if self.relays.contains(&key) {
-            self.publish(context);
-        }
     }
 
     /// Whether addresses of this relay matter, or would as the first.

@@ -36,7 +36,7 @@ impl Connection {
     /// Gives everything back that others keep for this connection.
     pub(crate) fn leave(self, context: &mut Context<'_>) {
         for (key, peer) in &self.held {
-            context.relays.release(*key, *peer);
+            context.relays.release(*key, *peer, self.id);
         }
         context.transactions.forget(self.id);
         context.device.remove_peer(self.peer);

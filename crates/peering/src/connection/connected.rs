@@ -9,11 +9,11 @@ use adit_wireguard::{ExpiryReason, Session};
 use super::candidates::SETTLE_AFTER;
 use super::liveness::Liveness;
 use super::{Connection, Context, Phase};
-use crate::node::Role;
+use crate::Role;
 use crate::reset::Token;
 use crate::{CloseReason, Event};
 
-/// A ticket is sent twice, in case the first is lost.
+/// A ticket is sent again if nothing came back so soon after it.
 const TICKET_REPEAT: Duration = Duration::from_secs(1);
 
 /// A client renews the session of an idle connection at this age, so that the first packet
@@ -32,6 +32,8 @@ pub(super) struct Connected {
     pub(super) ticket_repeat_at: Option<Instant>,
     /// Client: the token with which the gateway may disown the session in use.
     pub(super) token: Option<Token>,
+    /// When a relayed connection looks for a direct path again.
+    pub(super) upgrade_at: Option<Instant>,
 }
 
 impl Connected {
@@ -42,6 +44,7 @@ impl Connected {
             renew_at: None,
             ticket_repeat_at: None,
             token: None,
+            upgrade_at: None,
         }
     }
 }
@@ -131,6 +134,9 @@ impl Connection {
         if let Some(connected) = self.connected() {
             connected.ticket_repeat_at = None;
         }
-        self.send_ticket(context);
+        let activity = context.device.activity(self.peer);
+        if activity.is_some_and(|activity| activity.unanswered_send().is_some()) {
+            self.send_ticket(context);
+        }
     }
 }

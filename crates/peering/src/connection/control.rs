@@ -7,9 +7,9 @@ use adit_wireguard::{OVERHEAD, PADDING};
 
 use super::{Connection, Context};
 use crate::address::Pair;
-use crate::node::{Role, SendError};
 use crate::reset::Reset;
 use crate::{CloseReason, DropReason, Event};
+use crate::{Role, SendError};
 
 /// The longest packet that fits a datagram.
 const MAX_PACKET: usize = 65_535 - 48 - OVERHEAD - PADDING;
@@ -107,11 +107,14 @@ impl Connection {
                     && let Some(connected) = self.connected()
                 {
                     connected.token = Some(token);
+                    // An answer of any kind spares the gateway a doubt and a repetition.
+                    if let Some(pair) = self.selected {
+                        self.send_keepalive(context, pair);
+                    }
                 }
             }
             PeerMessage::Candidates { added, removed } => {
-                self.remove_remotes(context, &removed);
-                self.add_remotes(context, &added);
+                self.update_remotes(context, &added, &removed);
             }
             message @ (PeerMessage::AssignedAddresses { .. }
             | PeerMessage::DomainStatus { .. }

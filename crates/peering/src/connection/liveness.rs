@@ -6,6 +6,10 @@
 //! path in use settles the doubt; one answered elsewhere moves the connection there. The peer
 //! is declared dead when all rounds failed, never by silence alone, and never by a hint.
 //!
+//! Without application traffic the connection is idle. The agent's checks rest then; the client
+//! alone asks every 25 s, on the path in use and on one more, which keeps the mappings of all
+//! NATs open. A gateway that hears nothing for long becomes doubtful.
+//!
 //! A client gives up after five rounds, as it can ask for another gateway. A gateway has nothing
 //! to gain from haste, and its client may be roaming; it goes on for 20 s. So does either
 //! end after its own addresses changed.
@@ -14,9 +18,8 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Context};
 use crate::CloseReason;
+use crate::Role;
 use crate::address::Pair;
-use crate::ice::{CHECK_ACTIVE, CHECK_IDLE};
-use crate::node::Role;
 use crate::transactions::Asker;
 
 /// Silence shorter than this starts no probes.
@@ -33,8 +36,12 @@ const SLOW_ROUND: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Without application traffic for so long, the connection is idle.
 const IDLE_AFTER: Duration = Duration::from_secs(20);
-/// How much longer the timer runs, so that a worker's report cannot fall into a gap.
-const IDLE_MARGIN: Duration = Duration::from_secs(5);
+/// Traffic that lasts so long wakes the agent of an idle connection.
+const LASTING: Duration = Duration::from_secs(2);
+/// How often the client checks an idle connection.
+const IDLE_CHECK: Duration = Duration::from_secs(25);
+/// A gateway that hears nothing of an idle client for so long doubts.
+const IDLE_SILENCE: Duration = Duration::from_secs(60);
 /// Probes per round.
 const MAX_TARGETS: usize = 32;
 /// A peer that sends from another path makes us probe at most this often.
@@ -43,10 +50,10 @@ const GENTLE_PAUSE: Duration = Duration::from_secs(1);
 /// What the timer is doing.
 #[derive(Debug)]
 enum Watch {
-    /// No traffic, no timer. ICE checks go on.
-    Quiet,
-    /// Traffic: look again at this time.
-    Looking { next: Instant },
+    /// No traffic: rare checks. `asked` since this moment, if a check is to be answered.
+    Idle { next: Instant, asked: Option<Instant> },
+    /// Traffic `since` this moment: look again at this time.
+    Looking { next: Instant, since: Instant },
     /// Probes are out.
     Probing(Probing),
 }
@@ -83,15 +90,23 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn new(now: Instant) -> Self {
-        Self { watch: Watch::Quiet, vouched: now, volume: (0, 0), busy: now }
+        Self {
+            watch: Watch::Idle { next: now + IDLE_CHECK, asked: None },
+            vouched: now,
+            volume: (0, 0),
+            busy: now,
+        }
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Instant {
         match &self.watch {
-            Watch::Quiet => None,
-            Watch::Looking { next } => Some(*next),
-            Watch::Probing(probing) => Some(probing.next),
+            Watch::Idle { next, .. } | Watch::Looking { next, .. } => *next,
+            Watch::Probing(probing) => probing.next,
         }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.watch, Watch::Idle { .. })
     }
 }
 
@@ -100,12 +115,11 @@ impl Connection {
     pub(crate) fn note_activity(&mut self, context: &mut Context<'_>) {
         let silence = self.tolerated_silence();
         let Some(connected) = self.connected() else { return };
-        if !matches!(connected.liveness.watch, Watch::Quiet) {
+        if !connected.liveness.is_idle() {
             return;
         }
         connected.liveness.busy = context.now;
-        connected.liveness.watch = Watch::Looking { next: context.now + silence };
-        self.ice.set_check_interval(CHECK_ACTIVE);
+        connected.liveness.watch = Watch::Looking { next: context.now + silence, since: context.now };
     }
 
     fn tolerated_silence(&self) -> Duration {
@@ -116,13 +130,47 @@ impl Connection {
     /// The timer of the watch.
     pub(super) fn check_liveness(&mut self, context: &mut Context<'_>) {
         match self.connected().map(|connected| &connected.liveness.watch) {
-            Some(Watch::Looking { .. }) => self.look(context),
+            Some(Watch::Looking { since, .. }) => {
+                let since = *since;
+                self.look(context, since);
+            }
             Some(Watch::Probing(_)) => self.probe_again(context),
-            Some(Watch::Quiet) | None => {}
+            Some(Watch::Idle { .. }) => self.check_idle(context),
+            None => {}
         }
     }
 
-    fn look(&mut self, context: &mut Context<'_>) {
+    /// The rare check of an idle connection.
+    fn check_idle(&mut self, context: &mut Context<'_>) {
+        let now = context.now;
+        let heard = self.paths.last_heard();
+        let Some(connected) = self.connected() else { return };
+        let Watch::Idle { asked, .. } = connected.liveness.watch else { return };
+        let without_network = context.locals.as_slice().is_empty();
+        let unheard = match context.role {
+            Role::Client => asked.is_some_and(|asked| heard < Some(asked)),
+            Role::Gateway => heard.is_none_or(|heard| now >= heard + IDLE_SILENCE),
+        };
+        if unheard && !without_network {
+            self.begin_probing(context, Purpose::Doubt);
+            return;
+        }
+        let next = match (context.role, heard) {
+            (Role::Gateway, Some(heard)) if !without_network => heard + IDLE_SILENCE,
+            _ => now + IDLE_CHECK,
+        };
+        let asked = (context.role == Role::Client && !without_network).then_some(now);
+        connected.liveness.watch = Watch::Idle { next, asked };
+        if asked.is_some() {
+            self.paths.forget_old(now, self.selected);
+            let standby = self.paths.validated().find(|pair| Some(*pair) != self.selected);
+            for pair in self.selected.into_iter().chain(standby) {
+                self.send_probe(context, pair);
+            }
+        }
+    }
+
+    fn look(&mut self, context: &mut Context<'_>, since: Instant) {
         let now = context.now;
         let silence = self.tolerated_silence();
         let Some(activity) = context.device.activity(self.peer) else { return };
@@ -132,19 +180,25 @@ impl Connection {
         if std::mem::replace(&mut liveness.volume, volume) != volume {
             liveness.busy = now;
         }
+        if context.locals.as_slice().is_empty() {
+            // We have no network: silence says nothing about the peer.
+            liveness.vouched = now;
+        }
         let unanswered = unanswered.map(|since| since.max(liveness.vouched) + silence);
         if unanswered.is_some_and(|at| at <= now) {
             self.begin_probing(context, Purpose::Doubt);
             return;
         }
-        let quiet_for = now.saturating_duration_since(liveness.busy);
-        liveness.watch = if quiet_for >= IDLE_AFTER + IDLE_MARGIN {
-            Watch::Quiet
-        } else {
-            Watch::Looking { next: unanswered.unwrap_or(now + silence) }
-        };
-        let interval = if quiet_for >= IDLE_AFTER { CHECK_IDLE } else { CHECK_ACTIVE };
-        self.ice.set_check_interval(interval);
+        if now.saturating_duration_since(liveness.busy) < IDLE_AFTER {
+            let lasting = liveness.busy.saturating_duration_since(since) >= LASTING;
+            liveness.watch = Watch::Looking { next: unanswered.unwrap_or(now + silence), since };
+            if lasting {
+                self.ice.resume(now);
+            }
+            return;
+        }
+        liveness.watch = Watch::Idle { next: now + IDLE_CHECK, asked: None };
+        self.ice.rest();
     }
 
     /// Something made us doubt that the peer or the path is alive.
@@ -183,6 +237,7 @@ impl Connection {
         connected.liveness.watch =
             Watch::Probing(Probing { purpose, since: now, rounds: 0, next: now, answered });
         context.counters.probings += 1;
+        self.ice.resume(now);
         self.probe_again(context);
     }
 
@@ -192,12 +247,17 @@ impl Connection {
             self.end_probing(context);
             return;
         }
+        if context.locals.as_slice().is_empty() {
+            self.end_probing(context);
+            return;
+        }
         let round = self.round();
         let now = context.now;
         let role = context.role;
         let Some(connected) = self.connected() else { return };
         let Watch::Probing(probing) = &mut connected.liveness.watch else { return };
         let (purpose, others) = (probing.purpose, !probing.answered.is_empty());
+        let first = probing.rounds == 0;
         let patient = purpose == Purpose::Search || role == Role::Gateway;
         let patience = if patient { PATIENCE } else { Duration::ZERO };
         let over = probing.rounds >= ROUNDS && now >= probing.since + patience;
@@ -209,7 +269,7 @@ impl Connection {
         } else if over {
             self.closing = Some(CloseReason::Liveness);
         } else {
-            self.send_probes(context, purpose);
+            self.send_probes(context, purpose, first);
         }
     }
 
@@ -228,9 +288,12 @@ impl Connection {
         answered || (probing.purpose == Purpose::Doubt && received > Some(probing.since))
     }
 
-    fn send_probes(&mut self, context: &mut Context<'_>, purpose: Purpose) {
+    /// A first doubt concerns the path in use only; most doubts are settled there.
+    fn send_probes(&mut self, context: &mut Context<'_>, purpose: Purpose, first: bool) {
         let mut targets: Vec<Pair> = self.selected.into_iter().collect();
-        targets.extend(self.paths.validated());
+        if purpose == Purpose::Search || !first {
+            targets.extend(self.paths.validated());
+        }
         if purpose == Purpose::Search {
             targets.extend(self.ice.pairs());
         }
@@ -282,6 +345,11 @@ impl Connection {
         let next = context.now + self.tolerated_silence();
         let Some(connected) = self.connected() else { return };
         connected.liveness.vouched = context.now;
-        connected.liveness.watch = Watch::Looking { next };
+        let search =
+            matches!(&connected.liveness.watch, Watch::Probing(Probing { purpose: Purpose::Search, .. }));
+        connected.liveness.watch = Watch::Looking { next, since: context.now };
+        if search {
+            self.send_candidates(context);
+        }
     }
 }

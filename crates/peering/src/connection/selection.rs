@@ -5,18 +5,24 @@
 //! came from. It has to: after a client roamed, the gateway's agent would for many seconds
 //! still prefer a pair that is dead.
 
+use std::time::Duration;
+
 use adit_wireguard::OVERHEAD;
 
 use super::candidates::WIDEN_AFTER;
 use super::{Connection, Context};
+use crate::Role;
 use crate::address::{Pair, family};
-use crate::node::Role;
 use crate::{Event, Forwarding, Path};
+
+/// How often a relayed connection with traffic looks for a direct path.
+const UPGRADE_EVERY: Duration = Duration::from_secs(60);
 
 impl Connection {
     /// An authenticated WireGuard message that is not a handshake came in over a pair.
     pub(crate) fn note_transport(&mut self, context: &mut Context<'_>, pair: Pair) {
         self.paths.note_heard(context.now, pair, self.ice.is_relayed(pair));
+        self.heard_on = Some(pair);
         if self.selected == Some(pair) {
             return;
         }
@@ -66,10 +72,9 @@ impl Connection {
 
     /// The path in use is gone with our end of it: takes another, proven or not.
     pub(super) fn replace_path(&mut self, context: &mut Context<'_>) {
-        let before = self.selected.take();
         let proven = self.paths.best(None, self.nominated);
         // The same end of the peer from a new address of ours is the best guess.
-        let guess = before.and_then(|before| {
+        let guess = self.selected.and_then(|before| {
             let local = context.locals.first(family(before.remote))?;
             Some(Pair { local, remote: before.remote })
         });
@@ -99,14 +104,29 @@ impl Connection {
         self.sync_channels(context);
     }
 
-    /// A connection that depends on a relay prepares to use another.
+    /// A connection that depends on a relay prepares to use another, and looks for a direct
+    /// path from time to time.
     pub(super) fn note_dependence(&mut self, context: &Context<'_>, pair: Pair) {
-        if self.ice.is_relayed(pair) && context.relays.len() > self.relays.len() {
+        let relayed = self.ice.is_relayed(pair);
+        if relayed && context.relays.len() > self.relays.len() {
             self.widen_at.get_or_insert(context.now + WIDEN_AFTER);
+        }
+        if let Some(connected) = self.connected() {
+            let at = connected.upgrade_at.unwrap_or(context.now + UPGRADE_EVERY);
+            connected.upgrade_at = relayed.then_some(at);
         }
     }
 
-    fn send_keepalive(&mut self, context: &mut Context<'_>, pair: Pair) {
+    /// Checks every pair again, as the agent gives up those that once failed.
+    pub(super) fn upgrade(&mut self, context: &Context<'_>) {
+        let Some(connected) = self.connected() else { return };
+        connected.upgrade_at = Some(context.now + UPGRADE_EVERY);
+        if !connected.liveness.is_idle() {
+            self.ice.recheck(context.now);
+        }
+    }
+
+    pub(super) fn send_keepalive(&mut self, context: &mut Context<'_>, pair: Pair) {
         let mut datagram = vec![0; OVERHEAD];
         if context.device.seal(context.now, self.peer, &mut datagram, 0).is_ok() {
             context.send(pair, datagram);
@@ -114,7 +134,7 @@ impl Connection {
     }
 
     /// Tells workers of the path, and of a session that waited for it.
-    pub(super) fn publish(&mut self, context: &mut Context<'_>) {
+    pub(crate) fn publish(&mut self, context: &mut Context<'_>) {
         let Some(pair) = self.selected else { return };
         let path = if context.locals.contains(pair.local) {
             Some(Path { local: pair.local, remote: pair.remote, channel: None })

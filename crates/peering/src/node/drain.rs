@@ -5,7 +5,9 @@ use std::time::Instant;
 use adit_protocol::peer::PeerMessage;
 use adit_wireguard::Event as DeviceEvent;
 
-use super::{Node, Role};
+use super::Node;
+use crate::Role;
+use crate::connection::Connection;
 use crate::relays::RelayChange;
 use crate::{ConnectionId, Event, Forwarding};
 
@@ -20,19 +22,19 @@ impl Node {
             }
         }
         self.context(now).flush_relays();
-        if self.relays.take_need() {
-            self.out.event(Event::RelaysNeeded);
+        if self.machines.relays.take_need() {
+            self.machines.out.event(Event::RelaysNeeded);
         }
     }
 
     /// Events before datagrams: a keepalive needs the path that an event selects.
     pub(super) fn drain_device(&mut self, now: Instant) -> bool {
         let mut progress = false;
-        while let Some(event) = self.device.poll_event() {
+        while let Some(event) = self.machines.device.poll_event() {
             progress = true;
             self.handle_device_event(now, event);
         }
-        while let Some(transmit) = self.device.poll_transmit() {
+        while let Some(transmit) = self.machines.device.poll_transmit() {
             progress = true;
             if let Some(id) = self.index.by_peer.get(&transmit.peer).copied() {
                 self.touch(now, id, |connection, context| connection.transmit(context, transmit.datagram));
@@ -45,7 +47,7 @@ impl Node {
         match event {
             DeviceEvent::SessionEstablished { peer, session, .. } => {
                 if let Some(id) = self.index.by_peer.get(&peer).copied() {
-                    self.out.forwarding(Forwarding::SessionAdded { id, session });
+                    self.machines.out.forwarding(Forwarding::SessionAdded { id, session });
                 }
             }
             DeviceEvent::SendSessionChanged { peer, session } => {
@@ -54,7 +56,7 @@ impl Node {
                 self.touch(now, id, |connection, context| connection.note_send_session(context, &session));
             }
             DeviceEvent::SessionRemoved { peer, receiver_index } => {
-                self.out.forwarding(Forwarding::SessionRemoved { receiver_index });
+                self.machines.out.forwarding(Forwarding::SessionRemoved { receiver_index });
                 if let Some(id) = self.index.by_peer.get(&peer).copied() {
                     self.touch(now, id, |connection, _| connection.note_session_removed(receiver_index));
                 }
@@ -78,7 +80,7 @@ impl Node {
 
     fn drain_relays(&mut self, now: Instant) -> bool {
         let mut news = false;
-        while let Some(change) = self.relays.poll_change() {
+        while let Some(change) = self.machines.relays.poll_change() {
             match change {
                 RelayChange::Lent(key) => {
                     news = true;
@@ -94,8 +96,10 @@ impl Node {
                         connection.note_locals_changed(context, false);
                     });
                 }
-                RelayChange::Bound(key) => {
-                    self.touch_all(now, |connection, context| connection.note_channel_bound(context, key));
+                RelayChange::Bound(holders) => {
+                    for id in holders {
+                        self.touch(now, id, Connection::publish);
+                    }
                 }
                 RelayChange::Mapped => news = true,
             }
@@ -125,11 +129,11 @@ impl Node {
                 let _ = connection.send_message(context, &message);
             }
         });
-        self.out.event(Event::LocalCandidates { added, removed });
+        self.machines.out.event(Event::LocalCandidates { added, removed });
     }
 
     /// Gateways answer data for unknown sessions with a reset.
     pub(super) fn may_reset(&self) -> bool {
-        self.role == Role::Gateway && self.resets.is_some()
+        self.machines.role == Role::Gateway && self.machines.resets.is_some()
     }
 }

@@ -10,7 +10,8 @@ use std::time::Instant;
 use adit_wireguard::{DropReason as WireGuardReason, Received, is_wireguard, receiver_index};
 use is::stun::StunMessage;
 
-use super::{Node, Role};
+use super::Node;
+use crate::Role;
 use crate::address::{Pair, normalized};
 use crate::initiations::Copy;
 use crate::relays::FromRelay;
@@ -53,9 +54,9 @@ impl Node {
         datagram: &mut [u8],
     ) -> Result<Inbound, DropReason> {
         let from = normalized(from);
-        let result = match self.relays.handle_datagram(now, from, datagram) {
+        let result = match self.machines.relays.handle_datagram(now, from, datagram) {
             FromRelay::No => {
-                let pair = Pair { local: self.locals.resolve(local), remote: from };
+                let pair = Pair { local: self.machines.locals.resolve(local), remote: from };
                 self.handle_kind(now, pair, datagram)
             }
             FromRelay::Consumed => Ok(Inbound::Consumed),
@@ -66,7 +67,7 @@ impl Node {
             }
         };
         self.drain(now);
-        result.inspect_err(|reason| self.counters.count(*reason))
+        result.inspect_err(|reason| self.machines.counters.count(*reason))
     }
 
     fn handle_kind(&mut self, now: Instant, pair: Pair, datagram: &mut [u8]) -> Result<Inbound, DropReason> {
@@ -113,7 +114,7 @@ impl Node {
         id: TransactionId,
         message: StunMessage<'_>,
     ) -> Result<(), DropReason> {
-        let transaction = self.transactions.get(&id).ok_or(DropReason::UnmatchedResponse)?;
+        let transaction = self.machines.transactions.get(&id).ok_or(DropReason::UnmatchedResponse)?;
         // An answer from elsewhere proves nothing about the pair (RFC 8445, section 7.2.5.2.1).
         if transaction.pair.remote != pair.remote {
             return Err(DropReason::UnmatchedResponse);
@@ -154,7 +155,7 @@ impl Node {
             }
         }
         let receiver = receiver_index(datagram);
-        match self.device.handle_datagram(now, pair.remote, datagram) {
+        match self.machines.device.handle_datagram(now, pair.remote, datagram) {
             Ok(Received::Handshake { peer, reply }) => {
                 self.handle_handshake(now, pair, initiation, peer, reply);
                 Ok(Inbound::Consumed)
@@ -235,26 +236,26 @@ impl Node {
         let handled = self.touch(now, id, |connection, context| connection.handle_control(context, packet));
         self.drain(now);
         let result = handled.unwrap_or(Err(DropReason::UnknownConnection));
-        result.inspect_err(|reason| self.counters.count(*reason))
+        result.inspect_err(|reason| self.machines.counters.count(*reason))
     }
 
     fn answer_unknown_session(&mut self, now: Instant, pair: Pair, receiver_index: u32) {
         if !self.may_reset() {
             return;
         }
-        let reset = self.resets.as_mut().and_then(|resets| resets.reset(now, receiver_index));
+        let reset = self.machines.resets.as_mut().and_then(|resets| resets.reset(now, receiver_index));
         match reset {
             Some(reset) => {
-                self.counters.resets_sent += 1;
+                self.machines.counters.resets_sent += 1;
                 self.context(now).send(pair, reset);
             }
-            None => self.counters.resets_suppressed += 1,
+            None => self.machines.counters.resets_suppressed += 1,
         }
     }
 
     fn handle_reset(&mut self, now: Instant, reset: Reset) -> Result<(), DropReason> {
         let id = self.index.by_session.get(&reset.receiver_index).copied();
-        let id = id.filter(|_| self.role == Role::Client).ok_or(DropReason::InvalidReset)?;
+        let id = id.filter(|_| self.machines.role == Role::Client).ok_or(DropReason::InvalidReset)?;
         match self.touch(now, id, |connection, context| connection.handle_reset(context, reset)) {
             Some(true) => Ok(()),
             _ => Err(DropReason::InvalidReset),
@@ -265,8 +266,8 @@ impl Node {
     pub(super) fn pair_of(&self, path: Path) -> Option<Pair> {
         let remote = normalized(path.remote);
         match path.channel {
-            Some(channel) => self.relays.pair_of(remote, channel),
-            None => Some(Pair { local: self.locals.resolve(path.local), remote }),
+            Some(channel) => self.machines.relays.pair_of(remote, channel),
+            None => Some(Pair { local: self.machines.locals.resolve(path.local), remote }),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One relay: its TURN client and who holds which channel.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,22 @@ use adit_turn::stun::{AttributeKind, Class, Method, TransactionId, Writer};
 use adit_turn::{Family, Transmit};
 
 use super::{RelayChange, RelayKey};
+use crate::ConnectionId;
 use crate::address::{LocalAddresses, family};
 
 /// Not longer than what fits a relay's own datagrams comfortably.
 const MAX_INDICATION: usize = 2048;
 
+/// There are 4,096 channel numbers (RFC 8656, section 12).
+const MANY_CHANNELS: usize = 4000;
+
 /// Said to the relay, for its logs.
 const SOFTWARE: &str = "adit";
 
+/// A channel that connections want.
 #[derive(Debug, Default)]
 struct Channel {
-    holds: usize,
+    holders: BTreeSet<ConnectionId>,
     number: Option<u16>,
 }
 
@@ -136,8 +141,9 @@ impl Relay {
                 }
                 Event::ChannelBound { peer, number } => self.note_bound(peer, number, changes),
                 Event::ChannelFailed { peer } => {
-                    // Without a channel, data can still go in Send indications.
-                    if self.channels.contains_key(&peer) {
+                    // A relay that refuses the channel refuses the peer; but if it is only that all
+                    // numbers are taken, data can still go in Send indications.
+                    if self.channels.contains_key(&peer) && self.channels.len() > MANY_CHANNELS {
                         self.client.permit(now, peer.ip());
                     }
                 }
@@ -156,7 +162,7 @@ impl Relay {
         if let Some(channel) = self.channels.get_mut(&peer) {
             channel.number = Some(number);
             self.by_number.insert(number, peer);
-            changes.push_back(RelayChange::Bound(self.key));
+            changes.push_back(RelayChange::Bound(channel.holders.iter().copied().collect()));
         }
     }
 
@@ -175,25 +181,27 @@ impl Relay {
         }
     }
 
-    pub(super) fn hold(&mut self, now: Instant, peer: SocketAddr) {
+    pub(super) fn hold(&mut self, now: Instant, peer: SocketAddr, holder: ConnectionId) {
         let channel = self.channels.entry(peer).or_default();
-        channel.holds += 1;
-        if channel.holds == 1 {
+        let first = channel.holders.is_empty();
+        channel.holders.insert(holder);
+        if first {
             self.client.bind_channel(now, peer);
         }
     }
 
-    pub(super) fn release(&mut self, peer: SocketAddr) {
+    pub(super) fn release(&mut self, peer: SocketAddr, holder: ConnectionId) {
         let Some(channel) = self.channels.get_mut(&peer) else { return };
-        channel.holds -= 1;
-        if channel.holds > 0 {
+        channel.holders.remove(&holder);
+        if !channel.holders.is_empty() {
             return;
         }
         if let Some(number) = self.channels.remove(&peer).and_then(|channel| channel.number) {
             self.by_number.remove(&number);
         }
         self.client.release_channel(peer);
-        if !self.channels.keys().any(|other| other.ip() == peer.ip()) {
+        let same_host = SocketAddr::new(peer.ip(), 0)..=SocketAddr::new(peer.ip(), u16::MAX);
+        if self.channels.range(same_host).next().is_none() {
             self.client.release_permission(peer.ip());
         }
     }

@@ -1,4 +1,11 @@
 //! Stories of connections between real nodes, through NATs and real relays, in virtual time.
 
 mod connects;
+mod endures;
+mod garbage;
+mod goodbye;
+mod liveness;
+mod relays;
+mod reset;
+mod roams;
 mod world;

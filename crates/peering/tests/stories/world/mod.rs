@@ -8,7 +8,7 @@ mod nat;
 mod relay;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -510,10 +510,6 @@ impl World {
         assert!(self.hosts[index].worker.is_empty(), "the worker of host {index} keeps something");
         let reason = self.hosts[index].node.poll_timeout().map(|(_, reason)| reason);
         assert!(reason.is_none_or(|reason| reason.starts_with("turn client")), "{reason:?}");
-    }
-
-    pub(crate) fn ips_of(&self, index: usize) -> BTreeSet<IpAddr> {
-        self.hosts[index].addresses.iter().map(SocketAddr::ip).collect()
     }
 }
 
