@@ -101,8 +101,8 @@ impl Rewrite {
         if right(self.source) && right(self.destination) { Ok(()) } else { Err(RewriteError::FamilyMismatch) }
     }
 
-    // Inlined with all that it calls: half the time per packet.
     /// Edits one packet, which may be cut short behind the first 8 transport bytes, and returns all that changed.
+    // Inlined with all that it calls: half the time per packet.
     #[inline(always)]
     fn edit(&self, packet: &mut [u8], layers: &Layers) -> Delta {
         let (source_at, destination_at) = if layers.is_ipv4 { (12, 16) } else { (8, 24) };

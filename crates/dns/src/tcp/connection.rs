@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use smoltcp::iface::SocketSet;
+use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
-use super::{Handle, PORT};
+use super::PORT;
 
 /// A connection without queries is closed after this time (RFC 7766, 6.2.3: a few seconds).
 pub(super) const IDLE: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const SEND_BUFFER: usize = 8192;
 /// What is known of a connection beside its socket.
 #[derive(Debug)]
 pub(super) struct Connection {
-    handle: Handle,
+    handle: SocketHandle,
     last_activity: Instant,
     next_query: u64,
     pending: BTreeSet<u64>,
@@ -49,7 +49,7 @@ pub(super) fn listening_socket() -> Option<Socket<'static>> {
 }
 
 impl Connection {
-    pub(super) const fn new(now: Instant, handle: Handle) -> Self {
+    pub(super) const fn new(now: Instant, handle: SocketHandle) -> Self {
         Self {
             handle,
             last_activity: now,
@@ -60,7 +60,7 @@ impl Connection {
         }
     }
 
-    pub(super) const fn handle(&self) -> Handle {
+    pub(super) const fn handle(&self) -> SocketHandle {
         self.handle
     }
 

@@ -3,7 +3,7 @@
 //! Clients come over TCP when an answer did not fit into a datagram. There is no socket of the system behind the
 //! resolver's address, so a small TCP stack (smoltcp) ends the connections here. Queries of one connection may be under
 //! way together and are answered in any order (RFC 7766, 6.2.1.1). Connections, queries per connection and buffers are
-//! bounded; a connection without queries is closed after [`IDLE`](connection::IDLE); when all connections are taken, the
+//! bounded; a connection without queries is closed after ten seconds; when all connections are taken, the
 //! one that was idle for the longest makes room.
 
 mod connection;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use adit_packet::PacketView;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::socket::tcp::Socket;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 
@@ -229,6 +229,3 @@ fn is_unicast(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     !address.is_unspecified() && !address.is_multicast() && !is_broadcast
 }
-
-/// Which handle a connection has in the socket set.
-type Handle = SocketHandle;
