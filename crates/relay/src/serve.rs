@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use adit_control_client::FatalReason;
 use adit_platform::service::{self, StopSignals};
 use adit_telemetry::{HealthServer, Readiness};
+use adit_turn::channel_data;
 use adit_turn::server::{Config, Server};
 use anyhow::Context as _;
 use tokio::task::LocalSet;
@@ -191,6 +192,11 @@ fn machine_config(settings: &Settings) -> Result<(Option<Identity>, Config), Rel
         realm: "adit".to_owned(),
         secret: secret.into_bytes(),
         previous_secret: previous.map(String::into_bytes),
+        // Users of a portal run our client; anybody else's may be older than RFC 8656.
+        channel_numbers: match settings.mode {
+            Mode::Alone { .. } => channel_data::OLD_NUMBERS,
+            Mode::Portal(_) => channel_data::NUMBERS,
+        },
         allowed_peers: settings.allowed_peers.clone(),
         limits: settings.limits,
     };

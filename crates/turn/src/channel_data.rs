@@ -16,6 +16,9 @@ pub const HEADER: usize = 4;
 /// Channel numbers a client may bind (RFC 8656, section 12).
 pub const NUMBERS: RangeInclusive<u16> = 0x4000..=0x4fff;
 
+/// Channel numbers of RFC 5766; clients of that age pick from all of them.
+pub const OLD_NUMBERS: RangeInclusive<u16> = 0x4000..=0x7fff;
+
 /// True if the first byte says ChannelData and not STUN or anything else (RFC 7983, section 7).
 pub fn looks_like(datagram: &[u8]) -> bool {
     datagram.len() >= HEADER && (0x40..=0x4f).contains(&datagram[0])
@@ -26,15 +29,17 @@ pub fn looks_like(datagram: &[u8]) -> bool {
 /// Bytes after the announced length are padding; more than three of them, a length beyond the
 /// datagram, or a number outside [`NUMBERS`] make it no ChannelData message.
 pub fn parse(datagram: &[u8]) -> Option<(u16, Range<usize>)> {
-    if !looks_like(datagram) {
-        return None;
-    }
-    let number = u16::from_be_bytes([datagram[0], datagram[1]]);
-    let end = HEADER + usize::from(u16::from_be_bytes([datagram[2], datagram[3]]));
+    if looks_like(datagram) { split(datagram) } else { None }
+}
+
+/// Reads a message with any channel number.
+pub(crate) fn split(datagram: &[u8]) -> Option<(u16, Range<usize>)> {
+    let &[high, low, length_high, length_low] = datagram.first_chunk::<HEADER>()?;
+    let end = HEADER + usize::from(u16::from_be_bytes([length_high, length_low]));
     if end > datagram.len() || datagram.len() - end > 3 {
         return None;
     }
-    Some((number, HEADER..end))
+    Some((u16::from_be_bytes([high, low]), HEADER..end))
 }
 
 /// The header for `length` bytes of data on channel `number`.

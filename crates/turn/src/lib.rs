@@ -17,8 +17,8 @@
 //! All of it is pure: time, randomness and datagrams are arguments. Callers drain all `poll_*`
 //! outputs after every input.
 //!
-//! Deliberately absent: TCP and TLS to the relay, TCP allocations (RFC 6062), EVEN-PORT and
-//! reservations, mobility (RFC 8016), third-party authorization (RFC 7635), and string preparation
+//! Deliberately absent: TCP and TLS to the relay, TCP allocations (RFC 6062), reserved ports,
+//! mobility (RFC 8016), third-party authorization (RFC 7635), and string preparation
 //! of user names and passwords (ours are ASCII, made by the portal).
 
 #![forbid(unsafe_code)]

@@ -17,8 +17,8 @@
 //! A client is known by its transport address: the relay has one listener per family, so that is the
 //! 5-tuple of RFC 8656.
 //!
-//! Deliberately absent: EVEN-PORT, RESERVATION-TOKEN and DONT-FRAGMENT (refused with 420),
-//! USERHASH, ICMP, and every transport but UDP.
+//! Deliberately absent: reserved ports (508), DONT-FRAGMENT and USERHASH (420), ICMP, and every
+//! transport but UDP.
 
 mod allocate;
 mod allocations;
@@ -33,9 +33,9 @@ mod recent;
 mod requests;
 mod response;
 
+use crate::Family;
 use crate::deadlines::Deadlines;
 use crate::stun::{Class, ErrorCode, Message, Method};
-use crate::{Family, channel_data};
 use allocate::Pending;
 use allocations::{AllocationKey, Allocations};
 use budget::ReplyBudget;
@@ -73,6 +73,9 @@ pub struct Config {
     pub secret: Vec<u8>,
     /// Secret before that, still accepted.
     pub previous_secret: Option<Vec<u8>>,
+    /// Channel numbers that clients may bind: [`NUMBERS`](crate::channel_data::NUMBERS), or
+    /// [`OLD_NUMBERS`](crate::channel_data::OLD_NUMBERS) to serve clients of RFC 5766 too.
+    pub channel_numbers: RangeInclusive<u16>,
     /// Networks that peers may be in although they are special-purpose.
     pub allowed_peers: Vec<IpNet>,
     /// Bounds of every table.
@@ -357,7 +360,8 @@ impl Server {
     ///
     /// Returns the data to forward if it carried any; `range` then lies in `datagram`.
     pub fn handle_client(&mut self, now: Instant, client: SocketAddr, datagram: &[u8]) -> Option<Forward> {
-        if channel_data::looks_like(datagram) {
+        // A number out of bounds is never bound, so it needs no check of its own here.
+        if datagram.first().is_some_and(|first| matches!(first, 0x40..=0x7f)) {
             return self.forward_channel_data(client, datagram);
         }
         let Ok(message) = Message::parse(datagram) else {

@@ -64,6 +64,17 @@ fn a_repeated_allocate_gets_the_same_answer() {
 }
 
 #[test]
+fn even_ports_are_given_on_request() {
+    let mut bench = bench();
+    for _ in 0..8 {
+        let request = bench.allocate_request().attribute(AttributeKind::EVEN_PORT, &[0]);
+        assert_eq!(bench.ask(request).code(), 0);
+        assert!(relay_port(&bench, Family::V4).number.is_multiple_of(2));
+        bench.refresh(0);
+    }
+}
+
+#[test]
 fn a_repeated_deletion_gets_the_same_answer() {
     let mut bench = bench();
     bench.allocate();
@@ -124,6 +135,20 @@ fn channels_forward_in_both_directions() {
     assert_eq!(from_peer(&mut bench, port, peer, b"").unwrap(), b"\x4a\xbc\x00\x00");
     let counters = bench.server.counters();
     assert_eq!((counters.to_peers, counters.to_clients), ((2, 6), (2, 3)));
+}
+
+#[test]
+fn old_channel_numbers_work_where_they_are_allowed() {
+    for (numbers, code) in [(channel_data::NUMBERS, 400), (channel_data::OLD_NUMBERS, 0)] {
+        let mut config = config();
+        config.channel_numbers = numbers;
+        let mut bench = Bench::new(config);
+        bench.allocate();
+        assert_eq!(bench.bind(0x7ffe, "198.51.100.1:9"), code);
+        let forward = bench.server.handle_client(bench.now, bench.client, b"\x7f\xfe\x00\x01x");
+        assert_eq!(forward.is_some(), code == 0);
+        assert_eq!(bench.bind(0x8000, "198.51.100.1:9"), 400);
+    }
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn error_420_unknown_attributes() {
     let answer = bench.exchange(&request).unwrap();
     assert_eq!(answer.code(), 420);
     assert_eq!(answer.message().find(AttributeKind::UNKNOWN_ATTRIBUTES), Some(&[0, 3][..]));
-    for kind in [AttributeKind::DONT_FRAGMENT, AttributeKind::EVEN_PORT, AttributeKind::RESERVATION_TOKEN] {
+    for kind in [AttributeKind::DONT_FRAGMENT, AttributeKind::USERHASH] {
         let request = bench.allocate_request().attribute(kind, &[]);
         let answer = bench.ask(request);
         assert_eq!(answer.code(), 420);
@@ -277,6 +277,10 @@ fn error_508_no_capacity() {
     assert_eq!(bench.permit("198.51.100.3:1"), 508);
 
     let mut bench = self::bench();
+    let reserve = bench.allocate_request().attribute(AttributeKind::EVEN_PORT, &[0x80]);
+    assert_eq!(bench.ask(reserve).code(), 508, "ports are never reserved");
+    let token = bench.allocate_request().attribute(AttributeKind::RESERVATION_TOKEN, &[7; 8]);
+    assert_eq!(bench.ask(token).code(), 508);
     bench.server.drain();
     let request = bench.allocate_request();
     assert_eq!(bench.ask(request).code(), 508, "draining");

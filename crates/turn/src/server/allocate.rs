@@ -29,6 +29,15 @@ pub(super) struct Pending {
     waiting: BTreeMap<RelayPort, u8>,
     /// Families that were asked for and cannot be had.
     refused: Vec<(Family, ErrorCode)>,
+    even: bool,
+}
+
+/// What a client asks for.
+#[derive(Debug)]
+struct Wanted {
+    families: Vec<Family>,
+    /// Relayed ports must be even.
+    even: bool,
 }
 
 impl Pending {
@@ -67,16 +76,17 @@ impl Server {
         }
         let begun = self
             .check_allocate(request, verified)
-            .and_then(|families| self.begin_binding(now, client, request, verified, &families));
+            .and_then(|wanted| self.begin_binding(now, client, request, verified, &wanted));
         begun.err().map(|code| verified.refuse(&envelope, code))
     }
 
-    /// Refuses what can be refused without touching a port; returns the families to try.
-    fn check_allocate(&self, request: &Message<'_>, verified: &Verified) -> Result<Vec<Family>, ErrorCode> {
+    /// Refuses what can be refused without touching a port.
+    fn check_allocate(&self, request: &Message<'_>, verified: &Verified) -> Result<Wanted, ErrorCode> {
         let transport = request.number(AttributeKind::REQUESTED_TRANSPORT);
         if transport.ok_or(ErrorCode::BAD_REQUEST)? >> 24 != UDP {
             return Err(ErrorCode::UNSUPPORTED_TRANSPORT);
         }
+        let even = wants_even_port(request)?;
         let families = self.wanted_families(request)?;
         let limits = &self.config.limits;
         if self.allocations.of_user(&verified.user) >= limits.allocations_per_user {
@@ -85,7 +95,7 @@ impl Server {
         if self.draining || self.allocations.len() >= limits.allocations {
             return Err(ErrorCode::INSUFFICIENT_CAPACITY);
         }
-        Ok(families)
+        Ok(Wanted { families, even })
     }
 
     fn wanted_families(&self, request: &Message<'_>) -> Result<Vec<Family>, ErrorCode> {
@@ -112,7 +122,7 @@ impl Server {
         client: SocketAddr,
         request: &Message<'_>,
         verified: &Verified,
-        families: &[Family],
+        wanted: &Wanted,
     ) -> Result<(), ErrorCode> {
         let lifetime = lifetime(now, request.number(AttributeKind::LIFETIME), verified);
         let key = self.allocations.insert(Allocation {
@@ -130,8 +140,9 @@ impl Server {
             lifetime,
             waiting: BTreeMap::new(),
             refused: Vec::new(),
+            even: wanted.even,
         };
-        for &family in families {
+        for &family in &wanted.families {
             self.draw_port(key, family, 0, &mut pending);
         }
         if pending.waiting.is_empty() {
@@ -145,7 +156,11 @@ impl Server {
 
     /// Draws one port, or notes why there is none.
     fn draw_port(&mut self, key: AllocationKey, family: Family, tried: u8, pending: &mut Pending) {
-        let drawn = if tried < MAX_ATTEMPTS { self.ports.take(&mut self.random, family, key) } else { None };
+        let drawn = if tried < MAX_ATTEMPTS {
+            self.ports.take(&mut self.random, family, pending.even, key)
+        } else {
+            None
+        };
         if let Some(port) = drawn {
             pending.waiting.insert(port, tried);
             self.commands.push_back(Command::BindPort { port });
@@ -231,5 +246,23 @@ impl Server {
             Family::V4 => self.config.public_v4.map(IpAddr::V4),
             Family::V6 => self.config.public_v6.map(IpAddr::V6),
         }
+    }
+}
+
+/// Reads EVEN-PORT and RESERVATION-TOKEN (RFC 8656, section 7.2, points 5 and 8). Even ports are
+/// easy; no port is ever reserved, so there is neither room for one nor a token that is valid.
+fn wants_even_port(request: &Message<'_>) -> Result<bool, ErrorCode> {
+    let even = request.find(AttributeKind::EVEN_PORT);
+    let dual = request.find(AttributeKind::ADDITIONAL_ADDRESS_FAMILY).is_some();
+    let one = request.find(AttributeKind::REQUESTED_ADDRESS_FAMILY).is_some();
+    if request.find(AttributeKind::RESERVATION_TOKEN).is_some() {
+        let contradicts = even.is_some() || dual || one;
+        return Err(if contradicts { ErrorCode::BAD_REQUEST } else { ErrorCode::INSUFFICIENT_CAPACITY });
+    }
+    match even {
+        None => Ok(false),
+        Some([flags]) if flags & 0x80 == 0 => Ok(true),
+        Some([_]) if !dual => Err(ErrorCode::INSUFFICIENT_CAPACITY),
+        Some(_) => Err(ErrorCode::BAD_REQUEST),
     }
 }

@@ -21,7 +21,7 @@ const DATA_INDICATION: u16 = 0x0017;
 impl Server {
     /// Data on a channel, from client to peer.
     pub(super) fn forward_channel_data(&mut self, client: SocketAddr, datagram: &[u8]) -> Option<Forward> {
-        let Some((number, range)) = channel_data::parse(datagram) else {
+        let Some((number, range)) = channel_data::split(datagram) else {
             return self.drop(DropReason::Garbage);
         };
         let Some(route) = self.allocations.peer_route(client, number) else {

@@ -35,11 +35,12 @@ impl Ports {
         !self.pool(family).holders.is_empty()
     }
 
-    /// Takes a random free port; `None` if all are taken.
+    /// Takes a random free port, an even one if asked for; `None` if all are taken.
     pub(super) fn take(
         &mut self,
         random: &mut impl Rng,
         family: Family,
+        even: bool,
         holder: AllocationKey,
     ) -> Option<RelayPort> {
         let first = self.first;
@@ -50,7 +51,8 @@ impl Ports {
         }
         // From a random place onwards: at most one lap, and short as long as the pool is not full.
         let start = random.random_range(0..count);
-        let free = |index: &usize| pool.holders[*index].is_none();
+        let fits = |index: usize| !even || (usize::from(first) + index).is_multiple_of(2);
+        let free = |index: &usize| fits(*index) && pool.holders[*index].is_none();
         let index = (start..count).chain(0..start).find(free)?;
         pool.holders[index] = Some(holder);
         pool.taken += 1;

@@ -6,7 +6,6 @@ use super::peer_policy::Verdict;
 use super::response::{Envelope, Reply};
 use super::{DropReason, EndReason, RelayPort, Server, Timer};
 use crate::Family;
-use crate::channel_data::NUMBERS;
 use crate::stun::{AttributeKind, ErrorCode, Message, Method, Writer};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
 const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 
 /// Required attributes that requests may carry; all others draw a 420.
-const KNOWN: [AttributeKind; 13] = [
+const KNOWN: [AttributeKind; 15] = [
     AttributeKind::MAPPED_ADDRESS,
     AttributeKind::USERNAME,
     AttributeKind::ERROR_CODE,
@@ -30,7 +29,9 @@ const KNOWN: [AttributeKind; 13] = [
     AttributeKind::REALM,
     AttributeKind::NONCE,
     AttributeKind::REQUESTED_ADDRESS_FAMILY,
+    AttributeKind::EVEN_PORT,
     AttributeKind::REQUESTED_TRANSPORT,
+    AttributeKind::RESERVATION_TOKEN,
     AttributeKind::PASSWORD_ALGORITHM,
     AttributeKind::XOR_MAPPED_ADDRESS,
 ];
@@ -199,7 +200,7 @@ impl Server {
     ) -> Result<Writer, ErrorCode> {
         let number = request.number(AttributeKind::CHANNEL_NUMBER);
         let number = number.map(|value| (value >> 16) as u16);
-        let number = number.filter(|number| NUMBERS.contains(number));
+        let number = number.filter(|number| self.config.channel_numbers.contains(number));
         let number = number.ok_or(ErrorCode::BAD_REQUEST)?;
         let peer = request.xor_address(AttributeKind::XOR_PEER_ADDRESS);
         let peer = peer.ok_or(ErrorCode::BAD_REQUEST)?;
