@@ -1,0 +1,160 @@
+//! A TURN client on Adit's own machine, to be set against other servers. Not shipped.
+//!
+//! It makes an allocation, reaches echo servers through it, refreshes and deletes it, and prints one JSON object with
+//! what it counted. Exit status 0 when the visit came to its end; the counts are for the caller to judge.
+
+mod exchange;
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use adit_turn::credentials;
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, ValueEnum};
+use rand::TryRngCore as _;
+use serde_json::{Value, json};
+
+use crate::exchange::{Exchange, Framing, NUMBER, Plan, Report};
+
+/// How long the credentials are good.
+const CREDENTIAL_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// The longest wait for a datagram before time is looked at again.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The largest UDP payload.
+const LARGEST: usize = 65_535;
+
+/// Visit a TURN server over UDP: allocate, send datagrams to echo servers, refresh, delete.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The server.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    server: SocketAddr,
+    /// The secret from which server and client make credentials.
+    #[arg(long, value_name = "SECRET")]
+    secret: String,
+    /// Name of the user within the credentials.
+    #[arg(long, value_name = "NAME", default_value = "lab")]
+    user: String,
+    /// An echo server; may be repeated, then datagrams go to each in turn.
+    #[arg(long = "peer", value_name = "ADDRESS:PORT", required = true)]
+    peers: Vec<SocketAddr>,
+    /// How datagrams travel between client and server.
+    #[arg(long, value_enum, default_value_t = FramingArgument::Channel)]
+    framing: FramingArgument,
+    /// Datagrams to send.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    count: usize,
+    /// Payload sizes in bytes, at least 8, used in turn.
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', default_value = "100")]
+    sizes: Vec<usize>,
+    /// Milliseconds between two datagrams.
+    #[arg(long, value_name = "MS", default_value_t = 5)]
+    interval: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FramingArgument {
+    /// ChannelData.
+    Channel,
+    /// Send and Data indications.
+    Indication,
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let mut seed = [0; 32];
+    rand::rngs::OsRng.try_fill_bytes(&mut seed).context("no randomness")?;
+    let socket = open(arguments.server)?;
+    let mut exchange = Exchange::new(Instant::now(), plan(arguments)?, seed);
+    run(&socket, &mut exchange)?;
+    let report = exchange.report();
+    println!("{}", as_json(report));
+    Ok(if report.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Feeds the machine until it is done.
+fn run(socket: &UdpSocket, exchange: &mut Exchange) -> Result<()> {
+    let mut buffer = vec![0; LARGEST];
+    loop {
+        while let Some(transmit) = exchange.poll_transmit() {
+            // What cannot leave is lost, as anywhere on the way.
+            let _ = socket.send_to(&transmit.payload, transmit.destination);
+        }
+        if exchange.is_done() {
+            return Ok(());
+        }
+        let (deadline, _) = exchange.poll_timeout();
+        let wait = deadline.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
+        if wait.is_zero() {
+            exchange.handle_timeout(Instant::now());
+            continue;
+        }
+        socket.set_read_timeout(Some(wait))?;
+        match socket.recv_from(&mut buffer) {
+            Ok((length, from)) => exchange.handle_datagram(Instant::now(), from, &buffer[..length]),
+            // An ICMP error of an earlier datagram also ends up here.
+            Err(error) if is_transient(error.kind()) => {}
+            Err(error) => return Err(error).context("the socket is broken"),
+        }
+    }
+}
+
+const fn is_transient(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted | ErrorKind::ConnectionRefused
+    )
+}
+
+fn open(server: SocketAddr) -> Result<UdpSocket> {
+    let local: SocketAddr =
+        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    UdpSocket::bind(local).context("cannot open a UDP socket")
+}
+
+fn plan(arguments: Arguments) -> Result<Plan> {
+    let sizes = NUMBER..=60_000;
+    ensure!(arguments.sizes.iter().all(|size| sizes.contains(size)), "sizes are {} to {}", NUMBER, 60_000);
+    let expires = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)? + CREDENTIAL_LIFETIME;
+    let username = credentials::username(expires.as_secs(), &arguments.user);
+    Ok(Plan {
+        password: credentials::password(arguments.secret.as_bytes(), &username),
+        username,
+        server: arguments.server,
+        peers: arguments.peers,
+        framing: match arguments.framing {
+            FramingArgument::Channel => Framing::Channel,
+            FramingArgument::Indication => Framing::Indication,
+        },
+        count: arguments.count,
+        sizes: arguments.sizes,
+        interval: Duration::from_millis(arguments.interval),
+    })
+}
+
+fn as_json(report: &Report) -> Value {
+    let milliseconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1e3);
+    json!({
+        "failure": report.failure,
+        "mapped": report.mapped,
+        "relayed": report.relayed,
+        "allocate_ms": milliseconds(report.allocated_after),
+        "open_ms": milliseconds(report.opened_after),
+        "sent": report.sent,
+        "received": report.received,
+        "duplicates": report.duplicates,
+        "corrupt": report.corrupt,
+        "round_trip_ms": milliseconds(report.median_round_trip),
+        "errors": report.errors,
+        "refreshed": report.refreshed,
+        "deleted": report.deleted,
+        "after_deletion": report.after_deletion,
+        "retransmissions": report.retransmissions,
+        "wrong_integrity": report.wrong_integrity,
+        "garbage": report.garbage,
+    })
+}
