@@ -156,7 +156,7 @@ impl Portal {
     /// # Errors
     /// As [`Portal::admin`].
     pub fn create_site(&self, name: &str) -> Result<String> {
-        self.create(&["site", "create", "--name", name])
+        self.create(&["site", "create", name])
     }
 
     /// Makes a resource; the form of `address` says what kind it is: name pattern, address or network.
@@ -164,7 +164,12 @@ impl Portal {
     /// # Errors
     /// As [`Portal::admin`].
     pub fn create_resource(&self, site: &str, name: &str, address: &str) -> Result<String> {
-        self.create(&["resource", "create", "--site", site, "--name", name, "--address", address])
+        let kind = match (address.parse::<IpAddr>(), address.contains('/')) {
+            (Ok(_), _) => "ip",
+            (Err(_), true) => "cidr",
+            (Err(_), false) => "dns",
+        };
+        self.create(&["resource", "create", name, "--type", kind, "--site", site, "--address", address])
     }
 
     /// Lets a group reach a resource.
@@ -180,7 +185,7 @@ impl Portal {
     /// # Errors
     /// As [`Portal::admin`].
     pub fn create_group(&self, name: &str) -> Result<String> {
-        self.create(&["group", "create", "--name", name])
+        self.create(&["group", "create", name])
     }
 
     /// Makes a user who is in one group.
@@ -188,8 +193,8 @@ impl Portal {
     /// # Errors
     /// As [`Portal::admin`].
     pub fn create_actor(&self, name: &str, group: &str) -> Result<String> {
-        let actor = self.create(&["actor", "create", "--name", name])?;
-        self.admin(&["group", "add-member", group, "--actor", &actor])?;
+        let actor = self.create(&["actor", "create", name])?;
+        self.admin(&["membership", "add", "--group", group, "--actor", &actor])?;
         Ok(actor)
     }
 
@@ -198,10 +203,7 @@ impl Portal {
     /// # Errors
     /// As [`Portal::admin`].
     pub fn create_gateway_token(&self, site: &str) -> Result<String> {
-        text(
-            &self.admin(&["token", "create", "--kind", "gateway", "--site", site, "--name", "lab"])?,
-            "token",
-        )
+        text(&self.admin(&["token", "create", "gateway", "--site", site, "--name", "lab"])?, "token")
     }
 
     /// Makes a token with which a user's client signs in.
@@ -209,19 +211,9 @@ impl Portal {
     /// # Errors
     /// As [`Portal::admin`].
     pub fn create_client_token(&self, actor: &str, lifetime: Duration) -> Result<String> {
-        let seconds = lifetime.as_secs().to_string();
-        let command = [
-            "token",
-            "create",
-            "--kind",
-            "client",
-            "--actor",
-            actor,
-            "--name",
-            "lab",
-            "--lifetime",
-            &seconds,
-        ];
+        let lifetime = format!("{}s", lifetime.as_secs());
+        let command =
+            ["token", "create", "client", "--actor", actor, "--name", "lab", "--expires-in", &lifetime];
         text(&self.admin(&command)?, "token")
     }
 
