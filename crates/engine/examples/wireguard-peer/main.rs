@@ -9,6 +9,7 @@ mod machine;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,10 +20,12 @@ use adit_wireguard::{PresharedKey, PrivateKey, PublicKey};
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use ipnet::IpNet;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rand::TryRngCore as _;
 use serde_json::{Value, json};
-use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::machine::{Config, Event, HEADROOM, Machine, TAILROOM};
 
@@ -34,6 +37,13 @@ const TUN_TURN: usize = 64;
 
 /// Super-datagrams received in one turn.
 const RECEIVE_SLOTS: usize = 8;
+
+/// The longest sleep without a deadline.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+const TUN: u64 = 0;
+const SOCKET: u64 = 1;
+const SIGNAL: u64 = 2;
 
 /// A WireGuard peer with one other peer.
 #[derive(Debug, Parser)]
@@ -69,91 +79,129 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut shell = Shell::start(&arguments).await?;
-        shell.run().await
-    })
+    Shell::start(&arguments)?.run()
 }
 
 /// The machine with the kernel around it.
 struct Shell {
     machine: Machine,
-    tun: AsyncFd<Tun>,
-    socket: AsyncFd<UdpSocket>,
+    epoll: Epoll,
+    tun: Tun,
+    socket: UdpSocket,
+    signals: SignalFd,
     packet: Vec<u8>,
     batch: ReceiveBatch,
     unsent: u64,
-    rekey: Signal,
-    terminate: Signal,
-    interrupt: Signal,
 }
 
 impl Shell {
-    async fn start(arguments: &Arguments) -> Result<Self> {
+    fn start(arguments: &Arguments) -> Result<Self> {
+        let signals = take_signals()?;
         let socket = UdpSocket::bind(&udp::Config::new(arguments.listen))?;
         let tun = Tun::create(&tun::Config { name: arguments.interface.clone(), mtu: arguments.mtu })?;
-        let state = NetworkState {
-            interface: arguments.interface.clone(),
-            mtu: arguments.mtu,
-            addresses: arguments.addresses.clone(),
-            routes: Vec::new(),
-        };
-        // Nothing is recorded without a bypass, and the addresses go with the interface.
-        LinuxNetwork::new(&std::env::temp_dir(), None).apply(&state).await?;
+        set_addresses(arguments)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&tun, EpollEvent::new(EpollFlags::EPOLLIN, TUN))?;
+        epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, SOCKET))?;
+        epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
         let unix_now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let machine = Machine::new(Instant::now(), unix_now, config(arguments)?)?;
-        let shell = Self {
+        tell(&json!({
+            "event": "ready",
+            "interface": tun.name(),
+            "port": socket.local_addr().port(),
+            "public_key": machine.public_key().to_string(),
+        }));
+        Ok(Self {
             machine,
-            tun: AsyncFd::register(tun)?,
-            socket: AsyncFd::register(socket)?,
+            epoll,
+            tun,
+            socket,
+            signals,
             packet: vec![0; HEADROOM + LARGEST_PACKET + TAILROOM],
             batch: ReceiveBatch::new(RECEIVE_SLOTS),
             unsent: 0,
-            rekey: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        };
-        tell(&json!({
-            "event": "ready",
-            "interface": shell.tun.get_ref().name(),
-            "port": shell.socket.get_ref().local_addr().port(),
-            "public_key": shell.machine.public_key().to_string(),
-        }));
-        Ok(shell)
+        })
     }
 
-    async fn run(&mut self) -> Result<()> {
+    fn run(&mut self) -> Result<()> {
+        let mut ready = [EpollEvent::empty(); 3];
         loop {
             self.drain();
-            let deadline = self.machine.poll_timeout().map(|(deadline, _)| deadline);
-            tokio::select! {
-                ready = self.tun.readable() => {
-                    let mut guard = ready?;
-                    if turn_of_tun(guard.get_inner(), self.socket.get_ref(), &mut self.machine, &mut self.packet, &mut self.unsent)? {
-                        guard.clear_ready();
+            let count = match self.epoll.wait(&mut ready, self.sleep()) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(error) => return Err(error).context("epoll failed"),
+            };
+            for event in &ready[..count] {
+                match event.data() {
+                    TUN => self.turn_of_tun()?,
+                    SOCKET => self.turn_of_socket()?,
+                    _ if self.turn_of_signals()?.is_break() => {
+                        tell(&self.totals());
+                        return Ok(());
                     }
+                    _ => {}
                 }
-                ready = self.socket.readable() => {
-                    let mut guard = ready?;
-                    if turn_of_socket(guard.get_inner(), self.tun.get_ref(), &mut self.machine, &mut self.batch)? {
-                        guard.clear_ready();
-                    }
-                }
-                () = until(deadline) => self.machine.handle_timeout(Instant::now()),
-                _ = self.rekey.recv() => self.machine.rekey(Instant::now()),
-                _ = self.terminate.recv() => break,
-                _ = self.interrupt.recv() => break,
+            }
+            let now = Instant::now();
+            if self.machine.poll_timeout().is_some_and(|(deadline, _)| deadline <= now) {
+                self.machine.handle_timeout(now);
             }
         }
-        tell(&self.totals());
+    }
+
+    fn sleep(&self) -> EpollTimeout {
+        let now = Instant::now();
+        let until = self.machine.poll_timeout().map_or(LONGEST_SLEEP, |(deadline, _)| {
+            // A whole millisecond more: waking early would only mean going round again.
+            deadline.saturating_duration_since(now) + Duration::from_millis(1)
+        });
+        EpollTimeout::try_from(until.min(LONGEST_SLEEP)).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn turn_of_tun(&mut self) -> Result<()> {
+        let now = Instant::now();
+        for _ in 0..TUN_TURN {
+            let length = match self.tun.read(&mut self.packet[HEADROOM..HEADROOM + LARGEST_PACKET]) {
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error).context("the tunnel interface is gone"),
+            };
+            if let Some((endpoint, sealed)) = self.machine.handle_packet(now, &mut self.packet, length) {
+                self.unsent += u64::from(!send(&self.socket, endpoint, &self.packet[..sealed]));
+            }
+        }
         Ok(())
+    }
+
+    fn turn_of_socket(&mut self) -> Result<()> {
+        self.socket.receive(&mut self.batch).context("the UDP socket is broken")?;
+        let now = Instant::now();
+        for datagram in self.batch.datagrams() {
+            if let Some(range) = self.machine.handle_datagram(now, datagram.source, datagram.payload) {
+                // The kernel refuses packets while its queue is full, which is loss as on any network.
+                let _ = self.tun.write(&datagram.payload[range]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Breaks when asked to end.
+    fn turn_of_signals(&mut self) -> Result<ControlFlow<()>> {
+        while let Some(signal) = self.signals.read_signal()? {
+            if signal.ssi_signo != Signal::SIGUSR1 as u32 {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.machine.rekey(Instant::now());
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Carries out what the machine wants.
     fn drain(&mut self) {
         while let Some((destination, datagram)) = self.machine.poll_transmit() {
-            self.unsent += u64::from(!send(self.socket.get_ref(), destination, &datagram));
+            self.unsent += u64::from(!send(&self.socket, destination, &datagram));
         }
         while let Some(event) = self.machine.poll_event() {
             tell(&fact(event));
@@ -182,56 +230,30 @@ impl Shell {
     }
 }
 
-/// Sends packets of the TUN device; true when none is left.
-fn turn_of_tun(
-    tun: &Tun,
-    socket: &UdpSocket,
-    machine: &mut Machine,
-    packet: &mut [u8],
-    unsent: &mut u64,
-) -> Result<bool> {
-    let now = Instant::now();
-    for _ in 0..TUN_TURN {
-        let length = match tun.read(&mut packet[HEADROOM..HEADROOM + LARGEST_PACKET]) {
-            Ok(length) => length,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(error).context("the tunnel interface is gone"),
-        };
-        if let Some((endpoint, sealed)) = machine.handle_packet(now, packet, length) {
-            *unsent += u64::from(!send(socket, endpoint, &packet[..sealed]));
-        }
-    }
-    Ok(false)
+/// Blocks our signals before they can end the process, and lets epoll see them.
+fn take_signals() -> Result<SignalFd> {
+    let signals = SigSet::from_iter([Signal::SIGUSR1, Signal::SIGTERM, Signal::SIGINT]);
+    signals.thread_block()?;
+    Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-/// Takes datagrams; true when none is left.
-fn turn_of_socket(
-    socket: &UdpSocket,
-    tun: &Tun,
-    machine: &mut Machine,
-    batch: &mut ReceiveBatch,
-) -> Result<bool> {
-    let received = socket.receive(batch).context("the UDP socket is broken")?;
-    let now = Instant::now();
-    for datagram in batch.datagrams() {
-        if let Some(range) = machine.handle_datagram(now, datagram.source, datagram.payload) {
-            // The kernel refuses packets while its queue is full, which is loss as on any network.
-            let _ = tun.write(&datagram.payload[range]);
-        }
-    }
-    Ok(received == 0)
+fn set_addresses(arguments: &Arguments) -> Result<()> {
+    let state = NetworkState {
+        interface: arguments.interface.clone(),
+        mtu: arguments.mtu,
+        addresses: arguments.addresses.clone(),
+        routes: Vec::new(),
+    };
+    // Nothing is recorded without a bypass, and the addresses go with the interface.
+    let mut network = LinuxNetwork::new(&std::env::temp_dir(), None);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(network.apply(&state)).context("cannot set the interface's addresses")?;
+    Ok(())
 }
 
 /// Whether the datagram left.
 fn send(socket: &UdpSocket, destination: SocketAddr, contents: &[u8]) -> bool {
     socket.send(&Transmit { source: None, destination, contents, segment_size: None }).is_ok()
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn fact(event: Event) -> Value {
