@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 use adit_control_client::FatalReason;
 use adit_platform::service::{self, StopSignals};
 use adit_telemetry::{HealthServer, Readiness};
-use adit_turn::channel_data;
 use adit_turn::server::{Config, Server};
 use anyhow::Context as _;
 use tokio::task::LocalSet;
@@ -74,7 +73,11 @@ async fn serve(settings: Settings) -> Result<(), RelayError> {
     announce_start(&settings);
     let (identity, config) = machine_config(&settings)?;
     let unix_now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let server = Server::new(Instant::now(), unix_now, config, identity::random()?);
+    let mut server = Server::new(Instant::now(), unix_now, config, identity::random()?);
+    if identity.is_none() {
+        // Users of a portal run our client; anybody else's may be older than RFC 8656.
+        server.accept_old_channel_numbers();
+    }
     let forwarder = Forwarder::start(server, sockets);
     let drain_timeout = settings.drain_timeout;
     let mut portal = match identity {
@@ -192,11 +195,6 @@ fn machine_config(settings: &Settings) -> Result<(Option<Identity>, Config), Rel
         realm: "adit".to_owned(),
         secret: secret.into_bytes(),
         previous_secret: previous.map(String::into_bytes),
-        // Users of a portal run our client; anybody else's may be older than RFC 8656.
-        channel_numbers: match settings.mode {
-            Mode::Alone { .. } => channel_data::OLD_NUMBERS,
-            Mode::Portal(_) => channel_data::NUMBERS,
-        },
         allowed_peers: settings.allowed_peers.clone(),
         limits: settings.limits,
     };

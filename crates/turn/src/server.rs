@@ -33,9 +33,9 @@ mod recent;
 mod requests;
 mod response;
 
-use crate::Family;
 use crate::deadlines::Deadlines;
 use crate::stun::{Class, ErrorCode, Message, Method};
+use crate::{Family, channel_data};
 use allocate::Pending;
 use allocations::{AllocationKey, Allocations};
 use budget::ReplyBudget;
@@ -73,9 +73,6 @@ pub struct Config {
     pub secret: Vec<u8>,
     /// Secret before that, still accepted.
     pub previous_secret: Option<Vec<u8>>,
-    /// Channel numbers that clients may bind: [`NUMBERS`](crate::channel_data::NUMBERS), or
-    /// [`OLD_NUMBERS`](crate::channel_data::OLD_NUMBERS) to serve clients of RFC 5766 too.
-    pub channel_numbers: RangeInclusive<u16>,
     /// Networks that peers may be in although they are special-purpose.
     pub allowed_peers: Vec<IpNet>,
     /// Bounds of every table.
@@ -315,6 +312,7 @@ pub struct Server {
     recent: RecentAnswers,
     timers: Deadlines<Timer>,
     draining: bool,
+    channel_numbers: RangeInclusive<u16>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -337,6 +335,7 @@ impl Server {
             recent: RecentAnswers::default(),
             timers: Deadlines::new(),
             draining: false,
+            channel_numbers: channel_data::NUMBERS,
             commands: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -408,6 +407,11 @@ impl Server {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Lets clients bind any channel number of RFC 5766, of which RFC 8656 keeps only a part.
+    pub fn accept_old_channel_numbers(&mut self) {
+        self.channel_numbers = channel_data::OLD_NUMBERS;
     }
 
     /// Refuses new allocations from now on (508); existing ones are served as before.

@@ -13,7 +13,6 @@ fn policy(allowed: &[&str]) -> PeerPolicy {
         realm: "adit".into(),
         secret: Vec::new(),
         previous_secret: None,
-        channel_numbers: crate::channel_data::NUMBERS,
         allowed_peers: allowed.iter().map(|net| net.parse().expect("network")).collect(),
         limits: Limits::default(),
     })

@@ -200,7 +200,7 @@ impl Server {
     ) -> Result<Writer, ErrorCode> {
         let number = request.number(AttributeKind::CHANNEL_NUMBER);
         let number = number.map(|value| (value >> 16) as u16);
-        let number = number.filter(|number| self.config.channel_numbers.contains(number));
+        let number = number.filter(|number| self.channel_numbers.contains(number));
         let number = number.ok_or(ErrorCode::BAD_REQUEST)?;
         let peer = request.xor_address(AttributeKind::XOR_PEER_ADDRESS);
         let peer = peer.ok_or(ErrorCode::BAD_REQUEST)?;

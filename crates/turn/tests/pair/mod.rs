@@ -40,7 +40,6 @@ pub(crate) fn server_config() -> server::Config {
         realm: "adit".into(),
         secret: SECRET.to_vec(),
         previous_secret: None,
-        channel_numbers: adit_turn::channel_data::NUMBERS,
         allowed_peers: ["198.51.100.0/24", "203.0.113.0/24", "2001:db8:1::/48"]
             .iter()
             .map(|network| network.parse().expect("network"))

@@ -27,7 +27,6 @@ pub(crate) fn config() -> Config {
         realm: "adit".into(),
         secret: SECRET.to_vec(),
         previous_secret: None,
-        channel_numbers: adit_turn::channel_data::NUMBERS,
         allowed_peers: vec!["198.51.100.0/24".parse().expect("network")],
         limits: Limits::default(),
     }
