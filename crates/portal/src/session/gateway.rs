@@ -54,6 +54,8 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         Err(ended) => ended,
         Ok(never) => match never {},
     };
+    let seq = session.seq;
+    link.flush(&mut hub, seq, &ended).await;
     if portal.hub.leave_gateway(id, hub.session) {
         gone(&portal, id).await;
     }

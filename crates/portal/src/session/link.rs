@@ -24,6 +24,9 @@ const MAX_MISSED: u32 = 3;
 /// A peer that takes longer to take a message off our hands is gone.
 const SEND_TIME: Duration = Duration::from_secs(10);
 
+/// What waits for a peer that is sent away is handed over within this time, or not at all.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Ended {
@@ -191,6 +194,25 @@ impl Link {
             return Err(Ended::Failed(format!("a {} message is too large to send", message.kind())));
         }
         self.send_frame(ws::Message::Text(text.into())).await
+    }
+
+    /// Hands over what still waits when the portal ends a session: the revocations that came
+    /// with it must not be lost. Events up to `seq` are known to the peer.
+    pub(crate) async fn flush<O: Outbound>(&mut self, hub: &mut Receiver<O>, seq: i64, ended: &Ended) {
+        if !matches!(ended, Ended::Disconnected(_)) {
+            return;
+        }
+        let flush = async {
+            while let Ok(push) = hub.queue.try_recv() {
+                if let Push::Message { seq: event, message } = push
+                    && event.is_none_or(|event| event > seq)
+                {
+                    self.send(&message).await?;
+                }
+            }
+            Ok::<(), Ended>(())
+        };
+        let _ = tokio::time::timeout(FLUSH_TIME, flush).await;
     }
 
     /// Says why and closes.

@@ -1,0 +1,10 @@
+//! A whole portal in this process, spoken to as peers and administrators do: over sockets.
+
+mod access;
+mod api;
+mod crash;
+mod devices;
+mod hostile;
+mod relays;
+mod revocation;
+mod world;

@@ -1,0 +1,389 @@
+//! A portal on a free port, and scripted peers.
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use adit_policy::{ClientId, GatewayId, ResourceId, SiteId};
+use adit_portal::bootstrap::{self, bootstrap};
+use adit_portal::serve::{self, Running, Security};
+use adit_protocol::client::{AuthorizationCreated, RequestAuthorization};
+use adit_protocol::frame::{self, Decoded};
+use adit_protocol::gateway::GatewayAuthorization;
+use adit_protocol::relay::RelayHello;
+use adit_protocol::{
+    ClientToPortal, EncodedKey, GatewayToPortal, Hello, Message, PortalToClient, PortalToGateway,
+    PortalToRelay, REVISION, RelayToPortal, client, gateway,
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{self, http};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use uuid::Uuid;
+
+/// Longer than anything should take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Long enough for a message that should not come to have come.
+const SILENCE: Duration = Duration::from_millis(150);
+
+/// A portal that serves.
+pub(crate) struct World {
+    pub(crate) directory: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: String,
+    pub(crate) relay_token: String,
+    http: reqwest::Client,
+    running: Option<Running>,
+}
+
+/// A site with a resource that everyone may reach, an actor, and tokens.
+pub(crate) struct Office {
+    pub(crate) site: SiteId,
+    pub(crate) resource: ResourceId,
+    pub(crate) policy: String,
+    pub(crate) group: String,
+    pub(crate) actor: String,
+    pub(crate) client_token: String,
+    pub(crate) gateway_token: String,
+}
+
+fn options(directory: &TempDir) -> serve::Options {
+    serve::Options {
+        data_dir: directory.path().join("data"),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        security: Security::Plain,
+        health: None,
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let made = bootstrap(&bootstrap::Options {
+            data_dir: directory.path().join("data"),
+            url: "https://localhost".parse().unwrap(),
+            extra_names: Vec::new(),
+            certificate: None,
+            dns_upstreams: Vec::new(),
+            search_domains: Vec::new(),
+            rotate_admin_token: false,
+        })
+        .await
+        .unwrap();
+        let running = serve::start(&options(&directory), None).await.unwrap();
+        Self {
+            address: running.addresses()[0],
+            directory,
+            admin: made.admin_token,
+            relay_token: made.relay_token.unwrap(),
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            running: Some(running),
+        }
+    }
+
+    /// Stops and starts the portal.
+    pub(crate) async fn restart(&mut self) {
+        self.running.take().unwrap().stop().await;
+        let running = serve::start(&options(&self.directory), None).await.unwrap();
+        self.address = running.addresses()[0];
+        self.running = Some(running);
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.running.take().unwrap().stop().await;
+    }
+
+    /// One API request as `token`: status and body.
+    pub(crate) async fn call_as(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        let mut request = self.http.request(method, url).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() })
+    }
+
+    /// One API request of the administrator: status and body.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.call_as(&self.admin, method, path, body).await
+    }
+
+    /// One API request that must succeed.
+    pub(crate) async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let (status, answer) = self.call(method, path, body).await;
+        assert!(status < 300, "{path}: {status} {answer}");
+        answer
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
+        self.admin(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Value {
+        self.admin(Method::PATCH, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) {
+        self.admin(Method::DELETE, path, None).await;
+    }
+
+    pub(crate) async fn resource(&self, site: SiteId, name: &str, address: Value) -> ResourceId {
+        let body = json!({ "name": name, "address": address, "site": site });
+        id(&self.post("resources", body).await).parse().unwrap()
+    }
+
+    pub(crate) async fn client_token(&self, actor: &str) -> String {
+        let made = self.post("tokens", json!({ "kind": "client", "actor": actor })).await;
+        made["token"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn gateway_token(&self, site: SiteId) -> String {
+        let made = self.post("tokens", json!({ "kind": "gateway", "site": site })).await;
+        made["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The id of a live token, from its text.
+    pub(crate) fn token_id(text: &str) -> Uuid {
+        Uuid::parse_str(text.split('_').nth(2).unwrap()).unwrap()
+    }
+
+    pub(crate) async fn office(&self) -> Office {
+        let site: SiteId = id(&self.post("sites", json!({ "name": "office" })).await).parse().unwrap();
+        let address = json!({ "type": "dns", "pattern": "wiki.corp" });
+        let resource = self.resource(site, "wiki", address).await;
+        let group = id(&self.post("groups", json!({ "name": "staff" })).await);
+        let actor = id(&self.post("actors", json!({ "kind": "user", "name": "ana" })).await);
+        self.admin(Method::PUT, &format!("groups/{group}/members/{actor}"), None).await;
+        let policy = id(&self.post("policies", json!({ "group": group, "resource": resource })).await);
+        let client_token = self.client_token(&actor).await;
+        let gateway_token = self.gateway_token(site).await;
+        Office { site, resource, policy, group, actor, client_token, gateway_token }
+    }
+
+    pub(crate) async fn client(&self, token: &str, device: u128, key: u8) -> Client {
+        let mut peer = Peer::connect(self.address, "client", token).await.unwrap();
+        peer.send(&ClientToPortal::Hello(hello(device, key))).await;
+        Client::new(peer).await
+    }
+
+    pub(crate) async fn gateway(&self, token: &str, device: u128, key: u8) -> Gateway {
+        self.gateway_of_version(token, device, key, "1.0.0").await
+    }
+
+    pub(crate) async fn gateway_of_version(
+        &self,
+        token: &str,
+        device: u128,
+        key: u8,
+        version: &str,
+    ) -> Gateway {
+        let mut peer = Peer::connect(self.address, "gateway", token).await.unwrap();
+        let hello = Hello { version: version.to_owned(), ..hello(device, key) };
+        peer.send(&GatewayToPortal::Hello(hello)).await;
+        Gateway::new(peer).await
+    }
+
+    pub(crate) async fn relay(&self, device: u128, secret: &str) -> RelayPeer {
+        let mut peer = Peer::connect(self.address, "relay", &self.relay_token).await.unwrap();
+        peer.send(&RelayToPortal::Hello(RelayHello {
+            revision: REVISION,
+            device_id: Uuid::from_u128(device),
+            name: format!("relay-{device}"),
+            version: "1.0.0".to_owned(),
+            ipv4: Some("192.0.2.7".parse().unwrap()),
+            ipv6: Some("2001:db8::7".parse().unwrap()),
+            port: 3478,
+            secret: secret.to_owned(),
+        }))
+        .await;
+        assert!(matches!(peer.next().await, PortalToRelay::Init(_)));
+        peer
+    }
+}
+
+pub(crate) fn id(made: &Value) -> String {
+    made["id"].as_str().unwrap_or_else(|| panic!("no id in {made}")).to_owned()
+}
+
+pub(crate) fn hello(device: u128, key: u8) -> Hello {
+    Hello {
+        revision: REVISION,
+        device_id: Uuid::from_u128(device),
+        name: format!("device-{device}"),
+        public_key: EncodedKey([key; 32]),
+        version: "1.0.0".to_owned(),
+        capabilities: Vec::new(),
+    }
+}
+
+/// A scripted peer: says `I`, hears `O`.
+pub(crate) struct Peer<I, O> {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    says: PhantomData<(I, O)>,
+}
+
+pub(crate) type ClientPeer = Peer<ClientToPortal, PortalToClient>;
+pub(crate) type GatewayPeer = Peer<GatewayToPortal, PortalToGateway>;
+pub(crate) type RelayPeer = Peer<RelayToPortal, PortalToRelay>;
+
+impl<I: Message, O: Message + std::fmt::Debug> Peer<I, O> {
+    /// Opens the socket; an HTTP error comes back as status and problem code.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        endpoint: &str,
+        token: &str,
+    ) -> Result<Self, (u16, String)> {
+        let mut request = format!("ws://{address}/v1/{endpoint}").into_client_request().unwrap();
+        if !token.is_empty() {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert(http::header::AUTHORIZATION, value);
+        }
+        match connect_async(request).await {
+            Ok((socket, _)) => Ok(Self { socket, says: PhantomData }),
+            Err(tungstenite::Error::Http(response)) => {
+                let body: Value =
+                    serde_json::from_slice(response.body().as_deref().unwrap_or_default()).unwrap();
+                Err((response.status().as_u16(), body["code"].as_str().unwrap().to_owned()))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, message: &I) {
+        self.send_text(&frame::encode(message, None).unwrap()).await;
+    }
+
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.socket.send(tungstenite::Message::text(text)).await.unwrap();
+    }
+
+    /// The next message; `None` when the portal has closed.
+    pub(crate) async fn try_next(&mut self) -> Option<O> {
+        loop {
+            let frame =
+                tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the portal is silent");
+            match frame {
+                Some(Ok(tungstenite::Message::Text(text))) => match frame::decode(&text).unwrap() {
+                    Decoded::Message { message, .. } => return Some(message),
+                    Decoded::Unknown { kind } => panic!("unknown kind {kind}"),
+                },
+                Some(Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_))) => {}
+                Some(Ok(tungstenite::Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(other)) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> O {
+        self.try_next().await.expect("the portal has closed")
+    }
+
+    /// Nothing comes for a while.
+    pub(crate) async fn silent(&mut self) {
+        if let Ok(message) = tokio::time::timeout(SILENCE, self.try_next()).await {
+            panic!("unexpected {message:?}");
+        }
+    }
+}
+
+/// A client that has its init.
+pub(crate) struct Client {
+    pub(crate) peer: ClientPeer,
+    pub(crate) init: client::Init,
+}
+
+impl Client {
+    pub(crate) async fn new(mut peer: ClientPeer) -> Self {
+        match peer.next().await {
+            PortalToClient::Init(init) => Self { peer, init },
+            other => panic!("no init but {other:?}"),
+        }
+    }
+
+    pub(crate) fn id(&self) -> ClientId {
+        self.init.client
+    }
+
+    pub(crate) async fn request(&mut self, request_id: u64, resource: ResourceId) {
+        self.request_with(RequestAuthorization {
+            request_id,
+            resource,
+            connected_gateways: Vec::new(),
+            avoid_gateways: Vec::new(),
+        })
+        .await;
+    }
+
+    pub(crate) async fn request_with(&mut self, request: RequestAuthorization) {
+        self.peer.send(&ClientToPortal::RequestAuthorization(request)).await;
+    }
+
+    pub(crate) async fn granted(&mut self) -> AuthorizationCreated {
+        match self.peer.next().await {
+            PortalToClient::AuthorizationCreated(created) => *created,
+            other => panic!("not granted but {other:?}"),
+        }
+    }
+
+    pub(crate) async fn denied(&mut self) -> client::AuthorizationFailed {
+        match self.peer.next().await {
+            PortalToClient::AuthorizationFailed(failed) => failed,
+            other => panic!("not denied but {other:?}"),
+        }
+    }
+
+    pub(crate) async fn revoked(&mut self) -> client::AuthorizationRevoked {
+        match self.peer.next().await {
+            PortalToClient::AuthorizationRevoked(revoked) => revoked,
+            other => panic!("not revoked but {other:?}"),
+        }
+    }
+}
+
+/// A gateway that has its init.
+pub(crate) struct Gateway {
+    pub(crate) peer: GatewayPeer,
+    pub(crate) init: gateway::Init,
+}
+
+impl Gateway {
+    pub(crate) async fn new(mut peer: GatewayPeer) -> Self {
+        match peer.next().await {
+            PortalToGateway::Init(init) => Self { peer, init },
+            other => panic!("no init but {other:?}"),
+        }
+    }
+
+    pub(crate) fn id(&self) -> GatewayId {
+        self.init.gateway
+    }
+
+    pub(crate) async fn told(&mut self) -> GatewayAuthorization {
+        match self.peer.next().await {
+            PortalToGateway::AuthorizationCreated(created) => *created,
+            other => panic!("not told but {other:?}"),
+        }
+    }
+
+    pub(crate) async fn revoked(&mut self) -> gateway::AuthorizationRevoked {
+        match self.peer.next().await {
+            PortalToGateway::AuthorizationRevoked(revoked) => revoked,
+            other => panic!("not revoked but {other:?}"),
+        }
+    }
+}
