@@ -151,6 +151,11 @@ impl Link {
         self.connections.get(&peer).copied()
     }
 
+    /// How many connections workers know.
+    pub(crate) fn peer_count(&self) -> usize {
+        self.connections.len()
+    }
+
     /// When the newest handshake with the peer was completed.
     pub(crate) fn last_handshake(&self, connection: ConnectionId) -> Option<Instant> {
         self.handshakes.get(&peer_of(connection)).copied()

@@ -7,6 +7,8 @@ use adit_peering::Node;
 pub struct Statistics {
     /// Connections.
     pub connections: usize,
+    /// Connections as the workers know them; as many.
+    pub peers: usize,
     /// Leases, or authorizations as the client calls them.
     pub leases: usize,
     /// Packets and announcements that wait for something.

@@ -65,6 +65,7 @@ impl Access {
 /// An authorization that the client holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Authorization {
+    pub(crate) id: AuthorizationId,
     pub(crate) resource: ResourceId,
     pub(crate) gateway: GatewayId,
     /// What the flows rest on.
@@ -107,9 +108,9 @@ impl Accesses {
     }
 
     /// Makes `authorization` the one that new flows rest on.
-    pub(crate) fn grant(&mut self, id: AuthorizationId, authorization: Authorization) {
-        self.authorizations.insert(id, authorization);
-        self.entry(authorization.resource).authorization = Some(id);
+    pub(crate) fn grant(&mut self, authorization: Authorization) {
+        self.authorizations.insert(authorization.id, authorization);
+        self.entry(authorization.resource).authorization = Some(authorization.id);
     }
 
     /// Gives the flows of an authorization a new name; returns the old one.

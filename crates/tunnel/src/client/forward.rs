@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use adit_dataplane::{Flow, Origin};
 use adit_packet::{IcmpError, PacketView};
+use adit_peering::ConnectionId;
 use adit_policy::ResourceId;
 use adit_protocol::peer::{self, DomainState};
 
 use super::access::{Authorization, Refusal};
 use super::buffer::Waiting;
 use super::domains::Lookup;
+use super::recent_flows::Basis;
 use super::resources::NoResource;
 use super::{Client, Timer};
 use crate::drops::DropReason;
@@ -168,7 +170,26 @@ impl Client {
         let peer = peer_of(connection);
         let key = first.key(Origin::Local);
         self.link.install(Flow::untranslated(key, Origin::Peer(peer), authorization.grant));
+        let basis = Basis { connection, authorization: authorization.id };
+        self.recent_flows.insert(now, first.tuple, basis);
         self.link.send(now, connection, packet);
+    }
+
+    /// Takes a packet of a gateway that no worker had a flow for: the flow may be too new.
+    ///
+    /// All else is dropped. Gateways start nothing.
+    pub(super) fn take_early_answer(&mut self, now: Instant, connection: ConnectionId, packet: &[u8]) {
+        let Ok(view) = PacketView::parse(packet) else {
+            return self.link.drops.count(DropReason::Malformed);
+        };
+        let basis = self.recent_flows.answered_by(now, packet, &view);
+        let is_answer = basis.is_some_and(|basis| {
+            basis.connection == connection && self.accesses.authorization(basis.authorization).is_some()
+        });
+        if !is_answer {
+            return self.link.drops.count(DropReason::Unsolicited);
+        }
+        self.link.write_tun(packet[..view.total_length()].to_vec());
     }
 
     /// Tells the sender, and the workers if the denial stands for a while.

@@ -28,6 +28,7 @@ mod forward;
 mod gateways;
 mod names;
 mod portal;
+mod recent_flows;
 mod request;
 mod resources;
 mod status;
@@ -47,6 +48,7 @@ use self::access::Accesses;
 use self::domains::{DomainKey, Domains};
 use self::gateways::Gateways;
 use self::names::Names;
+use self::recent_flows::RecentFlows;
 use self::resources::Resources;
 use crate::answers::Answers;
 use crate::clock::PortalClock;
@@ -137,6 +139,7 @@ pub struct Client {
     gateways: Gateways,
     domains: Domains,
     names: Names,
+    recent_flows: RecentFlows,
     next_request: u64,
     timers: Deadlines<Timer>,
     portal_messages: VecDeque<ClientToPortal>,
@@ -168,6 +171,7 @@ impl Client {
             gateways: Gateways::default(),
             domains: Domains::default(),
             names: Names::new(seeds.next()),
+            recent_flows: RecentFlows::default(),
             next_request: 1,
             timers: Deadlines::new(),
             portal_messages: VecDeque::new(),
@@ -208,9 +212,10 @@ impl Client {
         from: SocketAddr,
         datagram: &mut [u8],
     ) {
-        if self.link.handle_datagram(now, local, from, datagram).is_some() {
-            // A flow of ours would have taken it: gateways start none.
-            self.link.drops.count(DropReason::Unsolicited);
+        if let Some((connection, range)) = self.link.handle_datagram(now, local, from, datagram)
+            && let Some(packet) = datagram.get(range)
+        {
+            self.take_early_answer(now, connection, packet);
         }
         self.settle(now);
     }
@@ -219,7 +224,7 @@ impl Client {
     pub fn handle_peer_packet(&mut self, now: Instant, peer: PeerId, packet: &mut [u8]) {
         match self.link.connection_of(peer) {
             Some(connection) if self.link.handle_control(now, connection, packet) => {}
-            Some(_) => self.link.drops.count(DropReason::Unsolicited),
+            Some(connection) => self.take_early_answer(now, connection, packet),
             None => self.link.drops.count(DropReason::UnknownPeer),
         }
         self.settle(now);

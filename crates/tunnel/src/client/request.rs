@@ -111,7 +111,7 @@ impl Client {
             }
         } else {
             let grant = self.link.next_grant();
-            self.accesses.grant(created.id, Authorization { resource, gateway, grant });
+            self.accesses.grant(Authorization { id: created.id, resource, gateway, grant });
         }
         self.timers.set(Timer::Lease(created.id), expires);
         self.timers.clear(Timer::Unused(gateway));

@@ -151,6 +151,7 @@ impl Client {
     pub fn statistics(&self) -> Statistics {
         Statistics {
             connections: self.gateways.iter().count(),
+            peers: self.link.peer_count(),
             leases: self.accesses.authorization_count(),
             waiting: self.accesses.waiting_count(),
             names: self.domains.len(),

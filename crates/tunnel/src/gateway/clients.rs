@@ -77,6 +77,7 @@ impl Gateway {
     pub fn statistics(&self) -> Statistics {
         Statistics {
             connections: self.clients.len(),
+            peers: self.link.peer_count(),
             leases: self.owners.len(),
             waiting: self.clients.values().map(|client| client.held.len()).sum(),
             names: self.clients.values().map(|client| client.domains.len()).sum(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use adit_protocol::peer::GoodbyeReason;
 use adit_tunnel::DropReason;
 
 use crate::packets::{A, PROHIBITED, ip, socket};
@@ -58,4 +59,15 @@ fn what_waits_for_one_peer_is_bounded() {
     assert_eq!(world.gateways[0].machine.statistics().waiting, 32);
     world.run(Duration::from_millis(200));
     assert_eq!(world.gateways[0].machine.statistics().waiting, 0);
+}
+
+#[test]
+fn a_client_that_leaves_takes_along_what_waits() {
+    let mut world = world(10_000);
+    world.client_sends_udp(0, 6000, socket("10.2.0.7:9"));
+    world.run(Duration::from_millis(70));
+    assert_eq!(world.gateways[0].machine.statistics().waiting, 1);
+    world.with_client(0, |client, now| client.shut_down(now, GoodbyeReason::SignedOut));
+    world.run(Duration::from_millis(25));
+    world.assert_nothing_left();
 }

@@ -9,7 +9,7 @@ use adit_tunnel::DropReason;
 use proptest::prelude::*;
 
 use crate::packets::{ip, ping, socket, tcp, udp};
-use crate::portal::{cidr, resource};
+use crate::portal::{cidr, resource, resource_id};
 use crate::world::{World, client_address};
 
 fn world() -> World {
@@ -81,6 +81,28 @@ fn a_gateway_starts_nothing_at_a_client() {
     });
     let drops = world.clients[0].machine.drops();
     assert_eq!((drops.get(DropReason::Unsolicited), drops.get(DropReason::UnknownPeer)), (1, 1));
+}
+
+#[test]
+fn an_answer_that_overtakes_its_flow_is_believed_while_the_flow_is_new() {
+    let mut world = world();
+    let peer = adit_dataplane::PeerId(1);
+    let answers = |world: &mut World, answer: &mut [u8]| {
+        let before = world.clients[0].received.len();
+        world.with_client(0, |client, now| client.handle_peer_packet(now, peer, answer));
+        world.clients[0].received.len() > before
+    };
+    let mut answer = udp(socket("10.1.0.7:9"), client_address(0, 5000), b"x");
+    let mut other = udp(socket("10.1.0.7:10"), client_address(0, 5000), b"x");
+    assert!(answers(&mut world, &mut answer));
+    assert!(!answers(&mut world, &mut other));
+    world.run(Duration::from_secs(2));
+    assert!(!answers(&mut world, &mut answer), "workers know the flow by now");
+    assert!(world.exchange(0, 5001, socket("10.1.0.7:9")).is_answer());
+    world.administer(|portal| portal.revoke(resource_id(1)));
+    world.run(Duration::from_millis(25));
+    let mut answer = udp(socket("10.1.0.7:9"), client_address(0, 5001), b"x");
+    assert!(!answers(&mut world, &mut answer), "the authorization is gone");
 }
 
 #[test]

@@ -396,6 +396,11 @@ impl Portal {
         clients.chain(gateways).collect()
     }
 
+    /// Whether a gateway said that it stops.
+    pub(crate) fn is_draining(&self, id: GatewayId) -> bool {
+        self.gateways[&id].is_draining
+    }
+
     /// Forgets leases that are over, as its own timer would.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         self.leases.retain(|_, lease| lease.expires_at_ms > now_ms);

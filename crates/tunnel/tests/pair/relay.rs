@@ -31,7 +31,6 @@ impl Relay {
             realm: "adit".into(),
             secret: SECRET.to_vec(),
             previous_secret: None,
-            channel_numbers: adit_turn::channel_data::NUMBERS,
             allowed_peers: vec![
                 "198.51.100.0/24".parse().expect("network"),
                 "203.0.113.0/24".parse().expect("network"),
