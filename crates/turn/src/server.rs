@@ -26,6 +26,7 @@ mod authentication;
 mod budget;
 mod forwarding;
 mod hashing;
+mod interface;
 mod nonce;
 mod peer_policy;
 mod ports;
@@ -39,7 +40,6 @@ use crate::{Family, channel_data};
 use allocate::Pending;
 use allocations::{AllocationKey, Allocations};
 use budget::ReplyBudget;
-use ipnet::IpNet;
 use nonce::Nonces;
 use peer_policy::PeerPolicy;
 use ports::Ports;
@@ -48,234 +48,14 @@ use rand_chacha::ChaCha20Rng;
 use recent::RecentAnswers;
 use response::Reply;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::{Range, RangeInclusive};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 pub use forwarding::{HEADROOM, TAILROOM};
-
-/// How the relay serves.
-#[derive(Clone)]
-pub struct Config {
-    /// IPv4 address under which clients and peers reach the relay; none: no IPv4 allocations.
-    pub public_v4: Option<Ipv4Addr>,
-    /// IPv6 address under which clients and peers reach the relay; none: no IPv6 allocations.
-    pub public_v6: Option<Ipv6Addr>,
-    /// Addresses of this machine that peers must not name, besides the public ones.
-    pub own_addresses: Vec<IpAddr>,
-    /// Port of the listeners.
-    pub listener_port: u16,
-    /// Ports to lend.
-    pub ports: RangeInclusive<u16>,
-    /// Realm of the credentials.
-    pub realm: String,
-    /// Secret under which passwords are checked.
-    pub secret: Vec<u8>,
-    /// Secret before that, still accepted.
-    pub previous_secret: Option<Vec<u8>>,
-    /// Networks that peers may be in although they are special-purpose.
-    pub allowed_peers: Vec<IpNet>,
-    /// Bounds of every table.
-    pub limits: Limits,
-}
-
-impl std::fmt::Debug for Config {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Config")
-            .field("public_v4", &self.public_v4)
-            .field("public_v6", &self.public_v6)
-            .field("listener_port", &self.listener_port)
-            .field("ports", &self.ports)
-            .field("realm", &self.realm)
-            .field("allowed_peers", &self.allowed_peers)
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Bounds of the server's tables and rates.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// Allocations in all; beyond it 508.
-    pub allocations: usize,
-    /// Allocations per user; beyond it 486.
-    pub allocations_per_user: usize,
-    /// Channels per allocation; beyond it 508. No more than 4,096 fit.
-    pub channels_per_allocation: usize,
-    /// Permissions per allocation; beyond it 508.
-    pub permissions_per_allocation: usize,
-    /// Channels and permissions in all, each; beyond it 508.
-    pub grants: usize,
-    /// Replies to unauthenticated requests per second and address prefix (/24 or /48); beyond it the
-    /// request is dropped.
-    pub unauthenticated_replies: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            allocations: 16_000,
-            allocations_per_user: 32,
-            channels_per_allocation: 4096,
-            permissions_per_allocation: 4096,
-            grants: 262_144,
-            unauthenticated_replies: 200,
-        }
-    }
-}
-
-/// A port lent to a client, on the relay's address of one family.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
-pub struct RelayPort {
-    /// Which of the relay's addresses.
-    pub family: Family,
-    /// The UDP port.
-    pub number: u16,
-}
-
-/// One of the caller's sockets.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
-pub enum Socket {
-    /// The listener of a family.
-    Listener(Family),
-    /// The socket of a lent port.
-    Relay(RelayPort),
-}
-
-/// Data to pass on: the bytes lie in the buffer that was handed in.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Forward {
-    /// The socket to send from.
-    pub source: Socket,
-    /// Where the datagram goes.
-    pub destination: SocketAddr,
-    /// The datagram's bytes in the caller's buffer.
-    pub range: Range<usize>,
-}
-
-/// Something to do.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Command {
-    /// Send a datagram.
-    Send {
-        /// The socket to send from.
-        source: Socket,
-        /// Where it goes.
-        destination: SocketAddr,
-        /// The UDP payload.
-        payload: Vec<u8>,
-    },
-    /// Open a socket on this port and report to [`Server::handle_port_bound`]; the client waits.
-    BindPort {
-        /// The port.
-        port: RelayPort,
-    },
-    /// Close the socket of this port.
-    ReleasePort {
-        /// The port.
-        port: RelayPort,
-    },
-}
-
-/// A fact for logs and metrics.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Event {
-    /// A client has relayed addresses now.
-    AllocationCreated {
-        /// The client.
-        client: SocketAddr,
-        /// Its relayed ports.
-        ports: Vec<RelayPort>,
-    },
-    /// An allocation is gone, with all its routes.
-    AllocationEnded {
-        /// The client.
-        client: SocketAddr,
-        /// Why.
-        reason: EndReason,
-    },
-}
-
-/// Why an allocation ended.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub enum EndReason {
-    /// The client said so.
-    Released,
-    /// It was not refreshed in time, or its credentials ended.
-    Expired,
-}
-
-/// Why a datagram went nowhere.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
-pub enum DropReason {
-    /// Neither STUN nor ChannelData.
-    Garbage,
-    /// STUN, but nothing a server accepts.
-    Unexpected,
-    /// Data for a channel that is not bound.
-    UnknownChannel,
-    /// Data from or for a peer without permission.
-    NoPermission,
-    /// Data for an address that policy forbids.
-    Forbidden,
-    /// Data at a relayed port that nobody holds.
-    UnknownPort,
-    /// The prefix has had enough unauthenticated replies for now.
-    OverBudget,
-    /// The buffer lacks room for the header.
-    NoHeadroom,
-}
-
-impl DropReason {
-    /// Every reason, in the order of [`Counters::dropped`].
-    pub const ALL: [Self; 8] = [
-        Self::Garbage,
-        Self::Unexpected,
-        Self::UnknownChannel,
-        Self::NoPermission,
-        Self::Forbidden,
-        Self::UnknownPort,
-        Self::OverBudget,
-        Self::NoHeadroom,
-    ];
-
-    /// A short name, fit as a metric label.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Garbage => "garbage",
-            Self::Unexpected => "unexpected",
-            Self::UnknownChannel => "unknown_channel",
-            Self::NoPermission => "no_permission",
-            Self::Forbidden => "forbidden",
-            Self::UnknownPort => "unknown_port",
-            Self::OverBudget => "over_budget",
-            Self::NoHeadroom => "no_headroom",
-        }
-    }
-}
-
-/// What the server counts; nothing here grows with clients.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Counters {
-    /// Data packets and bytes from clients to peers.
-    pub to_peers: (u64, u64),
-    /// Data packets and bytes from peers to clients.
-    pub to_clients: (u64, u64),
-    /// Success responses.
-    pub successes: u64,
-    /// Error responses by code.
-    pub errors: BTreeMap<u16, u64>,
-    /// Dropped datagrams, indexed as [`DropReason::ALL`].
-    pub dropped: [u64; DropReason::ALL.len()],
-}
-
-impl Counters {
-    /// How many datagrams were dropped for a reason.
-    pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.dropped[reason as usize]
-    }
-}
+pub use interface::{
+    Command, Config, Counters, DropReason, EndReason, Event, Forward, Limits, RelayPort, Socket,
+};
 
 /// The named deadlines of the machine.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]

@@ -351,6 +351,22 @@ fn closing_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_closed_client_stays_closed() {
+    let mut world = World::new(37);
+    let alice = world.add_client("alice", 86_400);
+    world.run(seconds(1));
+    world.with(alice, |client, now| client.close(now));
+    world.run(seconds(1));
+    world.with(alice, |client, now| client.rebind(now));
+    let (username, password) = credentials_for("alice", 90_000);
+    world.with(alice, |client, now| client.set_credentials(now, username, password));
+    world.with(alice, |client, now| client.bind_channel(now, address(PEER_V4)));
+    world.run(seconds(100));
+    assert_eq!(world.nodes[alice].client.poll_timeout(), None);
+    assert_eq!(world.server.allocations(), 0);
+}
+
+#[test]
 fn a_relay_of_one_family_gives_what_it_has() {
     for (v4, v6) in [(true, false), (false, true)] {
         let mut config = server_config();

@@ -88,7 +88,7 @@ impl Allocation {
         self.state = State::Closed { owner };
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed { .. })
     }
 

@@ -78,7 +78,13 @@ impl PeerPolicy {
     }
 
     /// True if configuration names a network of the address; an address inside must be named too.
+    ///
+    /// A network that happens to hold the relay itself does not open the relay's other services.
+    /// Loopback is the exception: there, naming it can mean nothing else.
     fn is_allowed(&self, ip: IpAddr) -> bool {
+        if (self.is_public(ip) || self.is_own(ip)) && !ip.is_loopback() {
+            return false;
+        }
         let named = |ip: IpAddr| self.allowed.iter().any(|network| network.contains(&ip));
         named(ip) && embedded(ip).is_none_or(|ip| named(IpAddr::V4(ip)))
     }

@@ -99,6 +99,9 @@ fn public_peers_are_allowed() {
 fn the_relays_own_addresses_are_open_only_at_lent_ports() {
     let policy = policy(&["0.0.0.0/0", "::/0"]);
     assert_eq!(judge(&policy, "192.0.2.10:3478"), Verdict::Denied, "whatever is allowed");
+    assert_eq!(judge(&policy, "10.1.1.1:80"), Verdict::Denied);
+    assert!(matches!(judge(&policy, "192.0.2.10:80"), Verdict::OnlyIfLent(_)));
+    assert_eq!(judge(&policy, "10.1.1.2:80"), Verdict::Allowed);
     let policy = self::policy(&[]);
     let lent = RelayPort { family: Family::V4, number: 50_000 };
     assert_eq!(judge(&policy, "192.0.2.10:50000"), Verdict::OnlyIfLent(lent));
