@@ -9,6 +9,7 @@ use adit_protocol::client::{
 use adit_protocol::gateway::ClientGone;
 use adit_protocol::{CandidateUpdate, ClientToPortal, PortalToClient, PortalToGateway};
 use axum::extract::ws::WebSocket;
+use tokio::time::Instant;
 
 use super::link::{Ended, Link, Step};
 use super::{Admitted, Caller, Pace, admit, attendee, note_end, renewal, still_valid, turn_away};
@@ -60,8 +61,8 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         seq: 0,
         visible: BTreeMap::new(),
         relays: GivenRelays::new(device.id, caller.expires_ms),
-        requests: Pace::new(50.0, 200.0),
-        relay_requests: Pace::new(0.2, 5.0),
+        requests: Pace::new(Instant::now(), 50.0, 200.0),
+        relay_requests: Pace::new(Instant::now(), 0.2, 5.0),
     };
     let ended = match session.run(&mut hub).await {
         Err(ended) => ended,
@@ -171,7 +172,7 @@ impl ClientSession<'_> {
             ClientToPortal::RequestAuthorization(request) => self.request(request).await,
             ClientToPortal::Candidates(update) => self.candidates(update).await,
             ClientToPortal::RequestRelays(_) => {
-                if !self.relay_requests.allows() {
+                if !self.relay_requests.allows(Instant::now()) {
                     return Ok(());
                 }
                 let all = self.relays.again(&self.portal.hub);
@@ -192,7 +193,7 @@ impl ClientSession<'_> {
             session_expires_ms: self.caller.expires_ms,
             session_began_ms: self.began_ms,
         };
-        let answer = if self.requests.allows() {
+        let answer = if self.requests.allows(Instant::now()) {
             authorize(self.portal, &who, &self.device.by(self.caller), &request).await
         } else {
             Ok(Err(Denied::UNAVAILABLE))

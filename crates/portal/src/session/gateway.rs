@@ -5,6 +5,7 @@ use adit_protocol::client::GatewayGone;
 use adit_protocol::gateway::{ConnectionClosed, GatewayAuthorization, Init};
 use adit_protocol::{CandidateUpdate, GatewayToPortal, PortalToClient, PortalToGateway};
 use axum::extract::ws::WebSocket;
+use tokio::time::Instant;
 
 use super::link::{Ended, Link, Step};
 use super::{Admitted, Caller, Pace, admit, attendee, note_end, renewal, still_valid, turn_away};
@@ -48,7 +49,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         site: &site,
         seq: 0,
         relays: GivenRelays::new(device.id, caller.expires_ms),
-        relay_requests: Pace::new(0.2, 5.0),
+        relay_requests: Pace::new(Instant::now(), 0.2, 5.0),
     };
     let ended = match session.run(&mut hub).await {
         Err(ended) => ended,
@@ -134,7 +135,7 @@ impl GatewaySession<'_> {
             GatewayToPortal::Hello(_) => Err(Ended::Misbehaved("hello was said already")),
             GatewayToPortal::Candidates(update) => self.candidates(update).await,
             GatewayToPortal::RequestRelays(_) => {
-                if !self.relay_requests.allows() {
+                if !self.relay_requests.allows(Instant::now()) {
                     return Ok(());
                 }
                 let all = self.relays.again(&self.portal.hub);

@@ -150,7 +150,7 @@ fn renewal(relays: &GivenRelays) -> Option<Instant> {
     relays.renew_ms().map(|at_ms| Instant::now() + clock::until(at_ms).min(Duration::from_secs(60 * 60)))
 }
 
-/// How often one session may ask for the same expensive thing: once a second, after a burst.
+/// How often one session may ask for the same expensive thing: `rate` a second after a burst.
 #[derive(Debug)]
 struct Pace {
     left: f64,
@@ -160,12 +160,11 @@ struct Pace {
 }
 
 impl Pace {
-    fn new(rate: f64, burst: f64) -> Self {
-        Self { left: burst, at: Instant::now(), rate, burst }
+    const fn new(now: Instant, rate: f64, burst: f64) -> Self {
+        Self { left: burst, at: now, rate, burst }
     }
 
-    fn allows(&mut self) -> bool {
-        let now = Instant::now();
+    fn allows(&mut self, now: Instant) -> bool {
         self.left = (self.left + (now - self.at).as_secs_f64() * self.rate).min(self.burst);
         self.at = now;
         let allowed = self.left >= 1.0;
@@ -201,6 +200,15 @@ mod tests {
         assert_eq!(clean_name("  web\u{7}-1\n "), "web-1");
         assert_eq!(clean_name("\u{0}"), "unnamed");
         assert_eq!(clean_name(&"x".repeat(1000)).len(), LONGEST_NAME);
+    }
+
+    #[test]
+    fn a_session_that_asks_without_end_is_slowed_down() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start, 50.0, 200.0);
+        assert_eq!((0..1000).filter(|_| pace.allows(start)).count(), 200);
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..1000).filter(|_| pace.allows(later)).count(), 50);
     }
 
     #[test]

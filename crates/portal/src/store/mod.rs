@@ -18,6 +18,7 @@ mod connection;
 mod device;
 mod event;
 mod group;
+mod lease;
 mod outbox;
 mod policy;
 mod relay;
@@ -38,14 +39,13 @@ use tokio::sync::Notify;
 pub(crate) use account::{Account, NewAccount};
 pub(crate) use actor::{Actor, ActorKind};
 pub(crate) use audit::AuditRow;
-pub(crate) use authorization::{
-    AuthorizationRow, HeldAuthorization, Lease, LeaseEnd, NewAuthorization, Revoke,
-};
+pub(crate) use authorization::{AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke};
 pub(crate) use change::{By, Change};
 pub(crate) use connection::{Connection, ConnectionIce};
 pub(crate) use device::{Device, DeviceHello, DeviceRow};
 pub(crate) use event::Event;
 pub(crate) use group::Group;
+pub(crate) use lease::{Lease, LeaseEnd};
 pub(crate) use policy::Policy;
 pub(crate) use relay::RelayRow;
 pub(crate) use resource::ResourceSpec;
