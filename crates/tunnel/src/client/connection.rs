@@ -17,8 +17,6 @@ use crate::drops::DropReason;
 const AVOID_FOR: Duration = Duration::from_secs(5);
 /// No goodbye may ask for more.
 const MAX_AVOID: Duration = Duration::from_secs(300);
-/// A gateway through which nothing is granted says goodbye by itself; after this its goodbye was lost.
-const UNUSED_FOR: Duration = Duration::from_secs(10);
 
 impl Client {
     pub(super) fn connected(&mut self, now: Instant, connection: ConnectionId, path: PathInfo) {
@@ -82,7 +80,6 @@ impl Client {
     /// Nothing that rested on the connection remains; what waits asks again.
     fn forget_gateway(&mut self, now: Instant, id: GatewayId, gateway: &Gateway) {
         self.link.forget_flows(gateway.connection);
-        self.timers.clear(Timer::Unused(id));
         for key in self.domains.remove_where(|domain| domain.gateway == id) {
             self.timers.clear(Timer::Domain(key));
         }
@@ -108,14 +105,6 @@ impl Client {
 
     fn has_resources_at(&self, site: SiteId) -> bool {
         self.resources.has_site(site)
-    }
-
-    /// Starts the clock for a gateway through which nothing is granted any more.
-    pub(super) fn watch_unused(&mut self, now: Instant, id: GatewayId) {
-        let is_used = !self.accesses.authorizations_where(|_, held| held.gateway == id).is_empty();
-        if !is_used && self.gateways.get(id).is_some() {
-            self.timers.set_at_latest(Timer::Unused(id), now + UNUSED_FOR);
-        }
     }
 
     pub(super) fn control(

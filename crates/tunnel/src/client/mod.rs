@@ -16,7 +16,8 @@
 //!
 //! # Deliberately absent
 //!
-//! Decisions about access: the portal's answer is kept until it says otherwise or the lease
+//! Closing what is not used: a gateway through which nothing is granted any more says goodbye
+//! by itself, and if that is lost, the path's checks fail soon. Decisions about access: the portal's answer is kept until it says otherwise or the lease
 //! ends, and the gateway enforces. Reconnecting by itself: a connection that is gone comes
 //! back when the next packet asks for it.
 
@@ -107,8 +108,6 @@ enum Timer {
     Lease(AuthorizationId),
     /// Announce a name again.
     Domain(DomainKey),
-    /// A gateway through which nothing is granted any more should have said goodbye by now.
-    Unused(GatewayId),
 }
 
 impl Timer {
@@ -118,7 +117,6 @@ impl Timer {
             Self::Queue(_) => "drop packets that waited too long",
             Self::Lease(_) => "end an authorization",
             Self::Domain(_) => "announce a name again",
-            Self::Unused(_) => "forget an unused gateway",
         }
     }
 }
@@ -264,7 +262,6 @@ impl Client {
                 Timer::Queue(resource) => self.expire_waiting(now, resource),
                 Timer::Lease(id) => self.end_authorization(now, id, "expired"),
                 Timer::Domain(key) => self.repeat_announcement(now, key),
-                Timer::Unused(gateway) => self.leave_gateway(now, gateway, None),
             }
         }
         self.settle(now);

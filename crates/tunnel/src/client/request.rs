@@ -114,7 +114,6 @@ impl Client {
             self.accesses.grant(Authorization { id: created.id, resource, gateway, grant });
         }
         self.timers.set(Timer::Lease(created.id), expires);
-        self.timers.clear(Timer::Unused(gateway));
         self.timers.clear(Timer::Request(resource));
         let access = self.accesses.entry(resource);
         access.request = None;
@@ -168,7 +167,6 @@ impl Client {
         self.link.revoke(ended.grant);
         self.domains
             .remove_where(|domain| domain.gateway == ended.gateway && domain.resource == ended.resource);
-        self.watch_unused(now, ended.gateway);
         // Packets that wait for a connection or a name now wait for an authorization.
         self.flush(now, ended.resource);
     }

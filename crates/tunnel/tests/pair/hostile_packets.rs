@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit_packet::TcpFlags;
-use adit_policy::ResourceAddress;
+use adit_policy::{Resource, ResourceAddress};
 use adit_tunnel::DropReason;
 use proptest::prelude::*;
 
 use crate::packets::{ip, ping, socket, tcp, udp};
-use crate::portal::{cidr, resource, resource_id};
+use crate::portal::{cidr, resource, resource_id, site};
 use crate::world::{World, client_address};
 
 fn world() -> World {
@@ -103,6 +103,22 @@ fn an_answer_that_overtakes_its_flow_is_believed_while_the_flow_is_new() {
     world.run(Duration::from_millis(25));
     let mut answer = udp(socket("10.1.0.7:9"), client_address(0, 5001), b"x");
     assert!(!answers(&mut world, &mut answer), "the authorization is gone");
+}
+
+#[test]
+fn no_gateway_answers_for_another() {
+    let elsewhere = Resource { site: site(2), ..resource(2, cidr("10.2.0.0/16")) };
+    let mut world = World::new([resource(1, cidr("10.1.0.0/16")), elsewhere]);
+    world.add_gateway(2);
+    world.run(Duration::from_secs(1));
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:9")).is_answer());
+    assert!(world.exchange(0, 5000, socket("10.2.0.7:9")).is_answer());
+    let before = world.clients[0].received.len();
+    let mut answer = udp(socket("10.1.0.7:9"), client_address(0, 5000), b"x");
+    let other = adit_dataplane::PeerId(2);
+    world.with_client(0, |client, now| client.handle_peer_packet(now, other, &mut answer));
+    assert_eq!(world.clients[0].received.len(), before);
+    assert_eq!(world.clients[0].machine.drops().get(DropReason::Unsolicited), 1);
 }
 
 #[test]
