@@ -1,11 +1,9 @@
 //! Every error code of the server, reached.
 
-mod requester;
-
+use crate::requester::{Bench, SECRET, UNIX_START, V6, address, config};
 use adit_turn::credentials;
 use adit_turn::server::{DropReason, Limits};
 use adit_turn::stun::{AttributeKind, Class, Key, Method, TransactionId, Writer};
-use requester::{Bench, SECRET, UNIX_START, V6, address, config};
 use std::time::Duration;
 
 fn bench() -> Bench {
@@ -190,7 +188,7 @@ fn error_440_unserved_families() {
     assert_eq!(answer.code(), 0);
     let reason = answer.message().find(AttributeKind::ADDRESS_ERROR_CODE).map(<[u8]>::to_vec);
     assert_eq!(reason, Some(vec![2, 0, 4, 40]));
-    let mut config = requester::config();
+    let mut config = crate::requester::config();
     (config.public_v4, config.public_v6) = (None, None);
     let mut bench = Bench::new(config);
     let request = bench.allocate_request().number(AttributeKind::ADDITIONAL_ADDRESS_FAMILY, V6);

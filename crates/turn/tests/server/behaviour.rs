@@ -1,11 +1,9 @@
 //! What the server promises beyond error codes: repetition, lifetimes, floods, data path.
 
-mod requester;
-
+use crate::requester::{Bench, UNIX_START, V6, address, config};
 use adit_turn::server::{DropReason, HEADROOM, RelayPort, Server, Socket, TAILROOM};
 use adit_turn::stun::{AttributeKind, Class, Message, Method, TransactionId, Writer};
 use adit_turn::{Family, channel_data};
-use requester::{Bench, UNIX_START, V6, address, config};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,12 +14,7 @@ fn bench() -> Bench {
 fn pass(bench: &mut Bench, duration: Duration) {
     bench.now += duration;
     bench.server.handle_timeout(bench.now);
-    // Releases of ports come out here.
-    assert!(
-        bench
-            .exchange(&Writer::new(Method::BINDING, Class::Indication, TransactionId([0; 12])).finish())
-            .is_none()
-    );
+    assert!(bench.collect().is_none());
 }
 
 fn relay_port(bench: &Bench, family: Family) -> RelayPort {

@@ -112,6 +112,11 @@ impl Bench {
     pub(crate) fn exchange(&mut self, bytes: &[u8]) -> Option<Answer> {
         let forward = self.server.handle_client(self.now, self.client, bytes);
         assert_eq!(forward, None, "a request is not data");
+        self.collect()
+    }
+
+    /// Carries out commands and returns the answer among them.
+    pub(crate) fn collect(&mut self) -> Option<Answer> {
         let mut answer = None;
         while let Some(command) = self.server.poll_command() {
             match command {
