@@ -1,11 +1,5 @@
 //! The client's machine: from a packet of an application to a flow through a gateway.
 //!
-//! # Inputs and outputs
-//!
-//! Call a `handle_*` method, then drain [`Client::poll_transmit`], [`Client::poll_update`],
-//! [`Client::poll_tun_write`], [`Client::poll_portal_message`] and [`Client::poll_event`],
-//! then ask [`Client::poll_timeout`] for the next deadline. Time never runs backwards.
-//!
 //! # The way of a packet
 //!
 //! Workers hand over what has no flow. The packet is classified once: a question to the
@@ -121,7 +115,11 @@ impl Timer {
     }
 }
 
-/// The client's machine; see the [module](self) for how to drive it.
+/// The client's machine.
+///
+/// Call a `handle_*` method or a command, then drain [`Client::poll_transmit`], [`Client::poll_update`],
+/// [`Client::poll_tun_write`], [`Client::poll_portal_message`] and [`Client::poll_event`], then ask
+/// [`Client::poll_timeout`] for the next deadline. Time never runs backwards.
 #[derive(Debug)]
 pub struct Client {
     link: Link,

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use adit_peering::{CloseReason, ConnectionId, PathInfo};
 use adit_policy::{AuthorizationId, ClientId};
-use adit_protocol::GatewayToPortal;
 use adit_protocol::gateway::ConnectionClosed;
 use adit_protocol::peer::GoodbyeReason;
+use adit_protocol::{GatewayToPortal, PeerIntroduction};
 use serde::Serialize;
 
 use super::domains::Domains;
@@ -36,6 +36,27 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// A client without leases whose connection begins.
+    pub(crate) fn new(
+        now: Instant,
+        connection: ConnectionId,
+        introduced: PeerIntroduction<ClientId>,
+    ) -> Self {
+        Self {
+            connection,
+            epoch: introduced.epoch,
+            name: introduced.name,
+            ipv4: introduced.ipv4,
+            ipv6: introduced.ipv6,
+            path: None,
+            leases: Leases::new(),
+            domains: Domains::default(),
+            translations: Translations::default(),
+            held: Held::default(),
+            answers: Answers::new(now),
+        }
+    }
+
     /// Whether a packet with this source may come from the client.
     pub(crate) fn owns(&self, source: IpAddr) -> bool {
         source == IpAddr::V4(self.ipv4) || source == IpAddr::V6(self.ipv6)

@@ -1,11 +1,5 @@
 //! The gateway's machine: leases in, flows out.
 //!
-//! # Inputs and outputs
-//!
-//! Call a `handle_*` method, then drain [`Gateway::poll_transmit`], [`Gateway::poll_update`],
-//! [`Gateway::poll_tun_write`], [`Gateway::poll_portal_message`] and [`Gateway::poll_event`],
-//! then ask [`Gateway::poll_timeout`] for the next deadline. Time never runs backwards.
-//!
 //! # What it enforces
 //!
 //! A packet of a client passes only if it carries the client's own tunnel address, and a
@@ -114,7 +108,11 @@ impl Timer {
     }
 }
 
-/// The gateway's machine; see the [module](self) for how to drive it.
+/// The gateway's machine.
+///
+/// Call a `handle_*` method or a command, then drain [`Gateway::poll_transmit`], [`Gateway::poll_update`],
+/// [`Gateway::poll_tun_write`], [`Gateway::poll_portal_message`] and [`Gateway::poll_event`], then ask
+/// [`Gateway::poll_timeout`] for the next deadline. Time never runs backwards.
 #[derive(Debug)]
 pub struct Gateway {
     link: Link,

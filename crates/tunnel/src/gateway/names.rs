@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use adit_dns::{Name, Pattern};
-use adit_policy::{ClientId, ResourceId};
+use adit_policy::ClientId;
 use adit_protocol::peer::{DomainState, PeerMessage};
 
 use super::domains::{MAX_PROXIES, NextStep, usable};
 use super::held::{Announcement, HOLD, Item};
 use super::{Gateway, GatewayEvent, LookupId, ResolveFailure, Timer};
+use crate::address::TunnelRanges;
 use crate::drops::DropReason;
 
 /// A resolver that takes longer has failed.
@@ -45,24 +46,13 @@ impl Gateway {
         let (Some(client), Some((_, ranges))) = (self.clients.get_mut(&id), &self.configuration) else {
             return;
         };
-        let proxies = &announcement.proxies;
-        let are_proxies = !proxies.is_empty()
-            && proxies.len() <= MAX_PROXIES
-            && proxies.iter().all(|address| ranges.is_proxy(*address));
-        if !are_proxies {
+        if !has_proxies(ranges, &announcement.proxies) {
             return self.link.drops.count(DropReason::InvalidControl);
         }
         match client.leases.pattern(announcement.resource) {
             Some(pattern) if matches(pattern, &announcement.name) => {
                 match client.domains.announce(now, &announcement) {
-                    NextStep::Answer(state) => self.answer_announcement(
-                        now,
-                        id,
-                        announcement.message_id,
-                        announcement.resource,
-                        announcement.name,
-                        state,
-                    ),
+                    NextStep::Answer(state) => self.answer(now, id, announcement, state),
                     NextStep::Resolve => self.resolve(now, id, announcement.name),
                     NextStep::Wait => {}
                 }
@@ -74,11 +64,15 @@ impl Gateway {
                 self.timers.set_at_latest(Timer::Held(id), until);
             }
             _ => {
-                let Announcement { message_id, resource, name, .. } = announcement;
                 self.link.drops.count(DropReason::Unauthorized);
-                self.answer_announcement(now, id, message_id, resource, name, DomainState::Forbidden);
+                self.answer(now, id, announcement, DomainState::Forbidden);
             }
         }
+    }
+
+    fn answer(&mut self, now: Instant, client: ClientId, announcement: Announcement, state: DomainState) {
+        let Announcement { message_id, resource, name, .. } = announcement;
+        self.send_status(now, client, message_id, PeerMessage::DomainStatus { resource, name, state });
     }
 
     fn resolve(&mut self, now: Instant, client: ClientId, name: String) {
@@ -116,26 +110,23 @@ impl Gateway {
             Err(ResolveFailure::ResolverFailed) => None,
         };
         if let Some((resource, message_id, state)) = client.domains.resolved(now, &name, id, addresses) {
-            self.answer_announcement(now, client_id, message_id, resource, name, state);
+            self.send_status(now, client_id, message_id, PeerMessage::DomainStatus { resource, name, state });
         }
         self.release(now, client_id);
     }
 
-    fn answer_announcement(
-        &mut self,
-        now: Instant,
-        client: ClientId,
-        message_id: u32,
-        resource: ResourceId,
-        name: String,
-        state: DomainState,
-    ) {
-        let Some(client) = self.clients.get(&client) else { return };
-        let (connection, answer) = (client.connection, PeerMessage::DomainStatus { resource, name, state });
-        if self.link.node_mut().send_control_with_id(now, connection, message_id, &answer).is_err() {
+    fn send_status(&mut self, now: Instant, client: ClientId, message_id: u32, status: PeerMessage) {
+        let Some(connection) = self.clients.get(&client).map(|client| client.connection) else { return };
+        if self.link.node_mut().send_control_with_id(now, connection, message_id, &status).is_err() {
             self.link.drops.count(DropReason::NotConnected);
         }
     }
+}
+
+/// Whether these can be the proxy addresses of one name.
+fn has_proxies(ranges: &TunnelRanges, proxies: &[IpAddr]) -> bool {
+    let all_fit = proxies.iter().all(|address| ranges.is_proxy(*address));
+    all_fit && (1..=MAX_PROXIES).contains(&proxies.len())
 }
 
 /// Whether a client may speak of `name` under a resource with this pattern.

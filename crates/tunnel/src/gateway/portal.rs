@@ -7,17 +7,15 @@ use adit_peering::Hint;
 use adit_policy::{AuthorizationId, ClientId, Resource};
 use adit_protocol::gateway::{GatewayAuthorization, Init, PeerCandidates};
 use adit_protocol::peer::GoodbyeReason;
-use adit_protocol::{CandidateUpdate, GatewayToPortal, Interface as Configuration, PortalToGateway};
+use adit_protocol::{
+    CandidateUpdate, GatewayToPortal, Interface as Configuration, PeerIntroduction, PortalToGateway,
+};
 use ipnet::IpNet;
 
 use super::clients::Client;
-use super::domains::Domains;
-use super::held::Held;
-use super::leases::{Lease, Leases};
-use super::translations::Translations;
+use super::leases::Lease;
 use super::{Gateway, GatewayEvent, Timer};
 use crate::address::TunnelRanges;
-use crate::answers::Answers;
 use crate::clock::PortalClock;
 use crate::drops::DropReason;
 use crate::interface::{DEFAULT_MTU, Interface};
@@ -102,7 +100,7 @@ impl Gateway {
     }
 
     /// Finds the client's connection open, or opens it; false for an outdated introduction.
-    fn use_client(&mut self, now: Instant, introduced: adit_protocol::PeerIntroduction<ClientId>) -> bool {
+    fn use_client(&mut self, now: Instant, introduced: PeerIntroduction<ClientId>) -> bool {
         let Some(own_address) = self.configuration.as_ref().map(|(configuration, _)| configuration.ipv6)
         else {
             return false;
@@ -122,23 +120,9 @@ impl Gateway {
         }
         match self.link.open(now, own_address, &introduced) {
             Ok(connection) => {
-                self.by_connection.insert(connection, introduced.id);
-                self.clients.insert(
-                    introduced.id,
-                    Client {
-                        connection,
-                        epoch: introduced.epoch,
-                        name: introduced.name,
-                        ipv4: introduced.ipv4,
-                        ipv6: introduced.ipv6,
-                        path: None,
-                        leases: Leases::new(),
-                        domains: Domains::default(),
-                        translations: Translations::default(),
-                        held: Held::default(),
-                        answers: Answers::new(now),
-                    },
-                );
+                let id = introduced.id;
+                self.by_connection.insert(connection, id);
+                self.clients.insert(id, Client::new(now, connection, introduced));
                 true
             }
             Err(error) => {
