@@ -11,6 +11,9 @@ use crate::FRAME_VERSION;
 
 /// A set of control messages in one direction.
 pub trait Message: Sized {
+    /// The `type` of every message of this set.
+    const KINDS: &'static [&'static str];
+
     /// The `type` of this message on the wire.
     fn kind(&self) -> &'static str;
 
@@ -114,6 +117,8 @@ macro_rules! messages {
         }
 
         impl $crate::frame::Message for $name {
+            const KINDS: &'static [&'static str] = &[$($kind),+];
+
             fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $kind,)+
