@@ -35,7 +35,12 @@ pub use relay_access::RelayAccess;
 pub const FRAME_VERSION: u8 = 1;
 
 /// The largest control message in bytes; a larger one is refused by either side.
-pub const MAX_MESSAGE: usize = 1024 * 1024;
+///
+/// The init of a gateway holds all of its authorizations, about 1.2 kB each.
+pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// The largest control message to the portal in bytes: strangers' memory is rationed harder.
+pub const MAX_MESSAGE_TO_PORTAL: usize = 1024 * 1024;
 
 /// Every revision of the contracts: date, number, what changed.
 pub const REVISIONS: &[(&str, u16, &str)] = &[("2026-11-22", 1, "first revision")];

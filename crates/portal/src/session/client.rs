@@ -50,7 +50,8 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
     };
     let id = ClientId::from_uuid(device.id);
     let mut hub = portal.hub.join_client(id, actor_id, attendee(&caller, &hello));
-    tracing::info!(client = %id, name = device.name, actor = actor.name, address = caller.address, "client connected");
+    tracing::info!(client = %id, "client connected");
+    tracing::debug!(client = %id, name = device.name, actor = actor.name, address = caller.address, "who it is");
     let mut session = ClientSession {
         portal: &portal,
         link: &mut link,
@@ -73,7 +74,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
     if portal.hub.leave_client(id, hub.session) {
         gone(&portal, id).await;
     }
-    note_end("client", &device.name, &ended);
+    note_end("client", &id, &ended);
     link.close::<PortalToClient>(&ended).await;
 }
 

@@ -40,7 +40,8 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
     };
     let id = GatewayId::from_uuid(device.id);
     let mut hub = portal.hub.join_gateway(id, site.id, device.version.clone(), attendee(&caller, &hello));
-    tracing::info!(gateway = %id, name = device.name, site = site.name, address = caller.address, "gateway connected");
+    tracing::info!(gateway = %id, site = %site.id, "gateway connected");
+    tracing::debug!(gateway = %id, name = device.name, site = site.name, address = caller.address, "who it is");
     let mut session = GatewaySession {
         portal: &portal,
         link: &mut link,
@@ -60,7 +61,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
     if portal.hub.leave_gateway(id, hub.session) {
         gone(&portal, id).await;
     }
-    note_end("gateway", &device.name, &ended);
+    note_end("gateway", &id, &ended);
     link.close::<PortalToGateway>(&ended).await;
 }
 
@@ -142,7 +143,7 @@ impl GatewaySession<'_> {
                 self.link.send(&PortalToGateway::RelaysChanged(all)).await
             }
             GatewayToPortal::Draining(_) => {
-                tracing::info!(gateway = %self.id(), name = self.device.name, "gateway drains");
+                tracing::info!(gateway = %self.id(), "gateway drains");
                 self.portal.hub.set_draining(self.id());
                 Ok(())
             }

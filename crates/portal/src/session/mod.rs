@@ -117,15 +117,16 @@ async fn make_room(portal: &Portal, caller: &Caller, device: Device, hello: &Hel
         let other = incumbent.address.clone();
         if incumbent.answers().await {
             tracing::warn!(
-                device = %hello.device_id, address = caller.address, other,
+                device = %hello.device_id,
                 "two machines claim to be the same device; the second one is refused"
             );
+            tracing::debug!(device = %hello.device_id, first = other, second = caller.address, "where they are");
             return Err(Ended::Disconnected(DisconnectReason::Superseded));
         }
     }
     let same_key = portal.store.devices_with_key(&hello.public_key.0).await?;
     if same_key.into_iter().any(|id| Some(id) != own && portal.hub.is_online(id)) {
-        tracing::warn!(address = caller.address, "a peer claims the key of another live peer; it is refused");
+        tracing::warn!(device = %hello.device_id, "a peer claims the key of another live peer; it is refused");
         return Err(Ended::Disconnected(DisconnectReason::Superseded));
     }
     Ok(())
@@ -176,18 +177,18 @@ impl Pace {
 }
 
 /// Logs and counts the end of a session.
-fn note_end(kind: &'static str, name: &str, ended: &Ended) {
+fn note_end(kind: &'static str, id: &dyn std::fmt::Display, ended: &Ended) {
     metrics::counter!("adit_portal_sessions_ended_total", "kind" => kind, "reason" => ended.label())
         .increment(1);
     match ended {
-        Ended::Failed(error) => tracing::error!(kind, name, error, "a session failed"),
-        _ => tracing::info!(kind, name, reason = %ended, "session ended"),
+        Ended::Failed(error) => tracing::error!(kind, %id, error, "a session failed"),
+        _ => tracing::info!(kind, %id, reason = %ended, "session ended"),
     }
 }
 
 /// Closes a link whose session never began.
 async fn turn_away<O: link::Outbound>(link: Link, kind: &'static str, ended: &Ended) {
-    note_end(kind, "", ended);
+    note_end(kind, &"none", ended);
     link.close::<O>(ended).await;
 }
 

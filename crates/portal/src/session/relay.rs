@@ -1,5 +1,6 @@
 //! The session of a relay. Its secret is kept in memory only.
 
+use adit_policy::RelayId;
 use adit_protocol::relay::{RelayHello, RelayInit};
 use adit_protocol::{EncodedKey, PortalToRelay, RelayToPortal};
 use axum::extract::ws::WebSocket;
@@ -7,11 +8,9 @@ use axum::extract::ws::WebSocket;
 use super::link::{Ended, Link, Step};
 use super::{Caller, clean_name, clean_version, note_end, still_valid, turn_away};
 use crate::clock;
-
 use crate::hub::{Attendee, Push, RETURN_TIME, Receiver, RelayDetails};
 use crate::portal::SharedPortal;
 use crate::store::By;
-use adit_policy::RelayId;
 
 /// Bounds of a relay's secret in bytes: weak ones and abuse are both refused.
 const SECRET_LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
@@ -35,7 +34,8 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
     };
     let who = Attendee { token: caller.token, key: EncodedKey([0; 32]), address: caller.address.clone() };
     let mut hub = portal.hub.join_relay(id, RelayDetails::new(&hello), who);
-    tracing::info!(relay = %id, name = hello.name, address = caller.address, "relay connected");
+    tracing::info!(relay = %id, "relay connected");
+    tracing::debug!(relay = %id, name = hello.name, address = caller.address, "who it is");
     let ended = match run(&portal, &mut link, &caller, id, &mut hub).await {
         Err(ended) => ended,
         Ok(never) => match never {},
@@ -47,7 +47,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
             portal.hub.forget_relay(id);
         });
     }
-    note_end("relay", &hello.name, &ended);
+    note_end("relay", &id, &ended);
     link.close::<PortalToRelay>(&ended).await;
 }
 

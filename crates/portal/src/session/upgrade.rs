@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use adit_policy::{ActorId, SiteId};
-use adit_protocol::MAX_MESSAGE;
+use adit_protocol::{MAX_MESSAGE, MAX_MESSAGE_TO_PORTAL};
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
@@ -22,7 +22,7 @@ use crate::store::{Token, TokenKind};
 const MAX_SESSIONS: usize = 50_000;
 
 /// Bytes that may wait in a socket's own buffer before writing fails.
-const MAX_WRITE_BUFFER: usize = 4 * MAX_MESSAGE;
+const MAX_WRITE_BUFFER: usize = 2 * MAX_MESSAGE;
 
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
@@ -105,8 +105,8 @@ where
 {
     let upgrade = upgrade.map_err(|rejection| Failure::bad_request(&rejection.to_string()))?;
     Ok(upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
+        .max_message_size(MAX_MESSAGE_TO_PORTAL)
+        .max_frame_size(MAX_MESSAGE_TO_PORTAL)
         .max_write_buffer_size(MAX_WRITE_BUFFER)
         .on_failed_upgrade(|error| tracing::debug!(%error, "a WebSocket upgrade failed"))
         .on_upgrade(move |socket| async move {

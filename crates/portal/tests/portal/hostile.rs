@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adit_protocol::{ClientToPortal, MAX_MESSAGE, PortalToClient};
+use adit_protocol::{ClientToPortal, MAX_MESSAGE_TO_PORTAL, PortalToClient};
 use futures_util::SinkExt as _;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -132,7 +132,7 @@ async fn binary_and_oversized_frames_are_refused() {
     assert_eq!(close_reason(&mut peer).await, "binary frames are not part of the protocol");
     let mut peer = ClientPeer::connect(world.address, "client", &office.client_token).await.unwrap();
     // The portal closes in the middle, so the write may fail too.
-    let _ = peer.socket.send(tungstenite::Message::text("x".repeat(MAX_MESSAGE + 1))).await;
+    let _ = peer.socket.send(tungstenite::Message::text("x".repeat(MAX_MESSAGE_TO_PORTAL + 1))).await;
     assert!(peer.try_next().await.is_none_or(|message| matches!(message, PortalToClient::Disconnect(_))));
     lives(&world).await;
 }

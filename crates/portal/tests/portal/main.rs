@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod command_line;
 mod crash;
 mod devices;
 mod hostile;
