@@ -169,7 +169,16 @@ impl Process {
         self.wait_until(&format!("`{text}` in the output"), limit, |process| process.output().contains(text))
     }
 
-    fn wait_until(&mut self, what: &str, limit: Duration, ready: impl Fn(&Self) -> bool) -> Result<Duration> {
+    /// Waits until `ready` says so; `what` names it in the complaint.
+    ///
+    /// # Errors
+    /// When the program ends first, or `limit` passes.
+    pub fn wait_until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        ready: impl Fn(&Self) -> bool,
+    ) -> Result<Duration> {
         let begin = Instant::now();
         loop {
             if ready(self) {

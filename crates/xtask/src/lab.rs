@@ -31,6 +31,7 @@ pub(crate) fn run(arguments: &LabArguments) -> Result<Verdict> {
     }
     let workspace = Workspace::read()?;
     workspace.build_programs(&arguments.profile)?;
+    workspace.build_examples(&arguments.profile)?;
     let plan = Plan {
         programs: Programs::new(workspace.binaries(&arguments.profile)),
         runs: arguments.runs,

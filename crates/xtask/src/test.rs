@@ -66,6 +66,7 @@ fn unit_tests(workspace: &Workspace) -> Command {
 
 fn scenarios(workspace: &Workspace) -> Result<Tally> {
     workspace.build_programs(PROGRAM_PROFILE)?;
+    workspace.build_examples(PROGRAM_PROFILE)?;
     let plan = Plan {
         programs: Programs::new(workspace.binaries(PROGRAM_PROFILE)),
         runs: 1,

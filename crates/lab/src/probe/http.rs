@@ -38,6 +38,12 @@ struct CurlTimes {
     time_total: f64,
 }
 
+#[derive(Deserialize)]
+struct CurlTotals {
+    size_download: u64,
+    time_total: f64,
+}
+
 /// Fetches `url` on `host`, through its resolver.
 ///
 /// # Errors
@@ -60,6 +66,38 @@ pub fn fetch(host: &Host, url: &str, limit: Duration) -> Result<Page> {
         connect: Duration::from_secs_f64(times.time_connect),
         total: Duration::from_secs_f64(times.time_total),
     })
+}
+
+/// Bytes fetched with `curl` and thrown away.
+#[derive(Clone, Copy, Debug)]
+pub struct Download {
+    /// Bytes of the body.
+    pub bytes: u64,
+    /// Until the last byte.
+    pub total: Duration,
+}
+
+impl Download {
+    /// Millions of bits in a second.
+    pub fn megabits_per_second(&self) -> f64 {
+        self.bytes as f64 * 8.0 / 1e6 / self.total.as_secs_f64().max(1e-6)
+    }
+}
+
+/// Fetches `url` on `host` without keeping it.
+///
+/// # Errors
+/// When not all of it came within `limit`, or the HTTP status is an error.
+pub fn download(host: &Host, url: &str, limit: Duration) -> Result<Download> {
+    let seconds = limit.as_secs_f64().to_string();
+    let command = ["curl", "--silent", "--show-error", "--fail", "--max-time", &seconds];
+    let command = [&command[..], &["--output", "/dev/null", "--write-out", "%{json}", url]].concat();
+    let finished = host.finish(&command, limit + Duration::from_secs(5))?;
+    if !finished.success() {
+        bail!("{}: {url}: {}", host.name(), finished.complaint());
+    }
+    let totals: CurlTotals = serde_json::from_str(&finished.stdout).context("reading curl's totals")?;
+    Ok(Download { bytes: totals.size_download, total: Duration::from_secs_f64(totals.time_total) })
 }
 
 /// An answer to a bare request.

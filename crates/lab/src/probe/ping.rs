@@ -17,13 +17,26 @@ pub struct Report {
     pub average: Option<Duration>,
 }
 
+/// Bytes of payload that `ping` sends when nobody says otherwise.
+const USUAL_SIZE: usize = 56;
+
 /// Sends `count` echo requests, `interval` apart, and waits up to a second for the last reply.
 ///
 /// # Errors
 /// When `ping` cannot run or prints something unexpected; lost replies are no error.
 pub fn ping(host: &Host, target: &str, count: u32, interval: Duration) -> Result<Report> {
+    ping_with(host, target, count, interval, USUAL_SIZE)
+}
+
+/// As [`ping`], with `size` bytes of payload in unfragmented packets.
+///
+/// # Errors
+/// As [`ping`].
+pub fn ping_with(host: &Host, target: &str, count: u32, interval: Duration, size: usize) -> Result<Report> {
     let (count_text, interval_text) = (count.to_string(), interval.as_secs_f64().to_string());
-    let command = ["ping", "-n", "-q", "-c", &count_text, "-i", &interval_text, "-W", "1", target];
+    let size = size.to_string();
+    let command = ["ping", "-n", "-q", "-c", &count_text, "-i", &interval_text, "-W", "1"];
+    let command = [&command[..], &["-M", "do", "-s", &size, target]].concat();
     let limit = interval * count + Duration::from_secs(10);
     let finished = host.finish(&command, limit)?;
     parse(&finished.stdout)

@@ -4,6 +4,7 @@
 
 mod availability;
 mod goodbye;
+mod interop;
 mod paths;
 
 use crate::link::Profile;
@@ -61,6 +62,16 @@ pub const ALL: &[Scenario] = &[
         name: "portal-down",
         description: "Traffic outlives an outage of the portal, and new connections work after it.",
         run: availability::portal_down,
+    },
+    Scenario {
+        name: "interop-wireguard",
+        description: "Our WireGuard against wireguard-go, either side beginning, roaming, handshaking anew.",
+        run: interop::wireguard,
+    },
+    Scenario {
+        name: "interop-turn",
+        description: "coturn's client against our relay, our client against coturn's server.",
+        run: interop::turn,
     },
 ];
 

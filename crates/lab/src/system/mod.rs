@@ -31,6 +31,9 @@ const HEALTH_PORT: u16 = 9_090;
 /// Names of all programs, as they are built.
 pub const PROGRAMS: [&str; 5] = ["adit-portal", "adit-relay", "adit-gateway", "aditd", "adit"];
 
+/// Peers for interop that are built with the programs and not shipped: package and name of each example.
+pub const EXAMPLES: [(&str, &str); 2] = [("adit-engine", "wireguard-peer"), ("adit-relay", "turn-client")];
+
 /// Directory in which the programs were built.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -46,6 +49,11 @@ impl Programs {
     /// Path of one program.
     pub fn path(&self, program: &str) -> PathBuf {
         self.directory.join(program)
+    }
+
+    /// Path of one of the [`EXAMPLES`].
+    pub fn example(&self, name: &str) -> PathBuf {
+        self.directory.join("examples").join(name)
     }
 
     /// Directory they are in.

@@ -6,10 +6,8 @@ use anyhow::Result;
 
 use super::{Portal, Programs, READY_LIMIT, STOP_LIMIT, StateDir, health};
 use crate::process::{Process, Spawn};
-use crate::topology::{Families, Server};
-
-/// Where the relay serves STUN and TURN.
-const PORT: u16 = 3478;
+use crate::topology::{Families, Pair, Server};
+use crate::world::Host;
 
 /// Special-purpose networks that are this world's internet. Private networks stay refused.
 const DOCUMENTATION: &str = "192.0.2.0/24,198.51.100.0/24,203.0.113.0/24,2001:db8::/32";
@@ -22,7 +20,10 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts it and waits until it is ready.
+    /// Where it serves STUN and TURN.
+    pub const PORT: u16 = 3478;
+
+    /// Starts it for a portal's users and waits until it is ready.
     ///
     /// # Errors
     /// When it ends or does not become ready.
@@ -34,21 +35,30 @@ impl Relay {
         state: &StateDir,
     ) -> Result<Self> {
         let host = &server.host;
-        let mut spawn = Spawn::new("adit-relay", programs.path("adit-relay"))
+        let spawn = usual(host, server.address, families, programs)?
             .args(["--portal", &portal.peer_url(), "--token", portal.relay_token(), "--ca"])
             .arg(portal.ca_file())
-            .args(["--port", &PORT.to_string(), "--health", &health().to_string(), "--state-dir"])
-            .arg(state.of(host.name())?)
-            .args(["--name", host.name(), "--allow-peer", DOCUMENTATION])
-            .arg("--log-dir")
-            .arg(host.log_dir()?);
-        if families.has_v4() {
-            spawn = spawn.args(["--public-ipv4", &server.address.v4.to_string()]);
-        }
-        if families.has_v6() {
-            spawn = spawn.args(["--public-ipv6", &server.address.v6.to_string()]);
-        }
-        let mut process = host.spawn(&spawn)?;
+            .args(["--name", host.name(), "--state-dir"])
+            .arg(state.of(host.name())?);
+        Self::launch(host, &spawn)
+    }
+
+    /// Starts it without a portal, for everybody who knows `secret`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Relay::start`].
+    pub fn start_alone(host: &Host, address: Pair, secret: &str, programs: &Programs) -> Result<Self> {
+        let spawn = usual(host, address, Families::Both, programs)?.args([
+            "--static-secret",
+            secret,
+            "--drain-timeout",
+            "1",
+        ]);
+        Self::launch(host, &spawn)
+    }
+
+    fn launch(host: &Host, spawn: &Spawn) -> Result<Self> {
+        let mut process = host.spawn(spawn)?;
         let ready_after = process.wait_healthy(health(), "/readyz", READY_LIMIT)?;
         Ok(Self { process, ready_after })
     }
@@ -70,4 +80,19 @@ impl Relay {
     pub fn stop(mut self) -> Result<Duration> {
         self.process.stop(STOP_LIMIT)
     }
+}
+
+/// What both ways of running it need.
+fn usual(host: &Host, address: Pair, families: Families, programs: &Programs) -> Result<Spawn> {
+    let mut spawn = Spawn::new("adit-relay", programs.path("adit-relay"))
+        .args(["--port", &Relay::PORT.to_string(), "--health", &health().to_string()])
+        .args(["--allow-peer", DOCUMENTATION, "--log-dir"])
+        .arg(host.log_dir()?);
+    if families.has_v4() {
+        spawn = spawn.args(["--public-ipv4", &address.v4.to_string()]);
+    }
+    if families.has_v6() {
+        spawn = spawn.args(["--public-ipv6", &address.v6.to_string()]);
+    }
+    Ok(spawn)
 }

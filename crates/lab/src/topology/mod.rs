@@ -256,23 +256,26 @@ impl Builder<'_> {
         }
     }
 
-    /// Addresses both ends and makes the near one the far one's default route.
     fn address(&self, near: &End, far: &End, subnet: Subnet) -> Result<()> {
-        if self.options.families.has_v4() {
-            for (end, address) in [(near, subnet.near), (far, subnet.far)] {
-                end.host
-                    .ip(&format!("address add {}/{} dev {}", address.v4, subnet.v4_length, end.interface))?;
-            }
-            far.host.ip(&format!("route add default via {} dev {}", subnet.near.v4, far.interface))?;
-        }
-        if self.options.families.has_v6() {
-            for (end, address) in [(near, subnet.near), (far, subnet.far)] {
-                end.host.ip(&format!("address add {}/64 dev {}", address.v6, end.interface))?;
-            }
-            far.host.ip(&format!("-6 route add default via {} dev {}", subnet.near.v6, far.interface))?;
-        }
-        Ok(())
+        address(near, far, subnet, self.options.families)
     }
+}
+
+/// Addresses both ends of a cable and makes the near one the far one's default route.
+pub(crate) fn address(near: &End, far: &End, subnet: Subnet, families: Families) -> Result<()> {
+    if families.has_v4() {
+        for (end, address) in [(near, subnet.near), (far, subnet.far)] {
+            end.host.ip(&format!("address add {}/{} dev {}", address.v4, subnet.v4_length, end.interface))?;
+        }
+        far.host.ip(&format!("route add default via {} dev {}", subnet.near.v4, far.interface))?;
+    }
+    if families.has_v6() {
+        for (end, address) in [(near, subnet.near), (far, subnet.far)] {
+            end.host.ip(&format!("address add {}/64 dev {}", address.v6, end.interface))?;
+        }
+        far.host.ip(&format!("-6 route add default via {} dev {}", subnet.near.v6, far.interface))?;
+    }
+    Ok(())
 }
 
 /// `2001:db8::1/64` to `2001:db8::/64`; every IPv6 network of the plan is a /64 with a small host part.

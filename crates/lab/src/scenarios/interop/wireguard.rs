@@ -1,0 +1,320 @@
+//! WireGuard: our device against `wireguard-go`, with either side beginning.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::ground::{Ground, Machine};
+use super::wireguard_go::{Peer, WireguardGo};
+use super::wireguard_keys::{self, KeyPair};
+use super::wireguard_peer::{Fact, Setup, WireguardPeer};
+use crate::probe::http;
+use crate::probe::ping::{ping, ping_with};
+use crate::probe::udp::{EchoServer, Probe};
+use crate::probe::web::WebServer;
+use crate::scenario::{Context, Target};
+use crate::system::StateDir;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Ports on which both sides listen outside.
+const OUR_PORT: u16 = 51_820;
+const THEIR_PORT: u16 = 51_821;
+/// The port to which they move.
+const THEIR_OTHER_PORT: u16 = 51_999;
+
+/// Addresses inside: ours end in 1, theirs in 2.
+const OUR_V4: &str = "10.77.0.1";
+const THEIR_V4: &str = "10.77.0.2";
+const OUR_V6: &str = "fd77::1";
+const THEIR_V6: &str = "fd77::2";
+
+const ECHO_PORT: u16 = 7;
+const WEB_PORT: u16 = 80;
+
+/// Bytes of each download.
+const DOWNLOAD: u64 = 16 << 20;
+
+/// The usual MTU of WireGuard interfaces, and what of it is IPv4 or IPv6 header and ICMP header.
+const MTU: usize = 1420;
+const ICMPV4: usize = 28;
+const ICMPV6: usize = 48;
+
+/// How long a handshake with the wrong preshared key is given to succeed.
+const FUTILE: Duration = Duration::from_secs(2);
+
+pub(crate) fn wireguard(context: &mut Context) -> Result<()> {
+    let ground = Bench::raise(context)?;
+    we_begin(&ground, context)?;
+    they_begin(&ground, context)?;
+    without_preshared_key(&ground, context)?;
+    with_different_preshared_keys(&ground, context)
+}
+
+/// Two machines and everybody's keys.
+struct Bench {
+    state: StateDir,
+    our_keys: KeyPair,
+    their_keys: KeyPair,
+    preshared_key: PathBuf,
+    ground: Ground<2>,
+}
+
+/// Both sides, running.
+struct Pair {
+    ours: WireguardPeer,
+    theirs: WireguardGo,
+}
+
+/// Who knows where the other is, and the preshared key of each.
+struct Acquaintance<'a> {
+    our_endpoint: Option<SocketAddr>,
+    their_endpoint: Option<SocketAddr>,
+    our_preshared_key: Option<&'a Path>,
+    their_preshared_key: Option<&'a Path>,
+}
+
+impl Bench {
+    fn raise(context: &Context) -> Result<Self> {
+        let state = StateDir::create()?;
+        Ok(Self {
+            our_keys: KeyPair::generate(&state, "ours")?,
+            their_keys: KeyPair::generate(&state, "theirs")?,
+            preshared_key: wireguard_keys::preshared_key(&state, "both")?,
+            ground: Ground::raise(["ours", "theirs"], context.log_dir())?,
+            state,
+        })
+    }
+
+    const fn ours(&self) -> &Machine {
+        &self.ground.machines[0]
+    }
+
+    const fn theirs(&self) -> &Machine {
+        &self.ground.machines[1]
+    }
+
+    fn start_theirs(&self, acquaintance: &Acquaintance<'_>) -> Result<WireguardGo> {
+        let peer = Peer {
+            public_key: &self.our_keys.public,
+            preshared_key: acquaintance.their_preshared_key,
+            allowed: &format!("{OUR_V4}/32,{OUR_V6}/128"),
+            endpoint: acquaintance.our_endpoint,
+        };
+        let addresses = [format!("{THEIR_V4}/24"), format!("{THEIR_V6}/64")];
+        WireguardGo::start(&self.theirs().host, &self.their_keys.private, THEIR_PORT, &addresses, &peer)
+    }
+
+    /// We speak the family of the endpoint known to either side.
+    fn start(&self, acquaintance: &Acquaintance<'_>, context: &Context) -> Result<Pair> {
+        let theirs = self.start_theirs(acquaintance)?;
+        let known = acquaintance.their_endpoint.or(acquaintance.our_endpoint);
+        let is_v4 = known.is_some_and(|endpoint| endpoint.is_ipv4());
+        let setup = Setup {
+            private_key: &self.our_keys.private,
+            peer: &self.their_keys.public,
+            preshared_key: acquaintance.our_preshared_key,
+            listen: if is_v4 { ([0; 4], OUR_PORT).into() } else { ([0_u16; 8], OUR_PORT).into() },
+            endpoint: acquaintance.their_endpoint,
+            addresses: &[format!("{OUR_V4}/24"), format!("{OUR_V6}/64")],
+        };
+        let ours = WireguardPeer::start(&self.ours().host, &context.programs, &setup)?;
+        Ok(Pair { ours, theirs })
+    }
+}
+
+impl Pair {
+    /// Ends both; nothing was refused on the way, and there were that many handshakes.
+    fn stop(self, handshakes: u64) -> Result<()> {
+        let totals = self.ours.stop()?;
+        ensure!(totals.drops.is_empty() && totals.malformed == 0, "{totals:?}");
+        ensure!(totals.handshakes == handshakes, "not {handshakes} handshakes: {totals:?}");
+        ensure!(totals.received > 0, "{totals:?}");
+        self.theirs.stop().map(drop)
+    }
+}
+
+/// We know where they are, over IPv4; then everything that can happen to a session.
+fn we_begin(bench: &Bench, context: &mut Context) -> Result<()> {
+    let acquaintance = Acquaintance {
+        our_endpoint: None,
+        their_endpoint: Some(bench.theirs().v4(THEIR_PORT)),
+        our_preshared_key: Some(&bench.preshared_key),
+        their_preshared_key: Some(&bench.preshared_key),
+    };
+    let mut pair = bench.start(&acquaintance, context)?;
+    let first = ping(&bench.ours().host, THEIR_V4, 1, Duration::ZERO)?;
+    context.record("first ping answered, we begin", first.received.into(), "count", Target::AtLeast(1.0));
+    let (initiator, handshake) = pair.ours.wait_for_session(1, LIMIT)?;
+    ensure!(initiator, "they began");
+    context.record_time("handshake, we begin", handshake.context("no time")?, Target::AtMost(1_000.0));
+    pings(bench, context)?;
+    downloads(bench, context)?;
+    new_handshake(bench, &mut pair, context)?;
+    they_roam(bench, &pair, context)?;
+    we_roam(bench, &pair, context)?;
+    pair.stop(2)
+}
+
+/// Both ways, both families inside, empty and as large as fits.
+fn pings(bench: &Bench, context: &mut Context) -> Result<()> {
+    let (mut sent, mut received) = (0, 0);
+    for (host, target) in
+        [(&bench.ours().host, [THEIR_V4, THEIR_V6]), (&bench.theirs().host, [OUR_V4, OUR_V6])]
+    {
+        for (target, header) in target.into_iter().zip([ICMPV4, ICMPV6]) {
+            for size in [0, MTU - header] {
+                let report = ping_with(host, target, 10, Duration::from_millis(10), size)?;
+                (sent, received) = (sent + report.sent, received + report.received);
+            }
+        }
+    }
+    context.record("pings lost", f64::from(sent - received), "count", Target::AtMost(0.0));
+    let report = ping(&bench.ours().host, THEIR_V4, 50, Duration::from_millis(10))?;
+    context.record_time("round trip", report.average.unwrap_or_default(), Target::Shown);
+    Ok(())
+}
+
+/// A TCP download each way.
+fn downloads(bench: &Bench, context: &mut Context) -> Result<()> {
+    for (server, client, address, name) in [
+        (bench.theirs(), bench.ours(), THEIR_V4, "download, they seal"),
+        (bench.ours(), bench.theirs(), OUR_V4, "download, we seal"),
+    ] {
+        let _web = WebServer::start(&server.host, WEB_PORT, "")?;
+        let url = format!("http://{address}/bytes/{DOWNLOAD}");
+        let download = http::download(&client.host, &url, Duration::from_secs(60))?;
+        ensure!(download.bytes == DOWNLOAD, "{name}: {download:?}");
+        context.record(name, download.megabits_per_second(), "Mbit/s", Target::Shown);
+    }
+    Ok(())
+}
+
+/// A second handshake while traffic flows both ways loses nothing.
+fn new_handshake(bench: &Bench, pair: &mut Pair, context: &mut Context) -> Result<()> {
+    let _echo = EchoServer::start(&bench.theirs().host, ECHO_PORT)?;
+    let probe = Probe::start(&bench.ours().host, target(THEIR_V4)?, 200, 200)?;
+    probe.wait_for_reply_after(Instant::now(), LIMIT)?;
+    pair.ours.rekey()?;
+    let (initiator, handshake) = pair.ours.wait_for_session(2, LIMIT)?;
+    ensure!(initiator, "they began the second handshake");
+    context.record_time("handshake under traffic", handshake.context("no time")?, Target::AtMost(1_000.0));
+    probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
+    let report = probe.stop(Duration::from_millis(300));
+    let lost = report.sent - report.received;
+    context.record("datagrams lost over the new handshake", lost as f64, "count", Target::AtMost(0.0));
+    Ok(())
+}
+
+/// Their port changes; their next datagram tells us.
+fn they_roam(bench: &Bench, pair: &Pair, context: &mut Context) -> Result<()> {
+    let _echo = EchoServer::start(&bench.ours().host, ECHO_PORT)?;
+    let probe = Probe::start(&bench.theirs().host, target(OUR_V4)?, 200, 200)?;
+    probe.wait_for_reply_after(Instant::now(), LIMIT)?;
+    let asked = Instant::now();
+    pair.theirs.set(&["listen-port", &THEIR_OTHER_PORT.to_string()])?;
+    let back = probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
+    context.record_time("their port changed to next reply", back, Target::AtMost(2_000.0));
+    let report = probe.stop(Duration::from_millis(300));
+    let lost = report.sent - report.received;
+    context.record("datagrams lost while they move", lost as f64, "count", Target::AtMost(50.0));
+    context.record_time("moving, `wg set` included", asked.elapsed(), Target::Shown);
+    let endpoint = bench.theirs().v4(THEIR_OTHER_PORT);
+    ensure!(pair.ours.facts()?.contains(&Fact::Roamed { endpoint }), "{:?}", pair.ours.facts()?);
+    Ok(())
+}
+
+/// Our address changes; they follow, and nothing is lost.
+fn we_roam(bench: &Bench, pair: &Pair, context: &mut Context) -> Result<()> {
+    let _echo = EchoServer::start(&bench.theirs().host, ECHO_PORT)?;
+    let probe = Probe::start(&bench.ours().host, target(THEIR_V4)?, 200, 200)?;
+    probe.wait_for_reply_after(Instant::now(), LIMIT)?;
+    let (host, new) = (&bench.ours().host, bench.ours().spare.v4);
+    host.ip(&format!("address add {new}/29 dev eth0"))?;
+    let route = host.run(&["ip", "route", "show", "default"])?;
+    host.ip(&format!("route replace {} src {new}", route.trim()))?;
+    probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
+    let report = probe.stop(Duration::from_millis(300));
+    let lost = report.sent - report.received;
+    context.record("datagrams lost while we move", lost as f64, "count", Target::AtMost(0.0));
+    let endpoint = pair.theirs.endpoint()?;
+    ensure!(endpoint == Some((new, OUR_PORT).into()), "they send to {endpoint:?}");
+    host.ip(&format!("route replace {}", route.trim()))?;
+    host.ip(&format!("address delete {new}/29 dev eth0"))
+}
+
+/// They know where we are, over IPv6; then they forget everything and begin again.
+fn they_begin(bench: &Bench, context: &mut Context) -> Result<()> {
+    let acquaintance = Acquaintance {
+        our_endpoint: Some(bench.ours().v6(OUR_PORT)),
+        their_endpoint: None,
+        our_preshared_key: Some(&bench.preshared_key),
+        their_preshared_key: Some(&bench.preshared_key),
+    };
+    let mut pair = bench.start(&acquaintance, context)?;
+    let unheard = ping(&bench.ours().host, THEIR_V4, 1, Duration::ZERO)?;
+    ensure!(unheard.received == 0, "we reached them without knowing where they are");
+    let begin = Instant::now();
+    let first = ping(&bench.theirs().host, OUR_V4, 1, Duration::ZERO)?;
+    context.record("first ping answered, they begin", first.received.into(), "count", Target::AtLeast(1.0));
+    let (initiator, _) = pair.ours.wait_for_session(1, LIMIT)?;
+    ensure!(!initiator, "we began");
+    context.record_time("first ping, they begin", begin.elapsed(), Target::Shown);
+    pings(bench, context)?;
+    pair.theirs.stop()?;
+    pair.theirs = bench.start_theirs(&acquaintance)?;
+    let begin = Instant::now();
+    let again = ping(&bench.theirs().host, OUR_V4, 1, Duration::ZERO)?;
+    ensure!(again.received == 1, "{again:?}");
+    context.record_time("first ping after their restart", begin.elapsed(), Target::AtMost(2_000.0));
+    let (initiator, _) = pair.ours.wait_for_session(2, LIMIT)?;
+    ensure!(!initiator, "we began after their restart");
+    pings(bench, context)?;
+    pair.stop(2)
+}
+
+fn without_preshared_key(bench: &Bench, context: &mut Context) -> Result<()> {
+    let acquaintance = Acquaintance {
+        our_endpoint: None,
+        their_endpoint: Some(bench.theirs().v6(THEIR_PORT)),
+        our_preshared_key: None,
+        their_preshared_key: None,
+    };
+    let pair = bench.start(&acquaintance, context)?;
+    let report = ping(&bench.ours().host, THEIR_V6, 10, Duration::from_millis(10))?;
+    let lost = report.sent - report.received;
+    context.record("pings lost without preshared key", lost.into(), "count", Target::AtMost(0.0));
+    pair.stop(1)
+}
+
+/// The preshared key is not for show: with different ones there is no session.
+fn with_different_preshared_keys(bench: &Bench, context: &mut Context) -> Result<()> {
+    let other = wireguard_keys::preshared_key(&bench.state, "other")?;
+    let acquaintance = Acquaintance {
+        our_endpoint: None,
+        their_endpoint: Some(bench.theirs().v4(THEIR_PORT)),
+        our_preshared_key: Some(&bench.preshared_key),
+        their_preshared_key: Some(&other),
+    };
+    let pair = bench.start(&acquaintance, context)?;
+    let interval = Duration::from_millis(100);
+    let pings = (FUTILE.as_millis() / interval.as_millis()) as u32;
+    let report = ping(&bench.ours().host, THEIR_V4, pings, interval)?;
+    context.record(
+        "pings answered across different preshared keys",
+        report.received.into(),
+        "count",
+        Target::AtMost(0.0),
+    );
+    ensure!(pair.ours.sessions()?.is_empty(), "a session: {:?}", pair.ours.facts()?);
+    ensure!(!pair.theirs.had_handshake()?, "they think there was a handshake");
+    let totals = pair.ours.stop()?;
+    ensure!(totals.drops.contains_key("handshake_decryption"), "nothing was refused: {totals:?}");
+    pair.theirs.stop().map(drop)
+}
+
+fn target(address: &str) -> Result<SocketAddr> {
+    Ok(SocketAddr::new(address.parse()?, ECHO_PORT))
+}
