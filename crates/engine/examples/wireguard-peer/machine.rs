@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) preshared_key: PresharedKey,
     /// Where the peer is; without it the peer must come first.
     pub(crate) endpoint: Option<SocketAddr>,
+    /// Largest packet; padding does not go beyond it, so that full packets fit the path.
+    pub(crate) mtu: usize,
     /// Something is sent at least this often, also to make the first session.
     pub(crate) keepalive: Option<Duration>,
     pub(crate) seed: [u8; 32],
@@ -73,6 +75,7 @@ pub(crate) struct Machine {
     device: Device,
     peer: PeerId,
     endpoint: Option<SocketAddr>,
+    mtu: usize,
     keepalive: Option<Duration>,
     started: Instant,
     handshake_began: Option<Instant>,
@@ -91,6 +94,7 @@ impl Machine {
             device,
             peer,
             endpoint: config.endpoint,
+            mtu: config.mtu,
             keepalive: config.keepalive.filter(|interval| !interval.is_zero()),
             started: now,
             handshake_began: None,
@@ -125,7 +129,8 @@ impl Machine {
             self.traffic.undeliverable += 1;
             return None;
         };
-        match self.device.seal(now, self.peer, &mut buffer[..HEADROOM + length + TAILROOM], length) {
+        let room = (length + TAILROOM - TAG).min(self.mtu).max(length);
+        match self.device.seal(now, self.peer, &mut buffer[..HEADROOM + room + TAG], length) {
             Ok(sealed) => {
                 self.traffic.sent += 1;
                 Some((endpoint, sealed))
@@ -301,6 +306,7 @@ mod tests {
             peer: PrivateKey::from_bytes([peer; 32]).public_key(),
             preshared_key: PresharedKey([7; 32]),
             endpoint: endpoint.map(|text| text.parse().unwrap()),
+            mtu: 1420,
             keepalive: None,
             seed: [seed; 32],
         };
@@ -361,6 +367,19 @@ mod tests {
         assert!(b.handle_datagram(now, OURS.parse().unwrap(), &mut old).is_some());
         assert_eq!(b.poll_event(), None);
         assert_eq!(send(now, &mut b).unwrap().0, elsewhere);
+    }
+
+    #[test]
+    fn padding_does_not_make_full_packets_larger() {
+        let now = Instant::now();
+        let (mut a, mut b) = (machine(now, 1, 2, Some(THEIRS)), machine(now, 2, 1, None));
+        a.rekey(now);
+        settle(now, (&mut a, OURS), (&mut b, THEIRS));
+        for (length, padded) in [(1, 16), (1400, 1408), (1416, 1416), (1420, 1420), (1500, 1500)] {
+            let mut buffer = vec![0; HEADROOM + length + TAILROOM];
+            let (_, sealed) = a.handle_packet(now, &mut buffer, length).unwrap();
+            assert_eq!(sealed, padded + adit_wireguard::OVERHEAD, "{length}");
+        }
     }
 
     #[test]

@@ -280,6 +280,7 @@ fn config(arguments: &Arguments) -> Result<Config> {
         peer: arguments.peer,
         preshared_key: PresharedKey(preshared_key.unwrap_or_default()),
         endpoint: arguments.endpoint,
+        mtu: usize::try_from(arguments.mtu)?,
         keepalive: Some(Duration::from_secs(arguments.keepalive)),
         seed,
     })
