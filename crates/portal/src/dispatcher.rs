@@ -144,3 +144,188 @@ async fn delete_expired(portal: &Portal) -> Result<(), StoreError> {
     metrics::counter!("adit_portal_leases_expired_total").increment(deleted);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use adit_policy::{ActorId, ClientId, GatewayId, GroupId, ResourceAddress, SiteId};
+    use adit_protocol::{EncodedKey, Hello, IceCredentials};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::connect_limit::ConnectLimit;
+    use crate::credential::Secrets;
+    use crate::hub::{Attendee, Hub, Push};
+    use crate::store::{
+        ActorKind, Change, ConnectionIce, Device, DeviceHello, NewAccount, NewAuthorization, NewToken,
+        ResourceSpec, Store, TokenKind,
+    };
+
+    fn account() -> NewAccount {
+        NewAccount {
+            name: "default".to_owned(),
+            ipv4_range: "100.64.0.0/11".parse().unwrap(),
+            ipv6_range: "fd00::/107".parse().unwrap(),
+            ipv4_proxy_range: "100.96.0.0/11".parse().unwrap(),
+            ipv6_proxy_range: "fd00::20:0/107".parse().unwrap(),
+            dns_upstreams: Vec::new(),
+            search_domains: Vec::new(),
+        }
+    }
+
+    fn secrets() -> Secrets {
+        Secrets::new(&[1; 32], &[2; 32])
+    }
+
+    async fn token(
+        change: &mut Change,
+        kind: TokenKind,
+        actor: Option<ActorId>,
+        site: Option<SiteId>,
+    ) -> NewToken {
+        let minted = secrets().mint(kind).unwrap();
+        let (id, hash) = (minted.id, minted.hash);
+        let token = NewToken { id, kind, name: "t".to_owned(), hash, actor, site, expires_ms: None };
+        change.create_token(&token).await.unwrap();
+        token
+    }
+
+    async fn device(change: &mut Change, device: Device, key: u8, token: &NewToken) -> Uuid {
+        let hello = Hello {
+            revision: 1,
+            device_id: Uuid::from_u128(u128::from(key)),
+            name: "device".to_owned(),
+            public_key: EncodedKey([key; 32]),
+            version: "1.0.0".to_owned(),
+            capabilities: Vec::new(),
+        };
+        let address = String::new();
+        let signed_in = DeviceHello { device, hello: &hello, token: token.id, address, capacity: 1 << 21 };
+        change.sign_in(&signed_in).await.unwrap().id
+    }
+
+    fn ice() -> ConnectionIce {
+        let credentials = || IceCredentials { ufrag: "ufrag".to_owned(), password: "password".to_owned() };
+        ConnectionIce { client: credentials(), gateway: credentials() }
+    }
+
+    /// A database with one lease; nothing was ever pushed.
+    async fn with_lease(path: &std::path::Path) -> (ClientId, GatewayId, AuthorizationId) {
+        let store = Store::open(path, true).await.unwrap();
+        let mut change = store.change(&By::system()).await.unwrap();
+        change.create_account(&account()).await.unwrap();
+        let group = GroupId::from_uuid(change.create_group("everyone", true).await.unwrap().id);
+        let actor = ActorId::from_uuid(change.create_actor(ActorKind::User, "ana", false).await.unwrap().id);
+        let site = change.create_site("office").await.unwrap().id;
+        let address = ResourceAddress::Internet;
+        let spec = ResourceSpec { name: "all".to_owned(), address, site, filters: Vec::new() };
+        let resource = change.create_resource(&spec).await.unwrap();
+        let policy = change.create_policy(group, resource).await.unwrap();
+        let client_token = token(&mut change, TokenKind::Client, Some(actor), None).await;
+        let gateway_token = token(&mut change, TokenKind::Gateway, None, Some(site)).await;
+        let client = ClientId::from_uuid(device(&mut change, Device::Client(actor), 1, &client_token).await);
+        let gateway =
+            GatewayId::from_uuid(device(&mut change, Device::Gateway(site), 2, &gateway_token).await);
+        change.begin_epoch(client, gateway, &ice()).await.unwrap();
+        let expires_ms = clock::now_ms() + 60_000;
+        let token = client_token.id;
+        let lease = NewAuthorization { client, gateway, resource, policy, token, request_id: 1, expires_ms };
+        let id = change.authorize(&lease).await.unwrap();
+        change.commit().await.unwrap();
+        store.close().await;
+        (client, gateway, id)
+    }
+
+    async fn portal(path: &std::path::Path) -> Portal {
+        let store = Store::open(path, false).await.unwrap();
+        let account = store.account().await.unwrap();
+        let limit = ConnectLimit::new(Instant::now());
+        Portal { store, hub: Hub::default(), secrets: secrets(), account, limit }
+    }
+
+    /// The crash between commit and push: the next process finds and delivers the events.
+    #[tokio::test]
+    async fn what_was_committed_is_delivered_by_the_next_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("portal.db");
+        let (_, gateway, id) = with_lease(&path).await;
+        let dying = portal(&path).await;
+        let mut change = dying.store.change(&By::system()).await.unwrap();
+        change.revoke_authorization(id).await.unwrap();
+        change.commit().await.unwrap();
+        dying.store.close().await;
+
+        let next = portal(&path).await;
+        let who = Attendee {
+            token: adit_policy::TokenId::from_uuid(Uuid::nil()),
+            key: EncodedKey([2; 32]),
+            address: String::new(),
+        };
+        let site = next.store.sites(crate::store::Page::FIRST).await.unwrap()[0].id;
+        let mut line = next.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), who);
+        deliver_all(&next).await.unwrap();
+        match line.queue.try_recv().unwrap() {
+            Push::Message { message: PortalToGateway::AuthorizationRevoked(revoked), .. } => {
+                assert_eq!(revoked.id, id);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(line.queue.try_recv().is_err(), "the lease itself is not introduced any more");
+        // Delivered once, and gone with the next change.
+        deliver_all(&next).await.unwrap();
+        assert!(line.queue.try_recv().is_err());
+        next.store.change(&By::system()).await.unwrap().commit().await.unwrap();
+        next.store.close().await;
+        let last = portal(&path).await;
+        assert_eq!(last.store.undelivered().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_not_committed_never_happened() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("portal.db");
+        let (_, _, id) = with_lease(&path).await;
+        let portal = portal(&path).await;
+        deliver_all(&portal).await.unwrap();
+        let mut change = portal.store.change(&By::system()).await.unwrap();
+        change.revoke_authorization(id).await.unwrap();
+        drop(change);
+        assert_eq!(portal.store.undelivered().await.unwrap(), []);
+        assert!(portal.store.lease(id, clock::now_ms()).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_lease_whose_gateway_has_left_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("portal.db");
+        let (client, _, id) = with_lease(&path).await;
+        let portal = portal(&path).await;
+        let who = Attendee {
+            token: adit_policy::TokenId::from_uuid(Uuid::nil()),
+            key: EncodedKey([1; 32]),
+            address: String::new(),
+        };
+        let mut line = portal.hub.join_client(client, ActorId::from_uuid(Uuid::nil()), who);
+        deliver_all(&portal).await.unwrap();
+        match line.queue.try_recv().unwrap() {
+            Push::Message { message: PortalToClient::AuthorizationFailed(failed), .. } => {
+                assert_eq!((failed.request_id, failed.reason), (1, FailureReason::Offline));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(portal.store.lease(id, clock::now_ms()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn expired_leases_are_forgotten_and_live_ones_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("portal.db");
+        let (_, _, id) = with_lease(&path).await;
+        let portal = portal(&path).await;
+        delete_expired(&portal).await.unwrap();
+        let ends = portal.store.next_expiry().await.unwrap().unwrap();
+        assert!(portal.store.lease(id, ends - 1).await.unwrap().is_some());
+        assert!(portal.store.lease(id, ends).await.unwrap().is_none(), "at its end a lease is over");
+    }
+}
