@@ -280,4 +280,32 @@ mod tests {
         assert_eq!(parse("cidr", "10.0.0.0").unwrap_err(), "`10.0.0.0` is not a network (address/bits)");
         assert_eq!(parse("url", "x").unwrap_err(), "type `url` is not one of dns, ip, cidr, internet");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_accepted_is_accepted_again_and_stays_the_same(text in "[a-zA-Z0-9*?._:/-]{0,40}") {
+            for kind in ["dns", "ip", "cidr"] {
+                if let Ok(address) = ResourceAddress::parse(kind, &text) {
+                    let again = ResourceAddress::parse(kind, &address.to_string());
+                    proptest::prop_assert_eq!(again, Ok(address));
+                }
+            }
+        }
+
+        #[test]
+        fn no_text_makes_parsing_panic(kind in ".{0,8}", text in ".{0,400}") {
+            let _ = ResourceAddress::parse(&kind, &text);
+            let _ = ResourceAddress::parse("dns", &text);
+        }
+
+        #[test]
+        fn no_accepted_network_holds_a_forbidden_address(bits in proptest::prelude::any::<u32>(), prefix in 0..=32_u8) {
+            let network = Ipv4Net::new(Ipv4Addr::from(bits), prefix).unwrap();
+            if ResourceAddress::parse("cidr", &network.to_string()).is_ok() {
+                for bad in ["127.0.0.1", "169.254.169.254", "224.0.0.251", "255.255.255.255", "0.0.0.0"] {
+                    proptest::prop_assert!(!network.contains(&bad.parse::<Ipv4Addr>().unwrap()), "{network} {bad}");
+                }
+            }
+        }
+    }
 }

@@ -155,4 +155,57 @@ mod tests {
         let ended = Subject { session_expires_at: Some(NOW), ..subject(&[STAFF]) };
         assert_eq!(refused(&ended, &[rule(true)]), Refusal::SessionEnded);
     }
+
+    #[test]
+    fn of_several_granting_policies_the_same_one_is_always_named() {
+        let later = PolicyRule { id: PolicyId::from_uuid(Uuid::from_u128(9)), group: OTHERS, ..rule(true) };
+        for rules in [[rule(true), later.clone()], [later.clone(), rule(true)]] {
+            let decision = decide(NOW, &subject(&[STAFF, OTHERS]), WIKI, &rules);
+            assert!(matches!(decision, Decision::Granted(grant) if grant.policy == POLICY));
+        }
+    }
+
+    #[test]
+    fn policies_of_other_resources_grant_nothing() {
+        let elsewhere = PolicyRule { resource: ResourceId::from_uuid(Uuid::from_u128(8)), ..rule(true) };
+        let decision = decide(NOW, &subject(&[STAFF]), WIKI, &[elsewhere]);
+        assert_eq!(decision, Decision::Refused(Refusal::NoPolicy));
+    }
+
+    fn any_rules() -> impl proptest::strategy::Strategy<Value = Vec<PolicyRule>> {
+        use proptest::prelude::*;
+        let rule =
+            (0..4_u128, 0..4_u128, 0..3_u128, any::<bool>()).prop_map(|(id, group, resource, enabled)| {
+                PolicyRule {
+                    id: PolicyId::from_uuid(Uuid::from_u128(id)),
+                    group: GroupId::from_uuid(Uuid::from_u128(group)),
+                    resource: ResourceId::from_uuid(Uuid::from_u128(resource)),
+                    enabled,
+                }
+            });
+        proptest::collection::vec(rule, 0..8)
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_grant_always_rests_on_an_enabled_policy_of_ones_own_group(
+            rules in any_rules(), groups in proptest::collection::vec(0..4_u128, 0..4), resource in 0..3_u128,
+            enabled in proptest::prelude::any::<bool>(), ends in proptest::option::of(NOW - 10..NOW + 2 * LONGEST_LEASE),
+        ) {
+            let groups: Vec<GroupId> = groups.into_iter().map(|id| GroupId::from_uuid(Uuid::from_u128(id))).collect();
+            let resource = ResourceId::from_uuid(Uuid::from_u128(resource));
+            let subject = Subject { enabled, session_expires_at: ends, ..subject(&groups) };
+            let grants = |rule: &PolicyRule| rule.enabled && rule.resource == resource && groups.contains(&rule.group);
+            let should = enabled && ends.is_none_or(|end| end > NOW) && rules.iter().any(grants);
+            match decide(NOW, &subject, resource, &rules) {
+                Decision::Granted(grant) => {
+                    proptest::prop_assert!(should);
+                    proptest::prop_assert!(rules.iter().any(|rule| rule.id == grant.policy && grants(rule)));
+                    proptest::prop_assert!(grant.expires_at > NOW && grant.expires_at <= NOW + LONGEST_LEASE);
+                    proptest::prop_assert!(ends.is_none_or(|end| grant.expires_at <= end));
+                }
+                Decision::Refused(_) => proptest::prop_assert!(!should),
+            }
+        }
+    }
 }

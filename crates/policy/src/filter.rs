@@ -188,4 +188,24 @@ mod tests {
             assert!(written(wrong).is_err(), "{wrong}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn filters_survive_both_of_their_forms(first in 0..=u16::MAX, length in 0..=u16::MAX, which in 0..3_u8) {
+            let ports = PortRange::new(first, first.saturating_add(length)).unwrap();
+            let filter = match which {
+                0 => Filter::Tcp { ports },
+                1 => Filter::Udp { ports },
+                _ => Filter::Icmp,
+            };
+            proptest::prop_assert_eq!(Filter::parse_list(&filter.to_string()), Ok(vec![filter]));
+            let json = serde_json::to_string(&filter).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<Filter>(&json).unwrap(), filter);
+        }
+
+        #[test]
+        fn no_text_makes_parsing_panic(text in ".{0,60}") {
+            let _ = Filter::parse_list(&text);
+        }
+    }
 }
