@@ -87,10 +87,11 @@ impl LocalAddresses {
         SocketAddr::new(ip, port)
     }
 
-    /// What the network layer says a datagram came in on, as one of our addresses.
+    /// What the network layer says a datagram came in on, as one of our addresses: an answer
+    /// must have a source that we may use.
     pub(crate) fn resolve(&self, local: SocketAddr) -> SocketAddr {
         let local = normalized(local);
-        if local.ip().is_unspecified() { self.first(family(local)).unwrap_or(local) } else { local }
+        if self.contains(local) { local } else { self.first(family(local)).unwrap_or(local) }
     }
 }
 
@@ -118,6 +119,8 @@ mod tests {
         let local = LocalAddresses::new(&given);
         assert_eq!(local.as_slice(), ["192.0.2.1:7", "192.0.2.2:7", "[2001:db8::1]:7"].map(address));
         assert_eq!(local.resolve(address("[::]:7")), address("[2001:db8::1]:7"));
+        assert_eq!(local.resolve(address("192.0.2.2:7")), address("192.0.2.2:7"));
+        assert_eq!(local.resolve(address("192.0.2.99:7")), address("192.0.2.1:7"));
         assert_eq!(local.any(Family::V4), address("0.0.0.0:7"));
     }
 }

@@ -396,3 +396,72 @@ fn remote_candidate(candidate: &Candidate) -> is::Candidate {
         None,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(name: &str) -> IceCredentials {
+        IceCredentials { ufrag: name.to_owned(), password: format!("the password of {name} itself") }
+    }
+
+    fn pair_of_agents(now: Instant) -> (Ice, Ice) {
+        let mut client = Ice::new(true, 1, &credentials("client"), &credentials("gateway"));
+        let mut gateway = Ice::new(false, 2, &credentials("gateway"), &credentials("client"));
+        for (ice, local) in [(&mut client, [192, 0, 2, 1]), (&mut gateway, [192, 0, 2, 2])] {
+            ice.set_locals(now, &BTreeSet::from([(local, 7).into()]), &BTreeSet::new());
+            ice.start(now);
+        }
+        (client, gateway)
+    }
+
+    #[test]
+    fn learned_addresses_are_bounded_and_every_check_is_answered() {
+        let now = Instant::now();
+        let (client, mut gateway) = pair_of_agents(now);
+        for port in 1000..1500 {
+            let (_, request) = client.probe().unwrap();
+            let pair = Pair { local: ([192, 0, 2, 2], 7).into(), remote: ([192, 0, 2, 1], port).into() };
+            let message = StunMessage::parse(&request).unwrap();
+            assert!(gateway.handle_message(now, pair, message));
+            let answers = std::iter::from_fn(|| gateway.poll_check()).filter(|check| check.pair == pair);
+            assert!(answers.filter(|check| check.transaction.is_none()).count() == 1);
+            assert!(gateway.remote_addresses().count() <= MAX_LEARNED);
+        }
+    }
+
+    #[test]
+    fn probes_are_for_the_peer_alone() {
+        let now = Instant::now();
+        let (client, mut gateway) = pair_of_agents(now);
+        let (_, request) = client.probe().unwrap();
+        let mut stranger = Ice::new(true, 3, &credentials("gateway"), &credentials("another"));
+        let pair = Pair { local: ([192, 0, 2, 2], 7).into(), remote: ([192, 0, 2, 1], 7).into() };
+        assert!(!stranger.handle_message(now, pair, StunMessage::parse(&request).unwrap()));
+        assert!(gateway.handle_message(now, pair, StunMessage::parse(&request).unwrap()));
+        let answer = std::iter::from_fn(|| gateway.poll_check()).find(|check| check.transaction.is_none());
+        let answer = answer.unwrap().datagram;
+        assert!(client.is_answer(&StunMessage::parse(&answer).unwrap()));
+        assert!(!stranger.is_answer(&StunMessage::parse(&answer).unwrap()));
+    }
+
+    #[test]
+    fn a_relay_is_told_by_its_address() {
+        let now = Instant::now();
+        let (mut client, _) = pair_of_agents(now);
+        let candidate = |kind, ip, port| Candidate { kind, address: (ip, port).into(), base: None };
+        client.add_remotes(
+            now,
+            &[
+                candidate(CandidateKind::Relayed, [198, 51, 100, 1], 50_000),
+                candidate(CandidateKind::Host, [192, 0, 2, 2], 7),
+            ],
+        );
+        let relayed = |ip: [u8; 4], port: u16| client.is_relayed_remote((ip, port).into());
+        assert!(relayed([198, 51, 100, 1], 50_000) && relayed([198, 51, 100, 1], 50_001));
+        assert!(!relayed([192, 0, 2, 2], 7) && !relayed([192, 0, 2, 2], 8) && !relayed([192, 0, 2, 3], 7));
+        let pairs = client.pairs();
+        assert_eq!(pairs.len(), 2);
+        assert!(!client.is_relayed(pairs[0]) && client.is_relayed(pairs[1]), "direct first");
+    }
+}

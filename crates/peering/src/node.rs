@@ -405,6 +405,13 @@ impl Node {
     fn remove(&mut self, now: Instant, id: ConnectionId, reason: CloseReason) {
         let Some(slot) = self.connections.remove(&id) else { return };
         let Slot { connection, deadline, session_index } = slot;
+        tracing::info!(
+            connection = id.0,
+            epoch = connection.epoch(),
+            reason = reason.name(),
+            detail = ?reason,
+            "connection closed"
+        );
         if let Some((at, _)) = deadline {
             self.deadlines.remove(&(at, id));
         }

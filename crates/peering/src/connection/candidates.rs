@@ -17,6 +17,9 @@ pub(super) const WIDEN_AFTER: Duration = Duration::from_secs(1);
 /// After so long, channels that turned out to be of no use are given back.
 pub(super) const SETTLE_AFTER: Duration = Duration::from_secs(10);
 
+/// With fewer channels than this there is room for standby paths.
+const FEW_CHANNELS: usize = 1024;
+
 /// Candidates that a peer may send through the tunnel at once; it regains one per second.
 /// Each makes us send checks to an address that the peer chose.
 pub(super) const ALLOWANCE: u32 = 128;
@@ -68,7 +71,12 @@ impl Connection {
 
     /// Our own addresses changed, by a roam or by a relay.
     pub(crate) fn note_locals_changed(&mut self, context: &mut Context<'_>, roamed: bool) {
-        self.unsettle(context);
+        let direct = self.selected.is_some_and(|pair| !self.ice.is_relayed(pair));
+        // A gateway with thousands of direct connections does not ask for all channels at once
+        // only because a relay came back.
+        if roamed || !direct || context.relays.channels() < FEW_CHANNELS {
+            self.unsettle(context);
+        }
         self.sync_candidates(context);
         self.ice.handle_timeout(context.now);
         let lost = self.selected.is_none_or(|pair| !self.is_ours(context, pair.local));

@@ -80,7 +80,7 @@ struct Probing {
 #[derive(Debug)]
 pub(super) struct Liveness {
     watch: Watch,
-    /// Silence before this moment does not count: a probe was answered then.
+    /// When a doubt was last settled.
     vouched: Instant,
     /// Bytes sent and received at the last look.
     volume: (u64, u64),
@@ -180,18 +180,15 @@ impl Connection {
         if std::mem::replace(&mut liveness.volume, volume) != volume {
             liveness.busy = now;
         }
-        if context.locals.as_slice().is_empty() {
-            // We have no network: silence says nothing about the peer.
-            liveness.vouched = now;
-        }
-        let unanswered = unanswered.map(|since| since.max(liveness.vouched) + silence);
+        let unanswered = unanswered.map(|since| since + silence);
         if unanswered.is_some_and(|at| at <= now) {
             self.begin_probing(context, Purpose::Doubt);
             return;
         }
         if now.saturating_duration_since(liveness.busy) < IDLE_AFTER {
+            let next = unanswered.filter(|at| *at > now).unwrap_or(now + silence);
             let lasting = liveness.busy.saturating_duration_since(since) >= LASTING;
-            liveness.watch = Watch::Looking { next: unanswered.unwrap_or(now + silence), since };
+            liveness.watch = Watch::Looking { next, since };
             if lasting {
                 self.ice.resume(now);
             }
@@ -247,6 +244,7 @@ impl Connection {
             self.end_probing(context);
             return;
         }
+        // Without a network of our own, silence says nothing about the peer.
         if context.locals.as_slice().is_empty() {
             self.end_probing(context);
             return;
@@ -267,6 +265,10 @@ impl Connection {
         if others {
             self.leave_path(context);
         } else if over {
+            // A relay that forgot us looks just like a dead peer.
+            if let Some(pair) = self.selected {
+                context.relays.doubt(now, pair.local);
+            }
             self.closing = Some(CloseReason::Liveness);
         } else {
             self.send_probes(context, purpose, first);

@@ -52,6 +52,17 @@ fn an_idle_connection_is_warm_after_an_hour_and_costs_little() {
 }
 
 #[test]
+fn an_idle_connection_has_a_session_at_every_moment() {
+    let mut world = connected(74);
+    world.run_for(Duration::from_secs(1));
+    let id = world.hosts[0].connection.expect("a connection");
+    for _ in 0..20_000 {
+        world.run_for(ms(20));
+        assert!(world.hosts.iter().all(|host| host.worker.can_send(id)), "{:?}", world.now - world.start);
+    }
+}
+
+#[test]
 fn an_hour_at_five_percent_loss_kills_nobody() {
     let mut world = connected(72);
     world.loss = 5;

@@ -126,5 +126,86 @@ fn a_path_that_fails_in_one_direction_only_is_left() {
         }
         assert!(world.closed(0).is_none() && world.closed(1).is_none());
         assert!(answered >= 90, "{from} to {to}: {answered} of 100");
+        world.blocked = None;
+        for _ in 0..60 {
+            world.send(0, b"request");
+            world.run_for(ms(250));
+        }
+        assert!(world.is_direct(0) && world.is_direct(1), "both are back where the client is");
     }
+}
+
+#[test]
+fn a_direct_path_that_was_given_up_is_found_again() {
+    let mut world = connected();
+    world.blocked = Some(Box::new(|datagram| {
+        let ends = [datagram.from.ip().to_string(), datagram.to.ip().to_string()];
+        ends == ["203.0.113.10", "203.0.113.20"] || ends == ["203.0.113.20", "203.0.113.10"]
+    }));
+    let talk = |world: &mut World, seconds: u64| {
+        for _ in 0..seconds {
+            world.send(0, b"request");
+            world.run_for(Duration::from_secs(1));
+        }
+    };
+    talk(&mut world, 110);
+    assert!(!world.is_direct(0));
+    world.blocked = None;
+    talk(&mut world, 65);
+    assert!(world.is_direct(0) && world.is_direct(1));
+}
+
+#[test]
+fn data_alone_proves_life() {
+    let mut world = connected();
+    // A middlebox that has come to dislike STUN.
+    world.blocked = Some(Box::new(|datagram| datagram.payload.get(4..8) == Some(&[0x21, 0x12, 0xa4, 0x42])));
+    for _ in 0..100 {
+        world.send(0, b"request");
+        world.with(0, |node, now, id| node.hint(now, id, Hint::Doubt));
+        world.run_for(ms(100));
+    }
+    assert!(world.closed(0).is_none());
+}
+
+#[test]
+fn an_idle_client_forgets_a_vanished_gateway() {
+    let mut world = connected();
+    world.run_for(Duration::from_secs(60));
+    world.hosts[1].alive = false;
+    world.run_for(Duration::from_secs(52));
+    assert_eq!(world.closed(0).map(|(_, how)| how), Some(CloseReason::Liveness));
+    world.assert_nothing_left(0);
+}
+
+#[test]
+fn an_answer_from_elsewhere_proves_nothing() {
+    let mut world = World::new(31);
+    world.add_host(Role::Client, &["203.0.113.10:51820"], None);
+    world.add_host(Role::Gateway, &["203.0.113.20:51820"], None);
+    // Handshakes are lost, and answers to checks arrive from another address only.
+    world.blocked = Some(Box::new(|datagram| {
+        let answer = datagram.payload.starts_with(&[1, 1]) && datagram.from.port() == 51820;
+        let handshake = matches!(datagram.payload.get(..4), Some([1..=4, 0, 0, 0]));
+        answer || handshake
+    }));
+    world.log = Some(Vec::new());
+    world.introduce(0, 1);
+    world.run_for(ms(100));
+    let log = world.log.take().expect("a log");
+    let answers: Vec<_> = log
+        .into_iter()
+        .map(|(_, datagram)| datagram)
+        .filter(|datagram| {
+            datagram.payload.starts_with(&[1, 1]) && datagram.to.ip().to_string() == "203.0.113.10"
+        })
+        .collect();
+    assert!(!answers.is_empty());
+    for answer in &answers {
+        world.inject("203.0.113.20:666", answer.to, answer.payload.clone());
+    }
+    world.run_for(ms(50));
+    assert_eq!(world.hosts[0].node.counters().unmatched_response, answers.len() as u64);
+    world.run_for(Duration::from_secs(11));
+    assert_eq!(world.closed(0).map(|(_, how)| how), Some(CloseReason::IceFailed));
 }

@@ -1,6 +1,7 @@
 //! Stories of connections between real nodes, through NATs and real relays, in virtual time.
 
 mod connects;
+mod control;
 mod endures;
 mod garbage;
 mod goodbye;

@@ -95,6 +95,36 @@ fn the_token_of_an_ended_session_ends_nothing() {
 }
 
 #[test]
+fn an_old_token_does_not_end_a_new_session() {
+    let mut world = connected();
+    world.log = Some(Vec::new());
+    world.send(0, b"request");
+    world.run_for(ms(100));
+    let old = overheard(&world)[0].clone();
+    // From now on tickets are lost, so the newest that the client has is the old one.
+    world.blocked = Some(Box::new(|datagram| {
+        datagram.payload.starts_with(&[4, 0, 0, 0]) && datagram.payload.len() == 112
+    }));
+    for _ in 0..400 {
+        world.send(0, b"request");
+        world.run_for(Duration::from_secs(1));
+    }
+    world.log = Some(Vec::new());
+    world.send(0, b"request");
+    world.inject("203.0.113.10:51820", address("203.0.113.20:51820"), old);
+    world.run_for(ms(200));
+    let index = overheard(&world)[0][4..8].to_vec();
+    let log = world.log.take().expect("a log");
+    let disclosed = log.iter().find(|(_, datagram)| datagram.payload.starts_with(&[8, 0, 0, 0]));
+    let token = disclosed.expect("a reset").1.payload[8..].to_vec();
+    let forged = [&[8, 0, 0, 0], &index[..], &token[..]].concat();
+    world.inject("203.0.113.20:51820", address("203.0.113.10:51820"), forged);
+    world.run_for(ms(100));
+    assert!(world.closed(0).is_none());
+    assert_eq!(world.hosts[0].node.counters().invalid_reset, 2);
+}
+
+#[test]
 fn a_flood_of_unknown_data_is_answered_sparingly() {
     let mut world = connected();
     for number in 0..2000_u32 {

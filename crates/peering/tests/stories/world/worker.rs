@@ -49,6 +49,11 @@ impl Worker {
         self.sessions.is_empty() && self.sending.is_empty() && self.paths.is_empty()
     }
 
+    /// Whether a packet could be sealed and sent without asking anybody.
+    pub(crate) fn can_send(&self, id: ConnectionId) -> bool {
+        self.sending.contains_key(&id) && self.paths.contains_key(&id)
+    }
+
     /// Seals a packet; also says whether the device wants to hear of it.
     pub(crate) fn seal(&mut self, now: Instant, id: ConnectionId, packet: &[u8]) -> Option<(Transmit, bool)> {
         let (session, path) = (self.sending.get(&id)?, self.paths.get(&id)?);
