@@ -101,7 +101,6 @@ fn config(ip: IpAddr) -> Config {
         own_addresses: Vec::new(),
         listener_port: PORT,
         ports: 50_000..=50_999,
-        channel_numbers: adit_turn::channel_data::NUMBERS,
         realm: "adit".to_owned(),
         secret: SECRET.to_vec(),
         previous_secret: None,
