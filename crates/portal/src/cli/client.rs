@@ -16,7 +16,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(35);
 /// How to reach the portal.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Connection {
-    /// The portal: https://HOST[:PORT]
+    /// The portal: https://HOST:PORT
     #[arg(
         long,
         env = "ADIT_PORTAL_URL",

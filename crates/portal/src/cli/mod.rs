@@ -41,7 +41,7 @@ struct Bootstrap {
     /// Where to keep the database and the secrets
     #[arg(long, env = "ADIT_PORTAL_DATA_DIR", default_value = "/var/lib/adit-portal")]
     data_dir: PathBuf,
-    /// How peers reach the portal: https://HOST[:PORT]
+    /// How peers reach the portal: https://HOST:PORT
     #[arg(long, env = "ADIT_PORTAL_URL")]
     url: Url,
     /// Further host name or address for the certificate (repeatable)
