@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use adit_protocol::{Candidate, IceCredentials};
 use adit_wireguard::{PresharedKey, PrivateKey, PublicKey};
 
-/// Names a connection; never used twice by one [`Node`].
+/// Names a connection; never used twice by one [`Node`](crate::Node).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) u64);
 
@@ -25,7 +25,7 @@ pub enum Role {
     Gateway,
 }
 
-/// What a [`Node`] needs to know.
+/// What a [`Node`](crate::Node) needs to know.
 #[derive(Debug)]
 pub struct Config {
     /// Client or gateway.
