@@ -344,3 +344,109 @@ impl Exchange {
         payload
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adit_turn::credentials;
+    use adit_turn::server::{self, Command, HEADROOM, Server, Socket, TAILROOM};
+
+    use super::*;
+
+    const SERVER: &str = "192.0.2.10:3478";
+    const CLIENT: &str = "198.51.100.1:5000";
+    const PEER: &str = "203.0.113.1:7";
+    const SECRET: &[u8] = b"a secret";
+
+    fn plan(framing: Framing) -> Plan {
+        let username = credentials::username(1_800_003_600, "test");
+        Plan {
+            server: SERVER.parse().unwrap(),
+            password: credentials::password(SECRET, &username),
+            username,
+            peers: vec![PEER.parse().unwrap()],
+            framing,
+            count: 20,
+            sizes: vec![8, 9, 100],
+            interval: Duration::from_millis(5),
+        }
+    }
+
+    fn server(now: Instant) -> Server {
+        let config = server::Config {
+            public_v4: Some("192.0.2.10".parse().unwrap()),
+            public_v6: None,
+            own_addresses: Vec::new(),
+            listener_port: 3478,
+            ports: 50_000..=50_099,
+            realm: "adit".to_owned(),
+            secret: SECRET.to_vec(),
+            previous_secret: None,
+            allowed_peers: vec!["203.0.113.0/24".parse().unwrap()],
+            limits: server::Limits::default(),
+        };
+        Server::new(now, Duration::from_secs(1_800_000_000), config, [1; 32])
+    }
+
+    /// Takes a datagram to the server and everything that follows from it back; the peer echoes what `echo` lets by.
+    fn deliver(now: Instant, exchange: &mut Exchange, server: &mut Server, datagram: &[u8], echo: bool) {
+        let (client, from) = (CLIENT.parse().unwrap(), SERVER.parse().unwrap());
+        if let Some(forward) = server.handle_client(now, client, datagram) {
+            let Socket::Relay(port) = forward.source else { panic!("{forward:?}") };
+            let payload = &datagram[forward.range];
+            let mut buffer = vec![0; HEADROOM + payload.len() + TAILROOM];
+            buffer[HEADROOM..HEADROOM + payload.len()].copy_from_slice(payload);
+            let range = HEADROOM..HEADROOM + payload.len();
+            let back = server.handle_peer(port, forward.destination, &mut buffer, range).filter(|_| echo);
+            if let Some(back) = back {
+                exchange.handle_datagram(now, from, &buffer[back.range]);
+            }
+        }
+        while let Some(command) = server.poll_command() {
+            match command {
+                Command::Send { payload, .. } => exchange.handle_datagram(now, from, &payload),
+                Command::BindPort { port } => server.handle_port_bound(now, port, true),
+                Command::ReleasePort { .. } => {}
+            }
+        }
+    }
+
+    /// A whole visit in virtual time.
+    fn visit(plan: Plan, echo: bool) -> Report {
+        let mut now = Instant::now();
+        let mut server = server(now);
+        let mut exchange = Exchange::new(now, plan, [2; 32]);
+        while !exchange.is_done() {
+            while let Some(transmit) = exchange.poll_transmit() {
+                deliver(now, &mut exchange, &mut server, &transmit.payload, echo);
+            }
+            now = now.max(exchange.poll_timeout().0);
+            exchange.handle_timeout(now);
+        }
+        exchange.report().clone()
+    }
+
+    #[test]
+    fn a_visit_to_our_own_server_loses_nothing() {
+        for framing in [Framing::Channel, Framing::Indication] {
+            let report = visit(plan(framing), true);
+            assert_eq!(report.failure, None, "{report:?}");
+            assert_eq!((report.sent, report.received, report.corrupt, report.duplicates), (20, 20, 0, 0));
+            assert_eq!((report.refreshed, report.deleted, report.after_deletion), (true, true, 0));
+            assert_eq!(report.errors, [401]);
+            assert_eq!(report.relayed.len(), 1);
+        }
+    }
+
+    #[test]
+    fn lost_echoes_are_missed_and_the_visit_goes_on() {
+        let report = visit(plan(Framing::Channel), false);
+        assert_eq!((report.sent, report.received, report.deleted), (20, 0, true), "{report:?}");
+    }
+
+    #[test]
+    fn wrong_credentials_end_the_visit_with_the_reason() {
+        let report = visit(Plan { password: "wrong".to_owned(), ..plan(Framing::Channel) }, true);
+        assert!(report.failure.as_ref().is_some_and(|failure| failure.contains("401")), "{report:?}");
+        assert_eq!((report.sent, report.deleted), (0, false));
+    }
+}
