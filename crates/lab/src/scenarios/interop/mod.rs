@@ -4,6 +4,7 @@
 //! programs over here. Nothing of the portal takes part, so credentials and keys are made by the scenarios.
 
 mod coturn;
+mod flood;
 mod ground;
 mod turn;
 mod turn_client;

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
+use super::flood::{Flood, Recorder};
 use super::ground::{Ground, Machine};
 use super::wireguard_go::{Peer, WireguardGo};
 use super::wireguard_keys::{self, KeyPair};
@@ -16,6 +17,7 @@ use crate::probe::udp::{EchoServer, Probe};
 use crate::probe::web::WebServer;
 use crate::scenario::{Context, Target};
 use crate::system::StateDir;
+use crate::world::Host;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -42,6 +44,15 @@ const MTU: usize = 1420;
 const ICMPV4: usize = 28;
 const ICMPV6: usize = 48;
 
+/// Where initiations are recorded, to make load of them.
+const RECORDER_PORT: u16 = 40_000;
+
+/// Time in which a flood has its effect.
+const UNDER_LOAD_AFTER: Duration = Duration::from_millis(500);
+
+/// Longest wait for a handshake under load; their retries come every 5 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How long a handshake with the wrong preshared key is given to succeed.
 const FUTILE: Duration = Duration::from_secs(2);
 
@@ -50,7 +61,9 @@ pub(crate) fn wireguard(context: &mut Context) -> Result<()> {
     we_begin(&ground, context)?;
     they_begin(&ground, context)?;
     without_preshared_key(&ground, context)?;
-    with_different_preshared_keys(&ground, context)
+    with_different_preshared_keys(&ground, context)?;
+    while_we_are_under_load(&ground, context)?;
+    while_they_are_under_load(&ground, context)
 }
 
 /// Two machines and everybody's keys.
@@ -107,9 +120,13 @@ impl Bench {
         WireguardGo::start(&self.theirs().host, &self.their_keys.private, THEIR_PORT, &addresses, &peer)
     }
 
-    /// We speak the family of the endpoint known to either side.
     fn start(&self, acquaintance: &Acquaintance<'_>, context: &Context) -> Result<Pair> {
         let theirs = self.start_theirs(acquaintance)?;
+        Ok(Pair { ours: self.start_ours(acquaintance, context)?, theirs })
+    }
+
+    /// We speak the family of the endpoint known to either side.
+    fn start_ours(&self, acquaintance: &Acquaintance<'_>, context: &Context) -> Result<WireguardPeer> {
         let known = acquaintance.their_endpoint.or(acquaintance.our_endpoint);
         let is_v4 = known.is_some_and(|endpoint| endpoint.is_ipv4());
         let setup = Setup {
@@ -120,8 +137,7 @@ impl Bench {
             endpoint: acquaintance.their_endpoint,
             addresses: &[format!("{OUR_V4}/24"), format!("{OUR_V6}/64")],
         };
-        let ours = WireguardPeer::start(&self.ours().host, &context.programs, &setup)?;
-        Ok(Pair { ours, theirs })
+        WireguardPeer::start(&self.ours().host, &context.programs, &setup)
     }
 }
 
@@ -313,6 +329,65 @@ fn with_different_preshared_keys(bench: &Bench, context: &mut Context) -> Result
     let totals = pair.ours.stop()?;
     ensure!(totals.drops.contains_key("handshake_decryption"), "nothing was refused: {totals:?}");
     pair.theirs.stop().map(drop)
+}
+
+/// Under load we ask for a cookie before any key agreement; they come back with it.
+fn while_we_are_under_load(bench: &Bench, context: &mut Context) -> Result<()> {
+    let recorder = Recorder::open(&bench.ours().host, bench.ours().v4(RECORDER_PORT))?;
+    let acquaintance = Acquaintance {
+        our_endpoint: Some(bench.ours().v4(RECORDER_PORT)),
+        their_endpoint: None,
+        our_preshared_key: Some(&bench.preshared_key),
+        their_preshared_key: Some(&bench.preshared_key),
+    };
+    let mut pair = bench.start(&acquaintance, context)?;
+    ping(&bench.theirs().host, OUR_V4, 1, Duration::ZERO)?;
+    let _flood = Flood::start(&bench.theirs().host, bench.ours().v4(OUR_PORT), recorder.initiation(LIMIT)?)?;
+    let begin = Instant::now();
+    let endpoint = bench.ours().v4(OUR_PORT).to_string();
+    pair.theirs.set(&["peer", &bench.our_keys.public, "endpoint", &endpoint])?;
+    pair.theirs.wait_for_cookie(PATIENCE)?;
+    wait_for_ping(&bench.theirs().host, OUR_V4, PATIENCE)?;
+    // Their next initiation, the one with the cookie, waits for their timer of 5 s.
+    context.record_time("under our load, first ping answered", begin.elapsed(), Target::AtMost(20_000.0));
+    let totals = pair.ours.stop()?;
+    ensure!(totals.cookie_replies_sent > 0, "{totals:?}");
+    pair.theirs.stop().map(drop)
+}
+
+/// Under load they ask for a cookie; we come back with it at once.
+fn while_they_are_under_load(bench: &Bench, context: &mut Context) -> Result<()> {
+    let mut acquaintance = Acquaintance {
+        our_endpoint: None,
+        their_endpoint: Some(bench.theirs().v4(RECORDER_PORT)),
+        our_preshared_key: Some(&bench.preshared_key),
+        their_preshared_key: Some(&bench.preshared_key),
+    };
+    let recorder = Recorder::open(&bench.theirs().host, bench.theirs().v4(RECORDER_PORT))?;
+    let mut pair = bench.start(&acquaintance, context)?;
+    ping(&bench.ours().host, THEIR_V4, 1, Duration::ZERO)?;
+    let initiation = recorder.initiation(LIMIT)?;
+    pair.ours.stop()?;
+    let _flood = Flood::start(&bench.ours().host, bench.theirs().v4(THEIR_PORT), initiation)?;
+    std::thread::sleep(UNDER_LOAD_AFTER);
+    acquaintance.their_endpoint = Some(bench.theirs().v4(THEIR_PORT));
+    pair.ours = bench.start_ours(&acquaintance, context)?;
+    let took = wait_for_ping(&bench.ours().host, THEIR_V4, PATIENCE)?;
+    context.record_time("under their load, first ping answered", took, Target::AtMost(10_000.0));
+    let totals = pair.ours.stop()?;
+    ensure!(totals.cookies_received > 0, "no cookie was needed: {totals:?}");
+    pair.theirs.stop().map(drop)
+}
+
+/// Pings until there is an answer.
+fn wait_for_ping(host: &Host, target: &str, limit: Duration) -> Result<Duration> {
+    let begin = Instant::now();
+    while begin.elapsed() < limit {
+        if ping(host, target, 1, Duration::ZERO)?.received > 0 {
+            return Ok(begin.elapsed());
+        }
+    }
+    bail!("{target} did not answer within {limit:?}")
 }
 
 fn target(address: &str) -> Result<SocketAddr> {

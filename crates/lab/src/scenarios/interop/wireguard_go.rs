@@ -91,6 +91,11 @@ impl WireguardGo {
         Ok(self.about_us("latest-handshakes")? != "0")
     }
 
+    /// Waits until a cookie reply has come.
+    pub(super) fn wait_for_cookie(&mut self, limit: Duration) -> Result<Duration> {
+        self.process.wait_for_output("Receiving cookie response", limit)
+    }
+
     pub(super) fn stop(mut self) -> Result<Duration> {
         self.process.stop(STOP_LIMIT)
     }
