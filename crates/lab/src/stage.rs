@@ -86,9 +86,13 @@ impl Stage {
         let web = WebServer::start(&site.web, 80, PRIVATE_PAGE)?;
         let echo = EchoServer::start(&site.web, ECHO_PORT)?;
         let private: [IpAddr; 2] = [site.web_address.v4.into(), site.web_address.v6.into()];
-        let site_dns = DnsServer::start(&site.dns, &[(PRIVATE_NAME, &private)])?;
+        let site_dns = DnsServer::start(&site.dns, site.dns_address.v4.into(), &[(PRIVATE_NAME, &private)])?;
         let public: [IpAddr; 2] = [PUBLIC_RESOLVER.v4.into(), PUBLIC_RESOLVER.v6.into()];
-        let public_dns = DnsServer::start(&topology.internet, &[(PUBLIC_NAME, &public)])?;
+        let public_dns = DnsServer::start(
+            &topology.internet,
+            PUBLIC_RESOLVER.of(options.families),
+            &[(PUBLIC_NAME, &public)],
+        )?;
         let state = StateDir::create()?;
         let address = topology.portal.address.of(options.families);
         let portal = Portal::bootstrap(&topology.portal.host, address, programs, &state)?;

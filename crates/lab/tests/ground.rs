@@ -227,9 +227,14 @@ fn private_networks_are_private_and_names_are_answered_where_they_belong() {
     let site = &world.sites[0];
     let _web = WebServer::start(&site.web, 80, "private").unwrap();
     let private: [IpAddr; 2] = [site.web_address.v4.into(), site.web_address.v6.into()];
-    let dns = DnsServer::start(&site.dns, &[("app.corp.example", &private)]).unwrap();
-    let public =
-        DnsServer::start(&world.internet, &[("www.example.com", &[PUBLIC_RESOLVER.v4.into()])]).unwrap();
+    let dns =
+        DnsServer::start(&site.dns, site.dns_address.v4.into(), &[("app.corp.example", &private)]).unwrap();
+    let public = DnsServer::start(
+        &world.internet,
+        PUBLIC_RESOLVER.v4.into(),
+        &[("www.example.com", &[PUBLIC_RESOLVER.v4.into()])],
+    )
+    .unwrap();
 
     for gateway in &site.gateways {
         let page = http::fetch(&gateway.host, "http://app.corp.example/", Duration::from_secs(5)).unwrap();

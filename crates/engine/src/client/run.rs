@@ -231,7 +231,7 @@ impl<'a> Control<'a> {
             None | Some(PortalChange::Connected) => {}
             Some(PortalChange::Lost { reason }) => self.snapshot.portal = PortalState::Lost { reason },
             Some(PortalChange::Dead { reason }) => {
-                tracing::warn!(%reason, "the session ended for good");
+                tracing::info!(%reason, "the session ended for good");
                 self.snapshot.portal = PortalState::Dead { reason };
             }
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,14 +36,15 @@ struct State {
 }
 
 impl DnsServer {
-    /// Serves these names, written without a final dot.
+    /// Serves these names, written without a final dot, at `address`: a host with several addresses would answer from
+    /// another one than it was asked at.
     ///
     /// # Errors
-    /// When port 53 of `host` is taken.
-    pub fn start(host: &Host, names: &[(&str, &[IpAddr])]) -> Result<Self> {
-        let any = (Ipv6Addr::UNSPECIFIED, PORT);
+    /// When port 53 of `address` is taken.
+    pub fn start(host: &Host, address: IpAddr, names: &[(&str, &[IpAddr])]) -> Result<Self> {
+        let at = (address, PORT);
         let (udp, tcp) =
-            host.enter(|| -> std::io::Result<_> { Ok((UdpSocket::bind(any)?, TcpListener::bind(any)?)) })??;
+            host.enter(|| -> std::io::Result<_> { Ok((UdpSocket::bind(at)?, TcpListener::bind(at)?)) })??;
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
         let (state, stop) = (Arc::new(State::default()), Stop::default());

@@ -31,8 +31,14 @@ pub(super) fn ipv6(context: &mut Context) -> Result<()> {
     let stage = Stage::complete(&Options { families: Families::V6, ..nearby() }, context)?;
     ensure!(stage.is_ipv6_only(), "the world has IPv4");
     traffic_over(&stage, "direct", context)?;
+    let probe = stage.probe(50)?;
+    probe.wait_for_reply_after(Instant::now(), PATH_LIMIT)?;
     stage.topology.direct_paths.block()?;
+    let begin = Instant::now();
     stage.client().wait_for_path("relayed", PATH_LIMIT)?;
+    probe.wait_for_round_trip_after(begin, PATH_LIMIT)?;
+    context.record_time("direct path lost to next reply, relayed", begin.elapsed(), Target::AtMost(5_000.0));
+    probe.stop(Duration::from_millis(500));
     stage.open_page(&stage.page_by_address())?;
     stage.close()
 }
