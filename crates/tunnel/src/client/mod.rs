@@ -247,6 +247,8 @@ impl Client {
         }
         self.is_shut_down = true;
         self.timers.clear_all();
+        // Behind the goodbyes: a relay that is told forgets us at once instead of in ten minutes.
+        self.link.set_relays(now, Vec::new());
         self.settle(now);
     }
 

@@ -231,6 +231,8 @@ impl Gateway {
         }
         self.resolving.clear();
         self.timers.clear_all();
+        // Behind the goodbyes: a relay that is told forgets us at once instead of in ten minutes.
+        self.link.set_relays(now, Vec::new());
         self.settle(now);
     }
 

@@ -23,4 +23,8 @@ fn traffic_goes_through_the_relay_and_leaves_nothing_there() {
     world.with_client(0, |client, now| client.shut_down(now, GoodbyeReason::SignedOut));
     world.run(Duration::from_millis(200));
     assert_eq!(world.gateways[0].machine.statistics().connections, 0, "the goodbye came through the relay");
+    assert_eq!(world.relay.server.allocations(), 1, "only the gateway's is left");
+    world.with_gateway(0, |gateway, now| gateway.shut_down(now, GoodbyeReason::ShuttingDown));
+    world.run(Duration::from_millis(200));
+    assert_eq!(world.relay.server.allocations(), 0);
 }
