@@ -11,9 +11,9 @@ use adit_engine::gateway::{GatewayConfig, GatewayError, GatewayStatus};
 use adit_engine::{Identity, PortalConfig};
 use adit_platform::secrets::FileSecrets;
 use adit_platform::service::{self, StopSignals};
+use adit_platform::settings;
 use adit_telemetry::{HealthServer, Readiness};
 use anyhow::Context as _;
-use clap::Parser as _;
 use tokio::sync::watch;
 
 use self::arguments::Arguments;
@@ -22,7 +22,10 @@ use self::arguments::Arguments;
 const TOKEN_REFUSED: u8 = 4;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match settings::parse() {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     let guard = match adit_telemetry::init(adit_telemetry::Config {
         log_dir: arguments.log_dir.clone(),
         stdout: arguments.log_dir.is_none(),

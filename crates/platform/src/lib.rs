@@ -27,6 +27,8 @@ pub mod network;
 pub mod secrets;
 #[cfg(target_os = "linux")]
 pub mod service;
+#[cfg(unix)]
+pub mod settings;
 #[cfg(target_os = "linux")]
 mod sysctl;
 pub mod tcp;

@@ -21,6 +21,10 @@ use url::Url;
                   Exit codes: 0 stopped on request, 1 failure, 2 usage, 4 token refused."
 )]
 pub(crate) struct Arguments {
+    /// Take settings that are not given otherwise from this TOML file; its keys are these flags.
+    #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// The portal's address, such as wss://portal.example.com.
     #[arg(long, env = "ADIT_PORTAL", value_name = "URL")]
     pub(crate) portal: Option<Url>,

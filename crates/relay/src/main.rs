@@ -19,8 +19,6 @@ mod udp;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::arguments::Arguments;
 use crate::serve::RelayError;
 use crate::settings::Settings;
@@ -33,7 +31,10 @@ const USAGE: u8 = 2;
 const TOKEN_REFUSED: u8 = 4;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match adit_platform::settings::parse() {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     let guard = match adit_telemetry::init(adit_telemetry::Config {
         log_dir: arguments.log_dir.clone(),
         stdout: arguments.log_dir.is_none(),

@@ -25,6 +25,10 @@ pub(super) enum DnsControlKind {
                   Exit codes: 0 stopped on request, 1 failure, 2 usage."
 )]
 pub(super) struct Arguments {
+    /// Take settings that are not given otherwise from this TOML file; its keys are these flags.
+    #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
     /// The portal's address, such as wss://portal.example.com.
     #[arg(long, env = "ADIT_PORTAL", value_name = "URL", required_unless_present = "cleanup")]
     pub(super) portal: Option<Url>,

@@ -19,9 +19,9 @@ use adit_platform::dns_control::{Disabled, DnsControl, ResolvConf};
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::FileSecrets;
 use adit_platform::service::{self, StopSignals};
+use adit_platform::settings;
 use adit_telemetry::{Guard, HealthServer, Readiness};
 use anyhow::Context as _;
-use clap::Parser as _;
 use tokio::sync::{mpsc, watch};
 
 use self::access::Authority;
@@ -35,7 +35,10 @@ const CALL_QUEUE: usize = 32;
 
 /// Runs the daemon until it is told to stop.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = match settings::parse() {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     let guard = match adit_telemetry::init(adit_telemetry::Config {
         log_dir: Some(arguments.log_dir.clone()),
         level: arguments.log_level.clone(),

@@ -1,0 +1,231 @@
+//! Settings from a file, below flags and environment.
+//!
+//! A program's settings file is TOML whose keys are the program's long flags:
+//!
+//! ```toml
+//! portal = "wss://portal.example.com"
+//! ca = "/etc/adit/ca.pem"
+//! port = 51820
+//! allow-peer = ["192.0.2.0/24"]
+//! ```
+//!
+//! What is not given as a flag or an environment variable is taken from there, and read by
+//! the same code as a flag would be, so a wrong value leads to the same message. A key that
+//! is no flag is an error: a setting that is silently ignored is worse than none.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command, Parser};
+use toml::{Table, Value};
+
+/// The flag that names the settings file; the program declares it.
+const FLAG: &str = "config";
+
+/// The environment variable that names the settings file.
+const VARIABLE: &str = "ADIT_CONFIG";
+
+/// The flags whose values must not be readable by others.
+const SECRETS: [&str; 2] = ["token", "static-secret"];
+
+/// Reads the arguments of the process: flags, then environment, then the settings file.
+///
+/// # Errors
+///
+/// When an argument is wrong, or the file cannot be read or understood. Show it with
+/// [`clap::Error::exit`].
+pub fn parse<T: Parser>() -> Result<T, clap::Error> {
+    let variable = |name: &OsStr| std::env::var_os(name);
+    parse_from(std::env::args_os().collect(), &variable)
+}
+
+fn parse_from<T: Parser>(
+    mut arguments: Vec<OsString>,
+    variable: &dyn Fn(&OsStr) -> Option<OsString>,
+) -> Result<T, clap::Error> {
+    let mut command = T::command();
+    let Some(path) = settings_file(&arguments, variable) else {
+        return T::try_parse_from(arguments);
+    };
+    let from_file = read(&path)
+        .and_then(|table| flags(&command, &table, &arguments, variable))
+        .map_err(|message| command.error(ErrorKind::Io, format!("{}: {message}", path.display())))?;
+    arguments
+        .splice(1.min(arguments.len()).., from_file.into_iter().chain(arguments.clone().into_iter().skip(1)));
+    T::try_parse_from(arguments).map_err(|error| {
+        // Help and version are no errors of the file.
+        if error.use_stderr() && !matches!(error.kind(), ErrorKind::MissingRequiredArgument) {
+            let kind = error.kind();
+            let text = error.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            let first = text.lines().next().unwrap_or(text);
+            return command.error(kind, format!("{first}\nSome settings come from {}", path.display()));
+        }
+        error
+    })
+}
+
+/// The settings file that the flag names, else the environment.
+fn settings_file(arguments: &[OsString], variable: &dyn Fn(&OsStr) -> Option<OsString>) -> Option<PathBuf> {
+    let flag = format!("--{FLAG}");
+    let joined = format!("--{FLAG}=");
+    let mut rest = arguments.iter().skip(1);
+    while let Some(argument) = rest.next() {
+        if *argument == *flag {
+            return rest.next().map(PathBuf::from);
+        }
+        if let Some(path) = argument.to_str().and_then(|text| text.strip_prefix(&joined)) {
+            return Some(PathBuf::from(path));
+        }
+    }
+    variable(OsStr::new(VARIABLE)).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn read(path: &Path) -> Result<Table, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    if let Some(secret) = SECRETS.iter().find(|name| table.contains_key(**name)) {
+        let mode = std::fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(format!("it holds `{secret}`, but others may read it: chmod 600 it"));
+        }
+    }
+    Ok(table)
+}
+
+/// The flags that the file stands for, less those given otherwise.
+fn flags(
+    command: &Command,
+    table: &Table,
+    arguments: &[OsString],
+    variable: &dyn Fn(&OsStr) -> Option<OsString>,
+) -> Result<Vec<OsString>, String> {
+    let mut flags = Vec::new();
+    for (key, value) in table {
+        let name = key.replace('_', "-");
+        let argument = command
+            .get_arguments()
+            .find(|argument| argument.get_long() == Some(&name) && name != FLAG)
+            .ok_or_else(|| format!("`{key}` is no setting of {}", command.get_name()))?;
+        if !is_given(argument, &name, arguments, variable) {
+            push(&mut flags, argument, &name, value)?;
+        }
+    }
+    Ok(flags)
+}
+
+fn is_given(
+    argument: &Arg,
+    name: &str,
+    arguments: &[OsString],
+    variable: &dyn Fn(&OsStr) -> Option<OsString>,
+) -> bool {
+    let flag = format!("--{name}");
+    let joined = format!("--{name}=");
+    let is_flag = |text: &OsString| *text == *flag || text.to_string_lossy().starts_with(&joined);
+    arguments.iter().any(is_flag) || argument.get_env().is_some_and(|name| variable(name).is_some())
+}
+
+fn push(flags: &mut Vec<OsString>, argument: &Arg, name: &str, value: &Value) -> Result<(), String> {
+    let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
+    match value {
+        Value::Boolean(true) if is_switch => flags.push(format!("--{name}").into()),
+        Value::Boolean(false) if is_switch => {}
+        _ if is_switch => return Err(format!("`{name}` is either true or false")),
+        Value::String(text) => flags.push(format!("--{name}={text}").into()),
+        Value::Integer(number) => flags.push(format!("--{name}={number}").into()),
+        Value::Array(values) if matches!(argument.get_action(), ArgAction::Append) => {
+            for value in values {
+                push(flags, argument, name, value)?;
+            }
+        }
+        _ => return Err(format!("`{name}` is text or a number")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(name = "program", version)]
+    struct Arguments {
+        #[arg(long)]
+        config: Option<PathBuf>,
+        #[arg(long, env = "ADIT_TEST_PORT_UNSET", default_value_t = 1)]
+        port: u16,
+        #[arg(long, env = "ADIT_TEST_NAME_UNSET")]
+        name: String,
+        #[arg(long)]
+        token: Option<String>,
+        #[arg(long)]
+        loud: bool,
+        #[arg(long)]
+        allow_peer: Vec<String>,
+    }
+
+    fn file(text: &str, mode: u32) -> (tempfile::TempDir, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("settings.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        (directory, path)
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, String> {
+        let arguments = std::iter::once("program").chain(arguments.iter().copied()).map(OsString::from);
+        parse_from(arguments.collect(), &|_| None).map_err(|error: clap::Error| error.to_string())
+    }
+
+    const GOOD: &str = "port = 7\nname = \"n\"\nloud = true\nallow_peer = [\"a\", \"b\"]\n";
+
+    #[test]
+    fn a_file_fills_in_what_is_not_given() {
+        let (_directory, path) = file(GOOD, 0o644);
+        let arguments = parse(&["--config", &path, "--port=9"]).unwrap();
+        assert_eq!((arguments.port, arguments.name.as_str(), arguments.loud), (9, "n", true));
+        assert_eq!(arguments.allow_peer, ["a", "b"]);
+        assert_eq!(arguments.config.unwrap().to_str().unwrap(), path);
+        assert_eq!(arguments.token, None);
+    }
+
+    #[test]
+    fn the_environment_beats_the_file_and_may_name_it() {
+        let (_directory, path) = file(GOOD, 0o644);
+        let variable = |name: &OsStr| match name.to_str() {
+            Some("ADIT_CONFIG") => Some(OsString::from(&path)),
+            Some("ADIT_TEST_PORT_UNSET") => Some("8".into()),
+            _ => None,
+        };
+        let arguments: Arguments = parse_from(vec!["program".into()], &variable).unwrap();
+        // Clap reads the real environment, which has no such variable: the default shows that the file was not asked.
+        assert_eq!((arguments.port, arguments.name.as_str()), (1, "n"));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let complaint = |text: &str, mode: u32| {
+            let (_directory, path) = file(text, mode);
+            parse(&["--config", &path]).unwrap_err()
+        };
+        assert!(complaint("prot = 1", 0o644).contains("`prot` is no setting of program"));
+        assert!(complaint("config = \"x\"", 0o644).contains("`config` is no setting"));
+        assert!(complaint("port = ", 0o644).contains("line 1"));
+        assert!(complaint("name = \"n\"\nport = \"many\"", 0o644).contains("invalid value 'many'"));
+        assert!(complaint("loud = \"yes\"", 0o644).contains("true or false"));
+        assert!(complaint("name = [\"n\"]", 0o644).contains("text or a number"));
+        assert!(complaint("token = \"secret\"", 0o644).contains("chmod 600"));
+        assert!(complaint("port = 1", 0o644).contains("--name"), "a missing setting is still missing");
+        assert!(parse(&["--config", "/nowhere"]).unwrap_err().contains("/nowhere"));
+    }
+
+    #[test]
+    fn a_secret_in_a_private_file_is_fine() {
+        let (_directory, path) = file("token = \"secret\"\nname = \"n\"", 0o600);
+        assert_eq!(parse(&["--config", &path]).unwrap().token.as_deref(), Some("secret"));
+    }
+}
