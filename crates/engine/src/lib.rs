@@ -22,6 +22,7 @@
 pub mod client;
 mod dial;
 mod driver;
+mod export;
 pub mod gateway;
 mod identity;
 mod interface;

@@ -23,6 +23,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc;
 
+use crate::export;
 use crate::outgoing::Outgoing;
 use crate::sockets::Sockets;
 
@@ -104,6 +105,7 @@ impl WorkerLink {
             packet: vec![0; HEADROOM + LARGEST_PACKET + TAILROOM],
             outgoing: Outgoing::new(),
             batch: ReceiveBatch::new(RECEIVE_SLOTS),
+            exported: Instant::now(),
         };
         let thread = std::thread::Builder::new()
             .name("worker-0".to_owned())
@@ -166,6 +168,7 @@ struct Loop {
     packet: Vec<u8>,
     outgoing: Outgoing,
     batch: ReceiveBatch,
+    exported: Instant,
 }
 
 impl Loop {
@@ -195,6 +198,10 @@ impl Loop {
             }
             while let Some(event) = self.worker.poll_event() {
                 self.tell(FromWorker::Event(event));
+            }
+            if now.duration_since(self.exported) >= export::INTERVAL {
+                export::worker(&self.worker.counters());
+                self.exported = now;
             }
         }
     }

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{ClientConfig, Command, InterfaceState, PingFailure, PingResult, PortalState, Snapshot};
 use crate::dial::MarkedDial;
 use crate::driver::{Driver, PortalChange, machine};
+use crate::export;
 use crate::identity::{Run, unix_now};
 use crate::interface::network_state;
 use crate::sockets::Sockets;
@@ -166,6 +167,7 @@ impl<'a> Control<'a> {
     async fn serve(&mut self, mut inputs: Inputs) -> anyhow::Result<GoodbyeReason> {
         let mut batch = Vec::with_capacity(WORKER_TURN);
         let mut refresh = tokio::time::interval(REFRESH);
+        let mut export = tokio::time::interval(export::INTERVAL);
         loop {
             self.carry_out().await;
             let wake = self.wake();
@@ -210,6 +212,10 @@ impl<'a> Control<'a> {
                     None => return Ok(GoodbyeReason::ShuttingDown),
                 },
                 _ = refresh.tick() => self.publish(),
+                _ = export.tick() => {
+                    let machine = &self.driver.machine;
+                    export::machine(machine.drops(), machine.statistics().connections);
+                }
             }
         }
     }

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::dial::MarkedDial;
 use crate::driver::{Driver, PortalChange, machine};
+use crate::export;
 use crate::identity::{Run, lasting_secret, unix_now};
 use crate::interface::network_state;
 use crate::lookup::{LookupFailure, Lookups, Outcome};
@@ -169,6 +170,7 @@ impl Control {
     /// Works until a failure ends it.
     async fn serve(&mut self, mut inputs: Inputs) -> Result<(), GatewayError> {
         let mut batch = Vec::with_capacity(WORKER_TURN);
+        let mut export = tokio::time::interval(export::INTERVAL);
         loop {
             self.carry_out().await?;
             let deadline = self.driver.deadline();
@@ -192,6 +194,10 @@ impl Control {
                         LookupFailure::Unavailable => ResolveFailure::ResolverFailed,
                     });
                     self.driver.machine.handle_resolved(Instant::now(), id, outcome);
+                }
+                _ = export.tick() => {
+                    let machine = &self.driver.machine;
+                    export::machine(machine.drops(), machine.statistics().connections);
                 }
                 snapshot = inputs.addresses.changed() => {
                     tracing::info!("the host's addresses changed");

@@ -1,0 +1,39 @@
+//! Counters for whoever scrapes them: what the machines and the worker counted so far.
+//!
+//! The packet path counts in plain integers; they are copied to the metrics recorder once in
+//! a while, so that no packet pays for it.
+
+use std::time::Duration;
+
+use adit_dataplane::Counters;
+use adit_tunnel::DropCounters;
+use metrics::{counter, gauge};
+
+/// How often counters are copied.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Copies what a worker counted.
+pub(crate) fn worker(counters: &Counters) {
+    let directions = [
+        ("sent", counters.sent_packets, counters.sent_bytes),
+        ("received", counters.received_packets, counters.received_bytes),
+    ];
+    for (direction, packets, bytes) in directions {
+        counter!("adit_tunnel_packets_total", "direction" => direction).absolute(packets);
+        counter!("adit_tunnel_bytes_total", "direction" => direction).absolute(bytes);
+    }
+    counter!("adit_flow_misses_total").absolute(counters.misses);
+    counter!("adit_flow_evictions_total").absolute(counters.evictions);
+    for (reason, count) in counters.drops().filter(|(_, count)| *count > 0) {
+        counter!("adit_packets_dropped_total", "path" => "fast", "reason" => reason.name()).absolute(count);
+    }
+}
+
+/// Copies what a machine counted and how much it holds.
+pub(crate) fn machine(drops: &DropCounters, connections: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge shows magnitudes")]
+    gauge!("adit_connections").set(connections as f64);
+    for (reason, count) in drops.iter().filter(|(_, count)| *count > 0) {
+        counter!("adit_packets_dropped_total", "path" => "slow", "reason" => reason.name()).absolute(count);
+    }
+}
