@@ -15,7 +15,7 @@ pub(super) struct Done {
     pub(super) ok: bool,
 }
 
-/// One line of JSON; `schema` comes first.
+/// One line of JSON that names its schema.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<String> {
     let mut object = json!({"schema": SCHEMA});
     if let (Value::Object(object), Value::Object(fields)) =
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_starts_with_its_schema() {
+    fn json_names_its_schema() {
         let report = PingReport {
             resource: "wiki".to_owned(),
             gateway: "gateway-1".to_owned(),
