@@ -36,7 +36,7 @@ struct Theirs {
     flags: &'static [&'static str],
 }
 
-const THEIRS: [Theirs; 8] = [
+const THEIRS: [Theirs; 9] = [
     Theirs { name: "channels", server_is_v4: true, peer_is_v4: Some(true), flags: &["-l", "171"] },
     Theirs {
         name: "channels, padded",
@@ -45,6 +45,12 @@ const THEIRS: [Theirs; 8] = [
         flags: &["-D", "-l", "171"],
     },
     Theirs { name: "indications", server_is_v4: true, peer_is_v4: Some(true), flags: &["-s"] },
+    Theirs {
+        name: "mistakes between indications",
+        server_is_v4: true,
+        peer_is_v4: Some(true),
+        flags: &["-N", "-s"],
+    },
     Theirs { name: "client to client", server_is_v4: true, peer_is_v4: None, flags: &[] },
     Theirs { name: "client to client, indications", server_is_v4: true, peer_is_v4: None, flags: &["-s"] },
     Theirs { name: "IPv4 to IPv6", server_is_v4: true, peer_is_v4: Some(false), flags: &["-x"] },
