@@ -87,6 +87,8 @@ impl TurnServer {
     /// Starts it with its files in `directory`. An allocation has the family of the client's address, since this
     /// server does not know the number that RFC 8656 gave to ADDITIONAL-ADDRESS-FAMILY.
     pub(super) fn start(host: &Host, address: Pair, secret: &str, directory: &Path) -> Result<Self> {
+        let database = directory.join("turndb");
+        make_database(host, &database)?;
         let mut spawn = Spawn::new("turnserver", "turnserver")
             .args(["-n", "--log-file=stdout", "--simple-log", "-v", "--realm=adit.test", "-A", "keep"])
             .args(["--use-auth-secret", &format!("--static-auth-secret={secret}")])
@@ -95,7 +97,7 @@ impl TurnServer {
             .args(["--listening-port", &Self::PORT.to_string(), "--pidfile"])
             .arg(directory.join("turnserver.pid"))
             .arg("--userdb")
-            .arg(directory.join("turndb"));
+            .arg(database);
         for address in [IpAddr::V4(address.v4), IpAddr::V6(address.v6)] {
             let address = address.to_string();
             spawn = spawn.args(["--listening-ip", &address, "--relay-ip", &address]);
@@ -104,6 +106,15 @@ impl TurnServer {
         process.wait_for_output("(admin thread)", READY_LIMIT)?;
         Ok(Self { _process: process })
     }
+}
+
+/// Makes the tables beforehand: the server's threads would each do it on their first user, and find the database locked.
+///
+/// The tool logs to `/var/log` whatever it is told, so it gets one of its own.
+fn make_database(host: &Host, path: &Path) -> Result<()> {
+    let script = "mount -t tmpfs log /var/log && exec turnadmin --list --userdb \"$0\"";
+    let path = path.to_string_lossy();
+    host.run(&["unshare", "--mount", "sh", "-c", script, &path]).map(drop)
 }
 
 #[cfg(test)]

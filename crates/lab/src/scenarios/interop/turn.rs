@@ -2,23 +2,20 @@
 
 use std::net::SocketAddr;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 
 use super::coturn::{self, TurnServer};
 use super::ground::{Ground, Machine};
 use super::turn_client::{self, Report};
 use crate::probe::udp::EchoServer;
 use crate::scenario::{Context, Target};
-use crate::system::{Programs, Relay, StateDir};
+use crate::system::{Relay, StateDir};
 
 const SECRET: &str = "a secret of this scenario";
 
 const ECHO_PORT: u16 = 3480;
-
-/// Longest wait until coturn knows its users: its threads open their database together, and one may find it locked.
-const WARM_UP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Concurrent sessions and messages of each of coturn's visits.
 const SESSIONS: u32 = 4;
@@ -114,17 +111,16 @@ fn our_client(ground: &Ground<3>, context: &mut Context) -> Result<()> {
     let [server, client, peer] = &ground.machines;
     let state = StateDir::create()?;
     let _server = TurnServer::start(&server.host, server.address, SECRET, &state.of("coturn")?)?;
-    let visit = |is_v4, framing, datagrams| turn_client::Visit {
+    let visit = |is_v4, framing| turn_client::Visit {
         server: of_family(server, is_v4, TurnServer::PORT),
         secret: SECRET,
         peer: of_family(peer, is_v4, ECHO_PORT),
         framing,
-        datagrams,
+        datagrams: DATAGRAMS,
     };
-    warm_up(client, &context.programs, &visit(true, "channel", 1))?;
     let programs = context.programs.clone();
     let results = side_by_side(&OURS, |(_, is_v4, framing)| {
-        let visit = visit(*is_v4, framing, DATAGRAMS);
+        let visit = visit(*is_v4, framing);
         let report = turn_client::visit(&client.host, &programs, &visit)?;
         report.require_sound(&visit).map(|()| report)
     });
@@ -150,17 +146,6 @@ fn record(name: &str, report: &Report, context: &mut Context) {
         ("round trip", report.round_trip_ms),
     ] {
         context.record_time(&format!("turnserver, {name}: {what}"), milliseconds(time), Target::Shown);
-    }
-}
-
-fn warm_up(client: &Machine, programs: &Programs, visit: &turn_client::Visit<'_>) -> Result<()> {
-    let begin = Instant::now();
-    loop {
-        match turn_client::visit(&client.host, programs, visit)? {
-            Report { failure: None, .. } => return Ok(()),
-            report if begin.elapsed() > WARM_UP_LIMIT => bail!("turnserver does not serve: {report:?}"),
-            _ => thread::sleep(Duration::from_millis(100)),
-        }
     }
 }
 
