@@ -58,8 +58,16 @@ impl Worker {
                 self.table.lookup(now, &key).ok_or(Stop::Miss)?
             }
             Transport::IcmpError { .. } => {
-                let key = FlowKey::new(origin, tuple_behind_error(packet, &view)?);
-                self.table.lookup(now, &key).ok_or(DropReason::UnrelatedIcmpError)?
+                let tuple = tuple_behind_error(packet, &view)?;
+                let found = self.table.lookup(now, &FlowKey::new(origin, tuple));
+                let (handle, entry) = found.ok_or(DropReason::UnrelatedIcmpError)?;
+                // Any router beyond us may report on a flow, but a peer that started it is its
+                // end: under another address it would speak in the name of somebody else.
+                let is_from_its_start = matches!(origin, Origin::Peer(_)) && !handle.reply;
+                if is_from_its_start && view.source() != tuple.source {
+                    return Err(DropReason::UnrelatedIcmpError.into());
+                }
+                (handle, entry)
             }
             Transport::LaterFragment => {
                 let handle = self.fragments.find(now, origin, &view);

@@ -97,6 +97,22 @@ fn errors_about_unknown_flows_are_dropped() {
 }
 
 #[test]
+fn a_peer_speaks_in_its_own_name_only_in_errors_too() {
+    for ([app, proxy, outside, resource], forged) in FAMILIES.into_iter().zip(["10.1.2.254", "2001:db8::fe"])
+    {
+        let mut world = World::new();
+        let make = |a, b| udp(a, b, b"");
+        world.install(&make(app, proxy), &make(outside, resource));
+        let received = world.backward(&make(resource, outside)).unwrap();
+        let error = |from| icmp_error(IcmpError::PortUnreachable, from, &received, &view(&received)).unwrap();
+        let seen = world.forward(&error(crate::world::socket(app).ip())).expect("the client's own error");
+        assert_intact(&seen);
+        assert_eq!(view(&seen).source(), crate::world::socket(outside).ip());
+        assert_eq!(world.forward(&error(ip(forged))), Err("unrelated_icmp_error".to_owned()));
+    }
+}
+
+#[test]
 fn errors_do_not_keep_a_flow_alive() {
     let [app, proxy, outside, resource] = FAMILIES[0];
     let mut world = World::new();
