@@ -69,10 +69,10 @@ impl Client {
                 Err(failure) => failure.into(),
             };
         }
-        let Some((resource, real)) = self.domains.look_up(destination) else {
+        let Some((resource, name, real)) = self.domains.look_up(destination) else {
             return Judgement::Hold(Denial::unreachable(DropReason::UnknownProxyAddress));
         };
-        match (self.leases.covers_name(resource, first.traffic), real) {
+        match (self.leases.covers_name(resource, name, first.traffic), real) {
             (Ok(covered), Some(real)) => Judgement::Pass(covered, real),
             (Ok(_), None) => Judgement::Hold(Denial::unreachable(DropReason::NameUnresolved)),
             (Err(failure), _) => failure.into(),

@@ -145,15 +145,16 @@ impl Domains {
         Some((domain.resource, domain.question.take()?, state))
     }
 
-    /// The resource behind a proxy address, and the real address, once it is known.
-    pub(crate) fn look_up(&self, proxy: IpAddr) -> Option<(ResourceId, Option<IpAddr>)> {
-        let domain = self.by_name.get(self.by_proxy.get(&proxy)?)?;
+    /// The resource and the name behind a proxy address, and the real address, once it is known.
+    pub(crate) fn look_up(&self, proxy: IpAddr) -> Option<(ResourceId, &str, Option<IpAddr>)> {
+        let name = self.by_proxy.get(&proxy)?;
+        let domain = self.by_name.get(name)?;
         let same_family = |address: &&IpAddr| address.is_ipv4() == proxy.is_ipv4();
         let position = domain.proxies.iter().filter(same_family).position(|present| *present == proxy)?;
         let count = domain.addresses.iter().filter(same_family).count();
         let real =
             position.checked_rem(count).and_then(|at| domain.addresses.iter().filter(same_family).nth(at));
-        Some((domain.resource, real.copied()))
+        Some((domain.resource, name, real.copied()))
     }
 
     fn remove(&mut self, name: &str) -> Option<LookupId> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use adit_dataplane::GrantId;
+use adit_dns::{Name, Pattern};
 use adit_policy::{AuthorizationId, Resource, ResourceAddress, ResourceId, Traffic, permits};
 
 use crate::address::{TunnelRanges, is_private};
@@ -103,19 +104,33 @@ impl Leases {
         self.by_resource.get(&resource).into_iter().flatten().copied().collect()
     }
 
-    /// The pattern of a DNS resource that the client may reach.
-    pub(crate) fn pattern(&self, resource: ResourceId) -> Option<&str> {
-        let id = self.by_resource.get(&resource)?.first()?;
-        match &self.by_id.get(id)?.resource.address {
-            ResourceAddress::Dns { pattern } => Some(pattern),
-            _ => None,
-        }
+    /// Whether the client may speak of `name` under a resource; `None` without a lease on it.
+    pub(crate) fn allows_name(&self, resource: ResourceId, name: &str) -> Option<bool> {
+        let mut ids = self.by_resource.get(&resource)?.iter();
+        Some(ids.any(|id| self.leads_to_name(*id, name)))
     }
 
     /// Whether a lease covers `traffic` to a name of a DNS resource.
-    pub(crate) fn covers_name(&self, resource: ResourceId, traffic: Traffic) -> Result<Covered, NotCovered> {
+    ///
+    /// The name is held against the pattern each time: the resource may have changed since the
+    /// client announced the name, or another lease on it may have come in place of the first.
+    pub(crate) fn covers_name(
+        &self,
+        resource: ResourceId,
+        name: &str,
+        traffic: Traffic,
+    ) -> Result<Covered, NotCovered> {
         let ids = self.by_resource.get(&resource).ok_or(NotCovered::Destination)?;
-        self.first_permitting(ids.iter().copied(), traffic)
+        self.first_permitting(ids.iter().copied().filter(|id| self.leads_to_name(*id, name)), traffic)
+    }
+
+    fn leads_to_name(&self, id: AuthorizationId, name: &str) -> bool {
+        let Some(ResourceAddress::Dns { pattern }) = self.by_id.get(&id).map(|lease| &lease.resource.address)
+        else {
+            return false;
+        };
+        let (pattern, name) = (pattern.parse::<Pattern>(), name.parse::<Name>());
+        pattern.ok().zip(name.ok()).is_some_and(|(pattern, name)| pattern.matches(&name))
     }
 
     /// Whether a lease covers `traffic` to `destination`, the most specific network first.

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use adit_dns::{Name, Pattern};
 use adit_policy::ClientId;
 use adit_protocol::peer::{DomainState, PeerMessage};
 
@@ -17,6 +16,8 @@ use crate::drops::DropReason;
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 /// The most questions to the resolver at once.
 const MAX_RESOLVING: usize = 1024;
+/// The most of them for one client, so that names which take long cannot keep others waiting.
+const MAX_RESOLVING_OF_ONE: usize = 64;
 
 impl Gateway {
     /// Takes the addresses of a name that [`GatewayEvent::Resolve`] asked for.
@@ -49,14 +50,12 @@ impl Gateway {
         if !has_proxies(ranges, &announcement.proxies) {
             return self.link.drops.count(DropReason::InvalidControl);
         }
-        match client.leases.pattern(announcement.resource) {
-            Some(pattern) if matches(pattern, &announcement.name) => {
-                match client.domains.announce(now, &announcement) {
-                    NextStep::Answer(state) => self.answer(now, id, announcement, state),
-                    NextStep::Resolve => self.resolve(now, id, announcement.name),
-                    NextStep::Wait => {}
-                }
-            }
+        match client.leases.allows_name(announcement.resource, &announcement.name) {
+            Some(true) => match client.domains.announce(now, &announcement) {
+                NextStep::Answer(state) => self.answer(now, id, announcement, state),
+                NextStep::Resolve => self.resolve(now, id, announcement.name),
+                NextStep::Wait => {}
+            },
             None if until > now => {
                 if client.held.push(until, Item::Announcement(announcement)).is_err() {
                     return self.link.drops.count(DropReason::QueueFull);
@@ -76,7 +75,8 @@ impl Gateway {
     }
 
     fn resolve(&mut self, now: Instant, client: ClientId, name: String) {
-        if self.resolving.len() >= MAX_RESOLVING {
+        let own = self.resolving.values().filter(|(asker, _)| *asker == client).count();
+        if self.resolving.len() >= MAX_RESOLVING || own >= MAX_RESOLVING_OF_ONE {
             // The client repeats its announcement; there may be room then.
             return self.link.drops.count(DropReason::QueueFull);
         }
@@ -127,12 +127,4 @@ impl Gateway {
 fn has_proxies(ranges: &TunnelRanges, proxies: &[IpAddr]) -> bool {
     let all_fit = proxies.iter().all(|address| ranges.is_proxy(*address));
     all_fit && (1..=MAX_PROXIES).contains(&proxies.len())
-}
-
-/// Whether a client may speak of `name` under a resource with this pattern.
-fn matches(pattern: &str, name: &str) -> bool {
-    match (pattern.parse::<Pattern>(), name.parse::<Name>()) {
-        (Ok(pattern), Ok(name)) => pattern.matches(&name),
-        _ => false,
-    }
 }

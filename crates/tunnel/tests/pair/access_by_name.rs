@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use adit_packet::PacketView;
+use adit_protocol::PortalToGateway;
 use adit_tunnel::{ClientEvent, DropReason};
 
 use crate::packets::{A, AAAA, HOST_UNREACHABLE, HOST_UNREACHABLE_V6, PROHIBITED, ip, query, socket, udp};
@@ -158,4 +159,38 @@ fn a_name_outside_the_pattern_is_refused_by_the_gateway() {
     world.portal.resources.insert(narrowed.id, narrowed);
     assert!(world.exchange(0, 5000, at(proxies[0])).is_error(PROHIBITED));
     assert!(world.lookups.is_empty());
+}
+
+#[test]
+fn a_narrower_pattern_ends_access_to_names_that_were_announced_before() {
+    let mut world = world();
+    world.zone.insert("git.corp".into(), vec![ip("10.9.0.2")]);
+    let [wiki, git] = ["wiki.corp", "git.corp"].map(|name| world.look_up(0, name, A)[0]);
+    assert!(world.exchange(0, 5000, at(wiki)).is_answer());
+    assert!(world.exchange(0, 5000, at(git)).is_answer());
+    // The client does not hear of it, or does not care.
+    let narrower = PortalToGateway::ResourceChanged(resource(1, dns("git.corp")));
+    world.with_gateway(0, |gateway, now| gateway.handle_portal(now, narrower));
+    assert!(world.exchange(0, 5000, at(wiki)).is_error(PROHIBITED));
+    assert!(world.exchange(0, 5001, at(wiki)).is_error(PROHIBITED));
+    assert!(world.exchange(0, 5000, at(git)).is_answer());
+}
+
+#[test]
+fn names_that_take_long_to_resolve_keep_no_other_client_waiting() {
+    let mut world = world();
+    let other = world.add_client();
+    let proxy = world.look_up(0, "wiki.corp", A)[0];
+    assert!(world.exchange(0, 5000, at(proxy)).is_answer());
+    world.is_resolver_silent = true;
+    world.lookups.clear();
+    for number in 0..100 {
+        let proxy = world.look_up(0, &format!("slow-{number}.corp"), A)[0];
+        world.client_sends_udp(0, 5000, at(proxy));
+    }
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.lookups.len(), 64);
+    world.is_resolver_silent = false;
+    let proxy = world.look_up(other, "wiki.corp", A)[0];
+    assert!(world.exchange(other, 5000, at(proxy)).is_answer());
 }
