@@ -74,6 +74,11 @@ pub(crate) async fn authorize(
     request: &RequestAuthorization,
 ) -> Result<Result<AuthorizationId, Denied>, StoreError> {
     let mut change = portal.store.change(by).await?;
+    // The session of a revoked token ends a moment after the revocation. What it asks for in
+    // that moment would rest on nothing, and nobody would take it back.
+    if !change.token_is_good(who.token).await? {
+        return Ok(Err(Denied::UNAVAILABLE));
+    }
     let Some(site) = change.resource_site(request.resource).await? else {
         return Ok(Err(Denied::new(FailureReason::NotFound, None)));
     };
@@ -93,6 +98,10 @@ pub(crate) async fn authorize(
     let Some(gateway) = choose(&online, &open, &request.avoid_gateways, &loads) else {
         return Ok(Err(Denied::OFFLINE));
     };
+    // The same moment in the life of a gateway.
+    if !change.gateway_is_admitted(gateway).await? {
+        return Ok(Err(Denied::OFFLINE));
+    }
     let held = change.held(who.client, request.resource).await?;
     let id = if !open.contains_key(&gateway) {
         let Ok(ice) = new_ice() else { return Ok(Err(Denied::UNAVAILABLE)) };

@@ -150,10 +150,12 @@ mod tests {
     use std::time::Instant;
 
     use adit_policy::{ActorId, ClientId, GatewayId, GroupId, ResourceAddress, SiteId};
+    use adit_protocol::client::RequestAuthorization;
     use adit_protocol::{EncodedKey, Hello, IceCredentials};
     use uuid::Uuid;
 
     use super::*;
+    use crate::authorize::{Requester, authorize};
     use crate::connect_limit::ConnectLimit;
     use crate::credential::Secrets;
     use crate::hub::{Attendee, Hub, Push};
@@ -293,6 +295,48 @@ mod tests {
         drop(change);
         assert_eq!(portal.store.undelivered().await.unwrap(), []);
         assert!(portal.store.lease(id, clock::now_ms()).await.unwrap().is_some());
+    }
+
+    /// The sessions of a revoked token last until the revocation is delivered.
+    #[tokio::test]
+    async fn nothing_is_granted_between_a_revocation_and_its_delivery() {
+        let directory = tempfile::tempdir().unwrap();
+        for revoked in [None, Some("client"), Some("gateway")] {
+            let path = directory.path().join(format!("{revoked:?}.db"));
+            let (client, gateway, _) = with_lease(&path).await;
+            let portal = portal(&path).await;
+            let tokens = portal.store.tokens(crate::store::Page::FIRST).await.unwrap();
+            let token = |kind: &str| tokens.iter().find(|token| token.kind == kind).unwrap();
+            let site = SiteId::from_uuid(token("gateway").site_id.unwrap());
+            let actor = ActorId::from_uuid(token("client").actor_id.unwrap());
+            let attendee = Attendee {
+                token: token("gateway").token_id(),
+                key: EncodedKey([2; 32]),
+                address: String::new(),
+            };
+            let _line = portal.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), attendee);
+            if let Some(kind) = revoked {
+                let mut change = portal.store.change(&By::system()).await.unwrap();
+                change.revoke_token(token(kind).token_id()).await.unwrap();
+                change.commit().await.unwrap();
+            }
+            let who = Requester {
+                client,
+                actor,
+                token: token("client").token_id(),
+                session_expires_ms: None,
+                session_began_ms: 0,
+            };
+            let resource = portal.store.visible_resources(actor).await.unwrap()[0].id;
+            let request = RequestAuthorization {
+                request_id: 2,
+                resource,
+                connected_gateways: Vec::new(),
+                avoid_gateways: Vec::new(),
+            };
+            let answer = authorize(&portal, &who, &By::system(), &request).await.unwrap();
+            assert_eq!(answer.is_ok(), revoked.is_none(), "{revoked:?}: {answer:?}");
+        }
     }
 
     #[tokio::test]

@@ -156,6 +156,26 @@ mod tests {
     }
 
     #[test]
+    fn every_administrative_command_takes_the_portal_and_the_token() {
+        let mut command = Cli::command();
+        command.build();
+        for name in ["bootstrap", "serve", "help"] {
+            command = command.mut_subcommand(name, |own| own.hide(true));
+        }
+        command.get_subcommands().filter(|one| !one.is_hide_set()).for_each(check_connection);
+    }
+
+    /// An argument of the same name would take the place of the common one.
+    fn check_connection(command: &clap::Command) {
+        for flag in ["url", "token", "ca", "json"] {
+            let has = command.get_arguments().any(|argument| argument.get_long() == Some(flag));
+            assert!(has, "{} does not take --{flag}", command.get_name());
+        }
+        let own = command.get_subcommands().filter(|one| one.get_name() != "help");
+        own.for_each(check_connection);
+    }
+
+    #[test]
     fn durations_are_read_as_people_write_them() {
         assert_eq!(duration("30d"), Ok(2_592_000));
         assert_eq!(duration("never"), Ok(0));

@@ -32,6 +32,8 @@ struct ClientSession<'a> {
     relays: GivenRelays,
     requests: Pace,
     relay_requests: Pace,
+    /// Of what costs the store or other peers something and gets no answer.
+    notices: Pace,
 }
 
 /// Serves one client from hello to the end.
@@ -64,6 +66,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         relays: GivenRelays::new(device.id, caller.expires_ms),
         requests: Pace::new(Instant::now(), 50.0, 200.0),
         relay_requests: Pace::new(Instant::now(), 0.2, 5.0),
+        notices: Pace::new(Instant::now(), 20.0, 500.0),
     };
     let ended = match session.run(&mut hub).await {
         Err(ended) => ended,
@@ -171,6 +174,12 @@ impl ClientSession<'_> {
         match message {
             ClientToPortal::Hello(_) => Err(Ended::Misbehaved("hello was said already")),
             ClientToPortal::RequestAuthorization(request) => self.request(request).await,
+            ClientToPortal::Candidates(_) | ClientToPortal::ConnectionClosed(_)
+                if !self.notices.allows(Instant::now()) =>
+            {
+                // Forgetting one would leave a lease or a candidate behind; a new session says all again.
+                Err(Ended::Misbehaved("too many messages"))
+            }
             ClientToPortal::Candidates(update) => self.candidates(update).await,
             ClientToPortal::RequestRelays(_) => {
                 if !self.relay_requests.allows(Instant::now()) {

@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use adit_policy::{ActorId, SiteId, TokenId};
+use adit_policy::{ActorId, GatewayId, SiteId, TokenId};
 use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -167,6 +167,28 @@ impl Change {
         self.revoke(Revoke::Token(id)).await?;
         self.tell(&Event::TokenRevoked { id }).await?;
         self.audit("token.revoke", ("token", Some(id.as_uuid())), serde_json::json!({})).await
+    }
+
+    /// Whether a token is neither revoked nor expired, inside the change that rests on it.
+    pub(crate) async fn token_is_good(&mut self, id: TokenId) -> Result<bool, StoreError> {
+        let at = self.at_ms();
+        let good = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM token
+                            WHERE id = ? AND revoked_ms IS NULL AND coalesce(expires_ms > ?, TRUE))",
+        );
+        Ok(good.bind(id.as_uuid()).bind(at).fetch_one(self.sql()).await?)
+    }
+
+    /// Whether the token with which a gateway signed in is still good.
+    pub(crate) async fn gateway_is_admitted(&mut self, id: GatewayId) -> Result<bool, StoreError> {
+        let token: Option<Option<Uuid>> = sqlx::query_scalar("SELECT token_id FROM device WHERE id = ?")
+            .bind(id.as_uuid())
+            .fetch_optional(self.sql())
+            .await?;
+        match token.flatten() {
+            Some(token) => self.token_is_good(TokenId::from_uuid(token)).await,
+            None => Ok(false),
+        }
     }
 
     /// Revokes every token of an actor.

@@ -97,6 +97,20 @@ async fn malformed_frames_end_the_session_with_a_reason() {
 }
 
 #[tokio::test]
+async fn a_client_that_floods_what_others_must_hear_is_sent_away() {
+    let world = World::new().await;
+    let office = world.office().await;
+    let mut client = world.client(&office.client_token, 2, 2).await;
+    let update = ClientToPortal::Candidates(adit_protocol::CandidateUpdate::default());
+    let text = adit_protocol::frame::encode(&update, None).unwrap();
+    for _ in 0..600 {
+        let _ = client.peer.socket.send(tungstenite::Message::text(text.clone())).await;
+    }
+    assert_eq!(close_reason(&mut client.peer).await, "too many messages");
+    lives(&world).await;
+}
+
+#[tokio::test]
 async fn what_must_not_be_said_is_refused() {
     let world = World::new().await;
     let office = world.office().await;

@@ -20,7 +20,9 @@ pub(in crate::cli) enum Action {
     /// Revoke a token; its sessions end at once
     Revoke {
         /// Its id
-        token: Uuid,
+        // Not named `token`: that is the administrator's own, an argument of every command.
+        #[arg(value_name = "TOKEN")]
+        id: Uuid,
     },
 }
 
@@ -73,7 +75,7 @@ impl Action {
         match self {
             Self::Create(create) => create.run(admin).await,
             Self::List => admin.list("tokens", &columns()).await,
-            Self::Revoke { token } => admin.delete(&format!("tokens/{token}"), "revoked").await,
+            Self::Revoke { id } => admin.delete(&format!("tokens/{id}"), "revoked").await,
         }
     }
 }
