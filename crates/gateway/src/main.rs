@@ -59,7 +59,7 @@ fn run(arguments: &Arguments) -> Result<(), GatewayError> {
     // A look-up that is stuck in the system's resolver must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if let Err(error) = &outcome {
-        tracing::error!(error = %error, "the gateway failed");
+        tracing::error!(error = format!("{error:#}"), "the gateway failed");
     }
     outcome
 }
