@@ -1,6 +1,7 @@
 //! Exit codes, and how failures are reported.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use adit_client_ipc::{CallError, ErrorCode, Reason, Response, SCHEMA, Status};
 use serde_json::json;
@@ -42,6 +43,15 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn timeout(message: String) -> Self {
         Self { code: ExitCode::Timeout, message }
+    }
+
+    /// No conversation began; where it was tried tells a wrong `--socket` from a daemon that does not run.
+    pub(super) fn connecting(error: CallError, socket: &Path) -> Self {
+        let mut failure = Self::from(error);
+        if failure.code == ExitCode::DaemonUnreachable {
+            failure.message = format!("{} (socket {})", failure.message, socket.display());
+        }
+        failure
     }
 
     pub(super) fn signed_out() -> Self {

@@ -40,7 +40,9 @@ pub fn run() -> ExitCode {
 }
 
 async fn execute(arguments: &Arguments) -> Result<(), Failure> {
-    let mut daemon = FrontEnd::connect(&arguments.socket).await?;
+    let mut daemon = FrontEnd::connect(&arguments.socket)
+        .await
+        .map_err(|error| Failure::connecting(error, &arguments.socket))?;
     match &arguments.command {
         Command::Up { token_file, wait, timeout } => {
             let token = token_file.as_deref().map(read_token).transpose()?;
