@@ -67,7 +67,7 @@ pub enum ConfigError {
     #[error("`{0}` is no portal address: wss://HOST[:PORT] is expected")]
     Url(String),
     /// `ws://` without permission.
-    #[error("`{0}` is not encrypted; say so explicitly if that is what you want")]
+    #[error("`{0}` is not encrypted; --insecure-plain-portal allows that")]
     Plain(String),
     /// The CA file cannot be used.
     #[error(transparent)]
