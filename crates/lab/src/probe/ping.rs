@@ -20,7 +20,10 @@ pub struct Report {
 /// Bytes of payload that `ping` sends when nobody says otherwise.
 const USUAL_SIZE: usize = 56;
 
-/// Sends `count` echo requests, `interval` apart, and waits up to a second for the last reply.
+/// Sends `count` echo requests, `interval` apart.
+///
+/// `ping` waits for the last reply as long as two round trips or one interval, whichever is longer, and a second when
+/// none has come at all. On a busy machine only a generous interval keeps it from missing a reply that is there.
 ///
 /// # Errors
 /// When `ping` cannot run or prints something unexpected; lost replies are no error.

@@ -13,5 +13,18 @@ mod wireguard_go;
 mod wireguard_keys;
 mod wireguard_peer;
 
+use std::thread;
+
+use anyhow::{Result, anyhow};
+
 pub(super) use turn::turn;
 pub(super) use wireguard::wireguard;
+
+/// Calls `f` for all items at once; results in their order.
+fn side_by_side<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> Result<R> + Sync) -> Vec<Result<R>> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| f(item))).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|result| result.unwrap_or_else(|_| Err(anyhow!("a thread panicked")))).collect()
+    })
+}

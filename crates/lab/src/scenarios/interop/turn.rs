@@ -1,13 +1,13 @@
 //! TURN: coturn's client against our relay, our client machine against coturn's server.
 
 use std::net::SocketAddr;
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use super::coturn::{self, TurnServer};
 use super::ground::{Ground, Machine};
+use super::side_by_side;
 use super::turn_client::{self, Report};
 use crate::probe::udp::EchoServer;
 use crate::scenario::{Context, Target};
@@ -151,13 +151,4 @@ fn record(name: &str, report: &Report, context: &mut Context) {
 
 fn of_family(machine: &Machine, is_v4: bool, port: u16) -> SocketAddr {
     if is_v4 { machine.v4(port) } else { machine.v6(port) }
-}
-
-/// Calls `f` for all items at once; results in their order.
-fn side_by_side<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> Result<R> + Sync) -> Vec<Result<R>> {
-    thread::scope(|scope| {
-        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| f(item))).collect();
-        let joined = threads.into_iter().map(|thread| thread.join());
-        joined.map(|result| result.unwrap_or_else(|_| Err(anyhow!("a visit panicked")))).collect()
-    })
 }

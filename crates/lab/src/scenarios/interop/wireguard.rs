@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::flood::{Flood, Recorder};
 use super::ground::{Ground, Machine};
+use super::side_by_side;
 use super::wireguard_go::{Peer, WireguardGo};
 use super::wireguard_keys::{self, KeyPair};
 use super::wireguard_peer::{Fact, Setup, WireguardPeer};
@@ -52,6 +53,12 @@ const UNDER_LOAD_AFTER: Duration = Duration::from_millis(500);
 
 /// Longest wait for a handshake under load; their retries come every 5 s.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Long enough for a reply to be late and still counted.
+const PING_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How late an echo may be.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a handshake with the wrong preshared key is given to succeed.
 const FUTILE: Duration = Duration::from_secs(2);
@@ -176,18 +183,23 @@ fn we_begin(bench: &Bench, context: &mut Context) -> Result<()> {
 
 /// Both ways, both families inside, empty and as large as fits.
 fn pings(bench: &Bench, context: &mut Context) -> Result<()> {
-    let (mut sent, mut received) = (0, 0);
-    for (host, target) in
-        [(&bench.ours().host, [THEIR_V4, THEIR_V6]), (&bench.theirs().host, [OUR_V4, OUR_V6])]
-    {
-        for (target, header) in target.into_iter().zip([ICMPV4, ICMPV6]) {
-            for size in [0, MTU - header] {
-                let report = ping_with(host, target, 10, Duration::from_millis(10), size)?;
-                (sent, received) = (sent + report.sent, received + report.received);
-            }
-        }
+    let (ours, theirs) = (&bench.ours().host, &bench.theirs().host);
+    let pings = [
+        (ours, THEIR_V4, ICMPV4),
+        (ours, THEIR_V6, ICMPV6),
+        (theirs, OUR_V4, ICMPV4),
+        (theirs, OUR_V6, ICMPV6),
+    ];
+    let pings =
+        pings.map(|(host, target, header)| [(host, target, 0), (host, target, MTU - header)]).concat();
+    let reports =
+        side_by_side(&pings, |(host, target, size)| ping_with(host, target, 5, PING_INTERVAL, *size));
+    let mut lost = 0;
+    for report in reports {
+        let report = report?;
+        lost += report.sent - report.received;
     }
-    context.record("pings lost", f64::from(sent - received), "count", Target::AtMost(0.0));
+    context.record("pings lost", lost.into(), "count", Target::AtMost(0.0));
     let report = ping(&bench.ours().host, THEIR_V4, 50, Duration::from_millis(10))?;
     context.record_time("round trip", report.average.unwrap_or_default(), Target::Shown);
     Ok(())
@@ -218,7 +230,7 @@ fn new_handshake(bench: &Bench, pair: &mut Pair, context: &mut Context) -> Resul
     ensure!(initiator, "they began the second handshake");
     context.record_time("handshake under traffic", handshake.context("no time")?, Target::AtMost(1_000.0));
     probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
-    let report = probe.stop(Duration::from_millis(300));
+    let report = probe.stop(GRACE);
     let lost = report.sent - report.received;
     context.record("datagrams lost over the new handshake", lost as f64, "count", Target::AtMost(0.0));
     Ok(())
@@ -233,7 +245,7 @@ fn they_roam(bench: &Bench, pair: &Pair, context: &mut Context) -> Result<()> {
     pair.theirs.set(&["listen-port", &THEIR_OTHER_PORT.to_string()])?;
     let back = probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
     context.record_time("their port changed to next reply", back, Target::AtMost(2_000.0));
-    let report = probe.stop(Duration::from_millis(300));
+    let report = probe.stop(GRACE);
     let lost = report.sent - report.received;
     context.record("datagrams lost while they move", lost as f64, "count", Target::AtMost(50.0));
     context.record_time("moving, `wg set` included", asked.elapsed(), Target::Shown);
@@ -252,7 +264,7 @@ fn we_roam(bench: &Bench, pair: &Pair, context: &mut Context) -> Result<()> {
     let route = host.run(&["ip", "route", "show", "default"])?;
     host.ip(&format!("route replace {} src {new}", route.trim()))?;
     probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
-    let report = probe.stop(Duration::from_millis(300));
+    let report = probe.stop(GRACE);
     let lost = report.sent - report.received;
     context.record("datagrams lost while we move", lost as f64, "count", Target::AtMost(0.0));
     let endpoint = pair.theirs.endpoint()?;
@@ -299,7 +311,7 @@ fn without_preshared_key(bench: &Bench, context: &mut Context) -> Result<()> {
         their_preshared_key: None,
     };
     let pair = bench.start(&acquaintance, context)?;
-    let report = ping(&bench.ours().host, THEIR_V6, 10, Duration::from_millis(10))?;
+    let report = ping(&bench.ours().host, THEIR_V6, 5, PING_INTERVAL)?;
     let lost = report.sent - report.received;
     context.record("pings lost without preshared key", lost.into(), "count", Target::AtMost(0.0));
     pair.stop(1)
