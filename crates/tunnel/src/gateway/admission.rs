@@ -58,13 +58,13 @@ impl From<NotCovered> for Judgement {
 }
 
 impl Client {
-    fn judge(&self, ranges: &TunnelRanges, first: &FirstPacket) -> Judgement {
+    fn judge(&self, ranges: &TunnelRanges, own: &[IpAddr], first: &FirstPacket) -> Judgement {
         let destination = first.destination();
         if is_never_reachable(destination) {
             return Judgement::Refuse(Denial::prohibited(DropReason::ForbiddenDestination));
         }
         if !ranges.is_proxy(destination) {
-            return match self.leases.covers_address(ranges, destination, first.traffic) {
+            return match self.leases.covers_address(ranges, own, destination, first.traffic) {
                 Ok(covered) => Judgement::Pass(covered, destination),
                 Err(failure) => failure.into(),
             };
@@ -103,7 +103,7 @@ impl Gateway {
         let Some(first) = FirstPacket::of(&view) else {
             return self.link.drops.count(DropReason::NotAFlow);
         };
-        match client.judge(ranges, &first) {
+        match client.judge(ranges, &self.addresses, &first) {
             Judgement::Pass(covered, real) => self.pass(now, id, packet, &first, covered, real),
             Judgement::Hold(_) if until > now => {
                 let item = Item::Packet(packet[..view.total_length()].to_vec());

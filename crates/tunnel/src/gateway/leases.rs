@@ -134,16 +134,24 @@ impl Leases {
     }
 
     /// Whether a lease covers `traffic` to `destination`, the most specific network first.
+    ///
+    /// The Internet is what is public and not the gateway's `own`: whoever may go out does not
+    /// thereby reach what listens on the gateway itself.
     pub(crate) fn covers_address(
         &self,
         ranges: &TunnelRanges,
+        own: &[IpAddr],
         destination: IpAddr,
         traffic: Traffic,
     ) -> Result<Covered, NotCovered> {
         let meant =
             self.networks.covering(destination).filter(|(network, _)| ranges.is_meant(*network, destination));
         match self.first_permitting(meant.map(|(_, id)| id), traffic) {
-            Err(NotCovered::Destination) if !is_private(destination) && !ranges.contains(destination) => {
+            Err(NotCovered::Destination)
+                if !is_private(destination)
+                    && !ranges.contains(destination)
+                    && !own.contains(&destination) =>
+            {
                 self.first_permitting(self.internet.iter().copied(), traffic)
             }
             judgement => judgement,

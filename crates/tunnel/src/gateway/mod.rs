@@ -22,7 +22,7 @@ mod portal;
 mod translations;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use adit_dataplane::{EndCause, Event as WorkerEvent, Origin, PeerId, Update};
@@ -118,6 +118,8 @@ pub struct Gateway {
     link: Link,
     clock: PortalClock,
     configuration: Option<(adit_protocol::Interface, TunnelRanges)>,
+    /// The host's own addresses.
+    addresses: Vec<IpAddr>,
     is_portal_online: bool,
     is_shut_down: bool,
     clients: BTreeMap<ClientId, Client>,
@@ -147,6 +149,7 @@ impl Gateway {
             link: Link::new(now, unix_now, node),
             clock: PortalClock::new(now, u64::try_from(unix_now.as_millis()).unwrap_or(u64::MAX)),
             configuration: None,
+            addresses: Vec::new(),
             is_portal_online: false,
             is_shut_down: false,
             clients: BTreeMap::new(),
@@ -172,6 +175,7 @@ impl Gateway {
 
     /// Sets the whole list of local socket addresses, best first; a change is a roam.
     pub fn set_local_addresses(&mut self, now: Instant, addresses: &[SocketAddr]) {
+        self.addresses = addresses.iter().map(|address| address.ip().to_canonical()).collect();
         self.link.node_mut().set_local_addresses(now, addresses);
         self.settle(now);
     }

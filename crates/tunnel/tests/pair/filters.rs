@@ -1,5 +1,6 @@
 //! Filters are enforced on both ends.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit_policy::{Filter, PortRange, Resource, ResourceAddress};
@@ -63,6 +64,17 @@ fn an_internet_resource_leads_to_public_addresses_only() {
     {
         assert!(!world.exchange(0, 5000, socket(private)).is_answer(), "{private}");
     }
+    assert_eq!(world.gateways[0].received.len(), 1);
+}
+
+#[test]
+fn the_internet_is_not_what_listens_on_the_gateway() {
+    let mut world = World::new([resource(1, ResourceAddress::Internet)]);
+    let public = socket("198.41.0.4:51821");
+    let addresses = [world.gateways[0].addresses.clone(), vec![public]].concat();
+    world.with_gateway(0, |gateway, now| gateway.set_local_addresses(now, &addresses));
+    assert!(world.exchange(0, 5000, socket("198.41.0.5:22")).is_answer());
+    assert!(world.exchange(0, 5000, SocketAddr::new(public.ip(), 22)).is_error(PROHIBITED));
     assert_eq!(world.gateways[0].received.len(), 1);
 }
 
