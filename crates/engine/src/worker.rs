@@ -110,9 +110,11 @@ impl WorkerLink {
         let thread = std::thread::Builder::new()
             .name("worker-0".to_owned())
             .spawn(move || {
-                if let Err(error) = turner.run() {
-                    let _ = turner.to_control.blocking_send(FromWorker::Failed(format!("{error:#}")));
-                }
+                let Err(error) = turner.run() else { return };
+                let to_control = turner.to_control.clone();
+                // The control thread may wait for room in our queue: nobody will make any.
+                drop(turner);
+                let _ = to_control.blocking_send(FromWorker::Failed(format!("{error:#}")));
             })
             .context("cannot start the worker thread")?;
         Ok((Self { updates: Some(updates), bell, thread: Some(thread) }, from_worker))
@@ -182,13 +184,17 @@ impl Loop {
                 Err(error) => return Err(error).context("epoll failed"),
             };
             let now = Instant::now();
+            // Before the updates: a bell that rings for one which comes after must wake us again.
+            if ready[..count].iter().any(|event| event.data() == BELL) {
+                let _ = self.bell.read();
+            }
             // Before any packet: what was revoked must not pass.
             if !self.take_updates(now) {
                 return Ok(());
             }
             for event in &ready[..count] {
                 match event.data() {
-                    BELL => drop(self.bell.read()),
+                    BELL => {}
                     TUN => self.turn_of_tun(now)?,
                     index => self.turn_of_socket(now, usize::try_from(index).unwrap_or(usize::MAX))?,
                 }

@@ -94,13 +94,23 @@ impl ClientEngine {
     }
 
     /// Says goodbye, takes everything back and waits until it is done.
-    pub async fn stop(mut self, reason: GoodbyeReason) {
-        // A thread that is gone has stopped already.
-        let _ = self.commands.send(Command::Stop { reason }).await;
-        let Some(thread) = self.thread.take() else { return };
-        let joined = tokio::task::spawn_blocking(move || thread.join());
-        if tokio::time::timeout(STOP_LIMIT, joined).await.is_err() {
+    ///
+    /// Safe to drop while it waits: called again, it waits on.
+    pub async fn stop(&mut self, reason: GoodbyeReason) {
+        let mut snapshot = self.snapshot.clone();
+        let stopped = async {
+            // A thread that is gone has stopped already.
+            let _ = self.commands.send(Command::Stop { reason }).await;
+            // The thread lets go of its end last.
+            while snapshot.changed().await.is_ok() {}
+        };
+        if tokio::time::timeout(STOP_LIMIT, stopped).await.is_err() {
             tracing::error!("the client did not stop in {} s", STOP_LIMIT.as_secs());
+            return;
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been logged by the panic hook.
+            let _ = thread.join();
         }
     }
 }
@@ -123,5 +133,34 @@ impl Pinger {
         let command = Command::Ping { resource, reply };
         self.commands.send(command).await.map_err(|_| PingFailure::Stopped)?;
         result.await.map_err(|_| PingFailure::Stopped)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that needs some time to stop.
+    fn engine(stopping: Duration) -> ClientEngine {
+        let (publisher, snapshot) = watch::channel(Snapshot::default());
+        let (commands, mut queue) = mpsc::channel(COMMAND_QUEUE);
+        let thread = std::thread::spawn(move || {
+            while !matches!(queue.blocking_recv(), Some(Command::Stop { .. }) | None) {}
+            publisher.send_modify(|_| ());
+            std::thread::sleep(stopping);
+        });
+        ClientEngine { snapshot, commands, thread: Some(thread) }
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_waiting_can_wait_again() {
+        let mut engine = engine(Duration::from_millis(300));
+        let impatient = engine.stop(GoodbyeReason::SignedOut);
+        assert!(tokio::time::timeout(Duration::from_millis(20), impatient).await.is_err());
+        let thread = engine.thread.as_ref().expect("not joined yet");
+        assert!(!thread.is_finished());
+        engine.stop(GoodbyeReason::ShuttingDown).await;
+        assert!(engine.thread.is_none(), "it has ended");
+        engine.stop(GoodbyeReason::ShuttingDown).await;
     }
 }

@@ -58,6 +58,7 @@ pub(super) fn run(
     commands: mpsc::Receiver<Command>,
     publisher: &watch::Sender<Snapshot>,
 ) {
+    let _crash = Crash(publisher);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(publisher, &anyhow::Error::from(error)),
@@ -73,6 +74,17 @@ fn fail(publisher: &watch::Sender<Snapshot>, error: &anyhow::Error) {
     tracing::error!(error = format!("{error:#}"), "the client stopped");
     let reason = format!("{error:#}");
     publisher.send_modify(|snapshot| snapshot.interface = InterfaceState::Failed { reason });
+}
+
+/// Shows that the thread panicked; otherwise its last words would look alive for ever.
+struct Crash<'a>(&'a watch::Sender<Snapshot>);
+
+impl Drop for Crash<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            fail(self.0, &anyhow::anyhow!("the control thread panicked"));
+        }
+    }
 }
 
 async fn live(
@@ -121,15 +133,16 @@ impl<'a> Control<'a> {
         publisher: &'a watch::Sender<Snapshot>,
     ) -> anyhow::Result<(Self, Inputs)> {
         let bypass = Bypass::default();
+        let tun_config =
+            tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
+        // Before anything is undone: whoever holds the interface is no earlier run.
+        let tun = Arc::new(Tun::create(&tun_config)?);
         let mut network = LinuxNetwork::new(&config.state_dir, Some(bypass));
         network.recover().await.context("cannot undo what an earlier run left behind")?;
         let mut dns = config.dns;
         dns.recover().context("cannot undo what an earlier run left of the resolver's configuration")?;
 
         let mark = bypass.fwmark;
-        let tun_config =
-            tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
-        let tun = Arc::new(Tun::create(&tun_config)?);
         let sockets = Arc::new(Sockets::bind(config.port, Some(mark))?);
         let (now, run) = (Instant::now(), Run::new()?);
         let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
@@ -172,15 +185,13 @@ impl<'a> Control<'a> {
             self.carry_out().await;
             let wake = self.wake();
             tokio::select! {
-                event = self.driver.next_session_event() => match event {
-                    Some(event) => self.handle_session_event(event),
-                    // Dead credentials: only a command can change anything.
-                    None => match inputs.commands.recv().await {
-                        Some(Command::Stop { reason }) => return Ok(reason),
-                        Some(Command::Ping { reply, .. }) => drop(reply.send(Err(PingFailure::Offline))),
-                        None => return Ok(GoodbyeReason::ShuttingDown),
-                    },
-                },
+                event = self.driver.next_session_event() => {
+                    self.handle_session_event(event.context("the session with the portal ended")?);
+                    // Nobody will let us in again: the host gets its own resolver and routes back.
+                    if matches!(self.snapshot.portal, PortalState::Dead { .. }) {
+                        return Ok(GoodbyeReason::SignedOut);
+                    }
+                }
                 taken = inputs.from_worker.recv_many(&mut batch, WORKER_TURN) => {
                     anyhow::ensure!(taken > 0, "the packet path stopped");
                     for message in batch.drain(..) {
@@ -352,7 +363,7 @@ impl<'a> Control<'a> {
 
     /// Says goodbye and takes everything back.
     async fn stop(self, reason: GoodbyeReason) {
-        let Self { driver, mut network, mut dns, .. } = self;
+        let Self { driver, mut network, mut dns, mut snapshot, publisher, .. } = self;
         // The resolver first: nobody answers for it from here on.
         if let Err(error) = dns.clear() {
             tracing::error!(error = format!("{error:#}"), "cannot restore the system's resolver");
@@ -361,6 +372,10 @@ impl<'a> Control<'a> {
         if let Err(error) = network.clear().await {
             tracing::error!(error = format!("{error:#}"), "cannot remove the routes of the tunnel");
         }
+        snapshot.interface = InterfaceState::Waiting;
+        snapshot.resources.clear();
+        snapshot.connections.clear();
+        publisher.send_replace(snapshot);
         tracing::info!(reason = reason.name(), "the client stopped");
     }
 }

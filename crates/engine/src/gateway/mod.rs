@@ -123,14 +123,15 @@ impl Control {
         secrets: &dyn SecretStore,
         status: watch::Sender<GatewayStatus>,
     ) -> anyhow::Result<(Self, Inputs)> {
+        let tun_config =
+            tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
+        // Before anything is undone: whoever holds the interface is no earlier run.
+        let tun = Arc::new(Tun::create(&tun_config)?);
         let mut network = LinuxNetwork::new(&config.state_dir, None);
         network.recover().await.context("cannot undo what an earlier run left behind")?;
         let mut masquerade = NftablesMasquerade::new(&config.state_dir);
         masquerade.clear().context("cannot undo what an earlier run left of the packet filter")?;
 
-        let tun_config =
-            tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
-        let tun = Arc::new(Tun::create(&tun_config)?);
         let sockets = Arc::new(Sockets::bind(config.port, None)?);
         let (now, run) = (Instant::now(), Run::new()?);
         let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
