@@ -10,6 +10,8 @@ mod server;
 mod session;
 mod view;
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use adit_platform::service::{self, StopSignals};
 use adit_platform::settings;
 use adit_telemetry::{Guard, HealthServer, Readiness};
 use anyhow::Context as _;
+use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, watch};
 
 use self::access::Authority;
@@ -72,16 +75,21 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
 }
 
 async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
+    let secrets = FileSecrets::open(&arguments.state_dir).context("cannot use the state directory")?;
+    let _lock = lock(&arguments.state_dir)?;
     if arguments.cleanup {
         return clean_up(&arguments).await;
     }
     let mut signals = StopSignals::new().context("cannot listen for signals")?;
-    let secrets = FileSecrets::open(&arguments.state_dir).context("cannot use the state directory")?;
     let portal = arguments.portal.clone().context("no portal: give --portal or ADIT_PORTAL")?;
     let constants = Constants { portal: portal.to_string(), interface: arguments.interface.clone() };
     let (publisher, view) = watch::channel(constants.idle(Reason::NoToken));
     let (calls, call_queue) = mpsc::channel(CALL_QUEUE);
     let server = Server::bind(&arguments.socket, Authority::from_system(), calls, view)?;
+    // An earlier daemon may have been killed, and this one may never connect.
+    if let Err(error) = clean_up(&arguments).await {
+        tracing::error!(error = format!("{error:#}"), "cannot undo what an earlier run left behind");
+    }
     let readiness = Readiness::new();
     if let Some(address) = arguments.health {
         let metrics = adit_telemetry::metrics::install().context("cannot record metrics")?;
@@ -117,6 +125,21 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// Keeps other daemons, and a cleanup, away from the state of this one while it is held.
+fn lock(state_dir: &Path) -> anyhow::Result<Flock<File>> {
+    let path = state_dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| errno)
+        .with_context(|| format!("another daemon uses {}", state_dir.display()))
+}
+
 type DnsFactory = Box<dyn Fn() -> Box<dyn DnsControl>>;
 
 fn dns_factory(
@@ -138,4 +161,18 @@ async fn clean_up(arguments: &Arguments) -> anyhow::Result<()> {
         .recover()
         .context("cannot restore the system's resolver");
     routes.and(resolver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_state_belongs_to_one_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock(directory.path()).unwrap();
+        assert!(lock(directory.path()).is_err());
+        drop(held);
+        assert!(lock(directory.path()).is_ok(), "as it is when the daemon was killed");
+    }
 }

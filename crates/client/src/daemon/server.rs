@@ -15,12 +15,15 @@ use adit_client_ipc::{
 use anyhow::Context as _;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::access::Authority;
 
-/// Front ends served at once; more are turned away.
-const MOST_FRONT_ENDS: usize = 64;
+/// Front ends served at once that may only look on; more are turned away.
+const MOST_OBSERVERS: usize = 32;
+
+/// Front ends served at once that may do something: whoever only looks on cannot keep them out.
+const MOST_OPERATORS: usize = 32;
 
 /// How long a front end may take for its hello, or to read what is sent to it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,7 +50,28 @@ pub(super) struct Server {
     authority: Arc<Authority>,
     calls: mpsc::Sender<Call>,
     view: watch::Receiver<View>,
-    seats: Arc<Semaphore>,
+    seats: Seats,
+}
+
+/// Who may still come in.
+#[derive(Debug)]
+struct Seats {
+    observers: Arc<Semaphore>,
+    operators: Arc<Semaphore>,
+}
+
+impl Seats {
+    fn new() -> Self {
+        Self {
+            observers: Arc::new(Semaphore::new(MOST_OBSERVERS)),
+            operators: Arc::new(Semaphore::new(MOST_OPERATORS)),
+        }
+    }
+
+    fn take(&self, access: Access) -> Option<OwnedSemaphorePermit> {
+        let seats = if access == Access::Observe { &self.observers } else { &self.operators };
+        Arc::clone(seats).try_acquire_owned().ok()
+    }
 }
 
 impl Server {
@@ -86,7 +110,7 @@ impl Server {
             authority: Arc::new(authority),
             calls,
             view,
-            seats: Arc::new(Semaphore::new(MOST_FRONT_ENDS)),
+            seats: Seats::new(),
         })
     }
 
@@ -101,15 +125,12 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
+            let access = self.authority.access(&stream);
+            let Some(seat) = self.seats.take(access) else {
                 tracing::debug!("turned a front end away: too many are connected");
                 continue;
             };
-            let conversation = Conversation {
-                access: self.authority.access(&stream),
-                calls: self.calls.clone(),
-                view: self.view.clone(),
-            };
+            let conversation = Conversation { access, calls: self.calls.clone(), view: self.view.clone() };
             tokio::spawn(async move {
                 let _seat = seat;
                 match conversation.run(stream).await {
@@ -235,4 +256,18 @@ async fn patiently<T>(work: impl Future<Output = Result<T, FrameError>>) -> Resu
     tokio::time::timeout(PATIENCE, work)
         .await
         .unwrap_or_else(|_| Err(FrameError::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn onlookers_leave_room_for_whoever_may_do_something() {
+        let seats = Seats::new();
+        let onlookers: Vec<_> = std::iter::from_fn(|| seats.take(Access::Observe)).collect();
+        assert_eq!(onlookers.len(), MOST_OBSERVERS);
+        assert!(seats.take(Access::Operate).is_some());
+        assert!(seats.take(Access::Admin).is_some());
+    }
 }

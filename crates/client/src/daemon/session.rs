@@ -96,9 +96,11 @@ impl Session {
     /// Says goodbye to everybody and stops.
     pub(super) async fn shut_down(&mut self) {
         self.snapshots = None;
-        if let Some(engine) = self.engine.take() {
+        // The engine stays ours until it has stopped: a signal may end this wait and begin the next.
+        if let Some(engine) = &mut self.engine {
             engine.stop(GoodbyeReason::ShuttingDown).await;
         }
+        self.engine = None;
     }
 
     async fn handle(
@@ -165,7 +167,7 @@ impl Session {
             self.connect(&token)?;
         }
         self.snapshots = None;
-        if let Some(engine) = self.engine.take() {
+        if let Some(engine) = &mut self.engine {
             // The server is told over a connection; without one it learns nothing, and the
             // session ends by its own expiry.
             let mut snapshot = engine.snapshot();
@@ -177,6 +179,7 @@ impl Session {
             }
             engine.stop(GoodbyeReason::SignedOut).await;
         }
+        self.engine = None;
         self.secrets.remove(TOKEN).map_err(internal)?;
         self.secrets.remove(DISCONNECTED).map_err(internal)?;
         self.show();
