@@ -48,6 +48,12 @@ const UPDATE_QUEUE: usize = 4096;
 /// Packets and events that the control thread may be behind.
 const CONTROL_QUEUE: usize = 2048;
 
+/// Of these, kept free of packets: packets come again, but what happened is told once.
+const EVENT_ROOM: usize = 256;
+
+/// When to try again if there was no room even so.
+const RETRY: Duration = Duration::from_millis(5);
+
 /// The longest that the worker sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
@@ -202,13 +208,20 @@ impl Loop {
             if self.worker.poll_timeout().is_some_and(|(deadline, _)| deadline <= now) {
                 self.worker.handle_timeout(now);
             }
-            while let Some(event) = self.worker.poll_event() {
-                self.tell(FromWorker::Event(event));
-            }
+            self.tell_events();
             if now.duration_since(self.exported) >= export::INTERVAL {
                 export::worker(&self.worker.counters());
                 self.exported = now;
             }
+        }
+    }
+
+    /// Hands over what happened; what does not fit stays with the worker for the next turn.
+    fn tell_events(&mut self) {
+        while self.to_control.capacity() > 0
+            && let Some(event) = self.worker.poll_event()
+        {
+            let _ = self.to_control.try_send(FromWorker::Event(event));
         }
     }
 
@@ -218,7 +231,8 @@ impl Loop {
             // A whole millisecond more: waking early would only mean going round again.
             deadline.saturating_duration_since(now) + Duration::from_millis(1)
         });
-        EpollTimeout::try_from(until.min(LONGEST_SLEEP)).unwrap_or(EpollTimeout::ZERO)
+        let longest = if self.to_control.capacity() == 0 { RETRY } else { LONGEST_SLEEP };
+        EpollTimeout::try_from(until.min(longest)).unwrap_or(EpollTimeout::ZERO)
     }
 
     /// False when the control thread is gone.
@@ -288,8 +302,9 @@ impl Loop {
     }
 }
 
+/// Hands over a packet, which is dropped and counted where only events have room.
 fn tell(to_control: &mpsc::Sender<FromWorker>, message: FromWorker) {
-    if to_control.try_send(message).is_err() {
+    if to_control.capacity() <= EVENT_ROOM || to_control.try_send(message).is_err() {
         counter!("adit_control_queue_dropped_total").increment(1);
     }
 }
@@ -299,5 +314,20 @@ pub(crate) fn write(tun: &Tun, packet: &[u8]) {
     if let Err(error) = tun.write(packet) {
         let reason = if error.kind() == io::ErrorKind::WouldBlock { "full" } else { "refused" };
         counter!("adit_tun_write_dropped_total", "reason" => reason).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_leave_room_for_events() {
+        let (to_control, mut from_worker) = mpsc::channel(CONTROL_QUEUE);
+        for _ in 0..2 * CONTROL_QUEUE {
+            tell(&to_control, FromWorker::TunPacket(Vec::new()));
+        }
+        assert_eq!(to_control.capacity(), EVENT_ROOM);
+        assert!(from_worker.try_recv().is_ok());
     }
 }
