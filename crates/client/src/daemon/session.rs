@@ -166,6 +166,8 @@ impl Session {
         if self.engine.is_none() {
             self.connect(&token)?;
         }
+        // From here on nobody is signed in, whatever interrupts the rest.
+        self.secrets.remove(TOKEN).map_err(internal)?;
         self.snapshots = None;
         if let Some(engine) = &mut self.engine {
             // The server is told over a connection; without one it learns nothing, and the
@@ -180,7 +182,6 @@ impl Session {
             engine.stop(GoodbyeReason::SignedOut).await;
         }
         self.engine = None;
-        self.secrets.remove(TOKEN).map_err(internal)?;
         self.secrets.remove(DISCONNECTED).map_err(internal)?;
         self.show();
         Ok(Response::Done)
