@@ -400,6 +400,8 @@ fn is_transient(error: &io::Error) -> bool {
                 | libc::ENETDOWN
                 | libc::EMSGSIZE
                 | libc::EPROTO
+                | libc::ENOBUFS
+                | libc::ENOMEM
                 | libc::ENOPROTOOPT
         )
     )
