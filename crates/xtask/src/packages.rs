@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail};
 use crate::{PackagesArguments, Verdict};
 
 /// A program, the package that brings it, and what it is for.
-const NEEDED: [(&str, &str, &str); 10] = [
+const NEEDED: [(&str, &str, &str); 11] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
     ("curl", "curl", "fetching pages as users do"),
     ("ping", "iputils-ping", "round trips"),
     ("jq", "jq", "reading logs"),
+    ("openssl", "openssl", "saying the wrong thing over TLS"),
     ("wg", "wireguard-tools", "interop"),
     ("wireguard-go", "wireguard-go", "interop"),
     ("turnserver", "coturn", "interop"),

@@ -6,6 +6,7 @@
 
 mod emulator;
 mod socket;
+pub mod tap;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

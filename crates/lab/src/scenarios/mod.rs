@@ -3,6 +3,7 @@
 //! Bounds are generous, since machines that run them are small and busy; the printed figures are what to read.
 
 mod availability;
+mod bad_input;
 mod goodbye;
 mod interop;
 mod paths;
@@ -62,6 +63,11 @@ pub const ALL: &[Scenario] = &[
         name: "portal-down",
         description: "Traffic outlives an outage of the portal, and new connections work after it.",
         run: availability::portal_down,
+    },
+    Scenario {
+        name: "bad-input",
+        description: "Garbage at every port, replays, bad tokens, impossible starts: all refused, nobody disturbed.",
+        run: bad_input::run,
     },
     Scenario {
         name: "interop-wireguard",

@@ -1,6 +1,6 @@
 //! A device: the daemon, and its command line as a user would call it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub struct Status {
     /// `online`, `signed_out`, and so on.
     pub state: String,
+    /// Why it is in this state, where there is more to say: `expired_token`, and so on.
+    pub reason: Option<String>,
     /// Connections to gateways.
     pub connections: Vec<Connection>,
 }
@@ -54,7 +56,15 @@ impl Client {
     /// # Errors
     /// When it ends or does not answer.
     pub fn start(edge: &Edge, portal: &Portal, programs: &Programs, state: &StateDir) -> Result<Self> {
-        let host = edge.host.clone();
+        Self::start_on(&edge.host, portal, programs, state)
+    }
+
+    /// As [`Client::start`] on any machine that can reach the portal.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn start_on(host: &Host, portal: &Portal, programs: &Programs, state: &StateDir) -> Result<Self> {
+        let host = host.clone();
         let state_dir = state.of(host.name())?;
         let socket = state_dir.join("aditd.sock");
         let spawn = Spawn::new("aditd", programs.path("aditd"))
@@ -88,6 +98,11 @@ impl Client {
         &self.host
     }
 
+    /// The socket of its daemon.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// `adit` with the socket of this client's daemon, for a person to type.
     pub fn command_line(&self) -> String {
         format!("{} --socket {}", self.program.display(), self.socket.display())
@@ -108,13 +123,21 @@ impl Client {
     /// # Errors
     /// When it fails; its message is passed on.
     pub fn adit(&self, arguments: &[&str]) -> Result<Finished> {
-        let mut command = self.host.command(&self.program);
-        command.arg("--socket").arg(&self.socket).args(arguments);
-        let finished = crate::process::finish(command, COMMAND_LIMIT)?;
+        let finished = self.try_adit(arguments)?;
         if !finished.success() {
             bail!("adit {} ended with {}: {}", arguments.join(" "), finished.status, finished.complaint());
         }
         Ok(finished)
+    }
+
+    /// Runs `adit` with these arguments, whatever its status.
+    ///
+    /// # Errors
+    /// When it cannot be started or hangs.
+    pub fn try_adit(&self, arguments: &[&str]) -> Result<Finished> {
+        let mut command = self.host.command(&self.program);
+        command.arg("--socket").arg(&self.socket).args(arguments);
+        crate::process::finish(command, COMMAND_LIMIT)
     }
 
     fn adit_json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T> {

@@ -76,12 +76,12 @@ impl Programs {
 }
 
 /// Where a program serves `/healthz`, `/readyz` and `/metrics`.
-fn health() -> SocketAddr {
+pub(crate) fn health() -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HEALTH_PORT)
 }
 
 /// A text field of a JSON object.
-fn text(value: &Value, key: &str) -> Result<String> {
+pub(crate) fn text(value: &Value, key: &str) -> Result<String> {
     let found = value.get(key).and_then(Value::as_str);
     found.map(str::to_owned).with_context(|| format!("no text `{key}` in {value}"))
 }
