@@ -17,8 +17,7 @@ use crate::world::Host;
 const INITIATION_LENGTH: usize = 148;
 const INITIATION_TYPE: u8 = 1;
 
-/// Datagrams of one burst, and the time between two: more than either side's threshold, and little work for us.
-const BURST: usize = 400;
+/// Time between two bursts.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A place to which a side sends its initiation.
@@ -56,14 +55,15 @@ pub(super) struct Flood {
 }
 
 impl Flood {
-    pub(super) fn start(host: &Host, target: SocketAddr, datagram: Vec<u8>) -> Result<Self> {
+    /// Sends `burst` copies ten times a second.
+    pub(super) fn start(host: &Host, target: SocketAddr, datagram: Vec<u8>, burst: usize) -> Result<Self> {
         let local: SocketAddr = if target.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
         let socket = host.enter(|| UdpSocket::bind(local))??;
         let stop = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stop);
         let thread = thread::Builder::new().name("flood".to_owned()).spawn(move || {
             while !flag.load(Ordering::Relaxed) {
-                for _ in 0..BURST {
+                for _ in 0..burst {
                     // What does not fit a buffer on the way is one copy less.
                     let _ = socket.send_to(&datagram, target);
                 }

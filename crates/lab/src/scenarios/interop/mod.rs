@@ -9,6 +9,7 @@ mod ground;
 mod turn;
 mod turn_client;
 mod wireguard;
+mod wireguard_bench;
 mod wireguard_go;
 mod wireguard_keys;
 mod wireguard_peer;
