@@ -4,6 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
+/// Targets of libraries that warn of what any stranger can send, with the level that counts for them unless the
+/// directive names them: a flood of datagrams must not become a flood of warnings. Our own code counts such
+/// datagrams.
+const QUIETED: &str = "is::stun=error";
+
 /// Why a level was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LevelError {
@@ -69,7 +74,7 @@ pub(crate) fn parse(directive: &str) -> Result<EnvFilter, LevelError> {
             return Err(refuse(format!("unknown level `{part}`")));
         }
     }
-    EnvFilter::try_new(trimmed).map_err(|error| refuse(error.to_string()))
+    EnvFilter::try_new(format!("{QUIETED},{trimmed}")).map_err(|error| refuse(error.to_string()))
 }
 
 #[cfg(test)]
@@ -81,6 +86,14 @@ mod tests {
         for good in ["info", "DEBUG", "warn", "off", "info,adit_peering=trace", " debug "] {
             assert!(parse(good).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn strangers_cannot_fill_the_log_through_a_library_unless_asked_for() {
+        let directives = |text: &str| parse(text).expect(text).to_string();
+        assert!(directives("info").contains("is::stun=error"));
+        let asked = directives("info,is::stun=debug");
+        assert!(asked.contains("is::stun=debug") && !asked.contains("is::stun=error"), "{asked}");
     }
 
     #[test]
