@@ -39,11 +39,8 @@ const ICMPV6: usize = 48;
 const RECORDER_PORT: u16 = 40_000;
 
 /// Initiations of a burst: enough for our threshold in a second, and for the queue that is theirs.
-const OUR_BURST: usize = 60;
-const THEIR_BURST: usize = 400;
-
-/// Time in which a flood has its effect.
-const UNDER_LOAD_AFTER: Duration = Duration::from_millis(500);
+const OUR_BURST: u64 = 60;
+const THEIR_BURST: u64 = 400;
 
 /// Longest wait for a handshake under load; their retries come every 5 s.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -260,15 +257,17 @@ fn while_we_are_under_load(bench: &Bench, context: &mut Context) -> Result<()> {
         our_preshared_key: Some(&bench.preshared_key),
         their_preshared_key: Some(&bench.preshared_key),
     };
-    let mut pair = bench.start(&acquaintance, context)?;
+    let pair = bench.start(&acquaintance, context)?;
     ping(&bench.theirs().host, OUR_V4, 1, Duration::ZERO)?;
     let initiation = recorder.initiation(LIMIT)?;
     let flood = Flood::start(&bench.theirs().host, bench.ours().v4(OUR_PORT), initiation, OUR_BURST)?;
+    flood.wait_for_load(LIMIT)?;
     let begin = Instant::now();
     let endpoint = bench.ours().v4(OUR_PORT).to_string();
     pair.theirs.set(&["peer", &bench.our_keys.public, "endpoint", &endpoint])?;
-    pair.theirs.wait_for_cookie(PATIENCE)?;
     pair.ours.wait_for_session(1, PATIENCE)?;
+    let (sent, cookies) = (flood.sent(), flood.cookies());
+    ensure!(pair.theirs.got_cookie(), "they got no cookie, the flood {cookies} for {sent} initiations");
     // Their next initiation, the one with the cookie, waits for their timer of 5 s.
     context.record_time("session under our load, they begin", begin.elapsed(), Target::AtMost(20_000.0));
     drop(flood);
@@ -292,7 +291,7 @@ fn while_they_are_under_load(bench: &Bench, context: &mut Context) -> Result<()>
     let initiation = recorder.initiation(LIMIT)?;
     pair.ours.stop()?;
     let flood = Flood::start(&bench.ours().host, bench.theirs().v4(THEIR_PORT), initiation, THEIR_BURST)?;
-    std::thread::sleep(UNDER_LOAD_AFTER);
+    flood.wait_for_load(LIMIT)?;
     acquaintance.their_endpoint = Some(bench.theirs().v4(THEIR_PORT));
     pair.ours = bench.start_ours(&acquaintance, context)?;
     ping(&bench.ours().host, THEIR_V4, 1, Duration::ZERO)?;
