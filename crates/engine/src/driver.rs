@@ -44,6 +44,7 @@ pub(crate) trait Machine {
     fn handle_worker_event(&mut self, now: Instant, event: &adit_dataplane::Event);
     fn handle_timeout(&mut self, now: Instant);
     fn set_local_addresses(&mut self, now: Instant, addresses: &[SocketAddr]);
+    fn handle_route_change(&mut self, now: Instant);
     fn shut_down(&mut self, now: Instant, reason: GoodbyeReason);
     fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
     fn poll_transmit(&mut self) -> Option<adit_tunnel::Transmit>;
@@ -99,6 +100,9 @@ macro_rules! machine {
             fn set_local_addresses(&mut self, now: std::time::Instant, addresses: &[std::net::SocketAddr]) {
                 <$machine>::set_local_addresses(self, now, addresses);
             }
+            fn handle_route_change(&mut self, now: std::time::Instant) {
+                <$machine>::handle_route_change(self, now);
+            }
             fn shut_down(&mut self, now: std::time::Instant, reason: adit_protocol::peer::GoodbyeReason) {
                 <$machine>::shut_down(self, now, reason);
             }
@@ -141,6 +145,8 @@ pub(crate) struct Driver<M: Machine> {
     tun: Arc<Tun>,
     worker: WorkerLink,
     session: Session<M::Incoming, M::Outgoing>,
+    /// What the machine was last told.
+    addresses: Vec<SocketAddr>,
 }
 
 impl<M: Machine> Driver<M> {
@@ -151,7 +157,7 @@ impl<M: Machine> Driver<M> {
         worker: WorkerLink,
         session: Session<M::Incoming, M::Outgoing>,
     ) -> Self {
-        Self { machine, sockets, tun, worker, session }
+        Self { machine, sockets, tun, worker, session, addresses: Vec::new() }
     }
 
     /// When the machine wants to be woken; far away when it does not.
@@ -221,13 +227,19 @@ impl<M: Machine> Driver<M> {
         self.machine.handle_timeout(Instant::now());
     }
 
-    /// Tells the machine the addresses of the host.
+    /// Tells the machine the addresses of the host, or that the way out from them is another.
     pub(crate) fn set_addresses(&mut self, addresses: &[IpAddr]) {
         let addresses = self.sockets.with_ports(addresses);
         tracing::debug!(?addresses, "the host's addresses");
         self.session.network_changed();
         self.sockets.retry_segmentation();
-        self.machine.set_local_addresses(Instant::now(), &addresses);
+        let now = Instant::now();
+        if addresses == self.addresses {
+            self.machine.handle_route_change(now);
+        } else {
+            self.machine.set_local_addresses(now, &addresses);
+            self.addresses = addresses;
+        }
     }
 
     /// Carries out everything that the machine wants and returns what is left for the caller.

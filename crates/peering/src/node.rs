@@ -150,6 +150,18 @@ impl Node {
         self.drain(now);
     }
 
+    /// The way out changed while the addresses did not: what was sent since may have gone nowhere.
+    ///
+    /// Everything that a roam would try is tried again; sessions and connections are kept.
+    pub fn handle_route_change(&mut self, now: Instant) {
+        if self.machines.locals.as_slice().is_empty() {
+            return;
+        }
+        self.machines.relays.rebind(now, &self.machines.locals);
+        self.touch_all(now, |connection, context| connection.note_locals_changed(context, true));
+        self.drain(now);
+    }
+
     /// Sets the whole list of relays. Known ones keep their allocation and get new credentials.
     pub fn set_relays(&mut self, now: Instant, relays: &[RelayAccess]) {
         self.machines.relays.set(now, relays, &self.machines.locals);

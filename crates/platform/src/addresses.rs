@@ -1,9 +1,9 @@
 //! Which addresses this host has, and when that changes.
 //!
 //! [`watch`] publishes a [`Snapshot`] of the whole state: usable addresses for host candidates and the
-//! interfaces that lead out. A change of either is a reason to gather candidates again. Bursts of kernel
-//! notifications are folded: a snapshot is taken 250 ms after the first one, and published only when it
-//! differs from the last.
+//! interfaces that lead out. A change of either is a reason to gather candidates again, and traffic waits for
+//! it: the first kernel notification after quiet is looked at at once. While they keep coming, looks grow
+//! rarer, down to four a second. A snapshot is published only when it differs from the last.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -19,8 +19,11 @@ pub use crate::netlink::Egress;
 #[cfg(target_os = "linux")]
 pub use linux::{list, watch};
 
-/// How long notifications are collected before the state is read.
-pub const DEBOUNCE: Duration = Duration::from_millis(250);
+/// The shortest pause between two looks.
+pub const SHORTEST_PAUSE: Duration = Duration::from_millis(4);
+
+/// The longest pause between two looks while notifications keep coming.
+pub const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What must not be offered to peers as a way to reach this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

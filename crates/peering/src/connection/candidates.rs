@@ -83,7 +83,7 @@ impl Connection {
         if self.is_connected() && lost {
             self.replace_path(context);
         } else if self.is_connected() && roamed {
-            self.doubt(context);
+            self.doubt_anew(context);
         }
         self.send_copies(context);
     }

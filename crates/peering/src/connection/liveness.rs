@@ -209,6 +209,19 @@ impl Connection {
         }
     }
 
+    /// Like [`doubt`](Self::doubt), but rounds that are under way begin again: what was sent before
+    /// may have gone nowhere.
+    pub(super) fn doubt_anew(&mut self, context: &mut Context<'_>) {
+        let purpose = match self.connected().map(|connected| &connected.liveness.watch) {
+            None => return,
+            Some(Watch::Probing(probing)) => probing.purpose,
+            Some(Watch::Idle { .. } | Watch::Looking { .. }) => Purpose::Doubt,
+        };
+        if !context.locals.as_slice().is_empty() {
+            self.begin_probing(context, purpose);
+        }
+    }
+
     /// Like [`doubt`](Self::doubt), unless a doubt was settled a moment ago.
     pub(super) fn doubt_gently(&mut self, context: &mut Context<'_>) {
         let recent = self.connected().is_some_and(|connected| {

@@ -123,3 +123,19 @@ fn many_moves_leave_no_growing_pile() {
     world.run_for(Duration::from_secs(30));
     assert!(world.hosts[1].node.statistics().channels < 10);
 }
+
+#[test]
+fn a_way_out_that_comes_after_the_address_is_used_at_once() {
+    for without_route in [200, 700, 1500, 1900, 3300] {
+        let mut world = connected(Some(NatKind::PortRestricted), Some(NatKind::PortRestricted));
+        let nat = world.add_nat(NatKind::PortRestricted, "203.0.113.30");
+        world.blocked = Some(Box::new(|_| true));
+        world.move_host(0, &["192.168.7.7:51820"], Some(nat));
+        world.run_for(ms(without_route));
+        world.blocked = None;
+        let now = world.now;
+        world.hosts[0].node.handle_route_change(now);
+        let took = time_to_next_answer(&mut world, 9000);
+        assert!(took <= 250, "{took} ms after {without_route} ms without a route");
+    }
+}

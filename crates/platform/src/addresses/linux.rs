@@ -11,7 +11,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::MulticastGroup;
 use tokio::sync::watch as cell;
 
-use super::{DEBOUNCE, Filter, LocalAddress, Snapshot, Watcher, is_usable};
+use super::{Filter, LONGEST_PAUSE, LocalAddress, SHORTEST_PAUSE, Snapshot, Watcher, is_usable};
 use crate::netlink::{Session, to_io};
 
 /// Pause before a broken netlink connection is opened again.
@@ -88,17 +88,41 @@ fn subscribe() -> io::Result<Changes> {
     })))
 }
 
+/// Looks at once after quiet; each further look of a burst comes after twice the pause of the one before.
 async fn follow(changes: &mut Changes, filter: &Filter, sender: &cell::Sender<Snapshot>) {
     while changes.next().await.is_some() {
-        let window = tokio::time::sleep(DEBOUNCE);
-        tokio::pin!(window);
-        loop {
-            tokio::select! {
-                () = &mut window => break,
-                more = changes.next() => if more.is_none() { break },
-            }
+        let mut pause = SHORTEST_PAUSE;
+        while let Burst::GoesOn = look(changes, filter, sender, pause).await {
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        publish(filter, sender).await;
+    }
+}
+
+/// Whether notifications came while nobody looked.
+enum Burst {
+    GoesOn,
+    Over,
+}
+
+/// Publishes the state, then lets `pause` pass.
+async fn look(
+    changes: &mut Changes,
+    filter: &Filter,
+    sender: &cell::Sender<Snapshot>,
+    pause: Duration,
+) -> Burst {
+    publish(filter, sender).await;
+    let window = tokio::time::sleep(pause);
+    tokio::pin!(window);
+    let mut burst = Burst::Over;
+    loop {
+        tokio::select! {
+            () = &mut window => return burst,
+            more = changes.next() => match more {
+                Some(()) => burst = Burst::GoesOn,
+                None => return Burst::Over,
+            },
+        }
     }
 }
 

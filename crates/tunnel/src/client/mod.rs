@@ -191,6 +191,12 @@ impl Client {
         self.settle(now);
     }
 
+    /// The host's way out changed while its addresses did not; paths are tried again.
+    pub fn handle_route_change(&mut self, now: Instant) {
+        self.link.node_mut().handle_route_change(now);
+        self.settle(now);
+    }
+
     /// Takes a packet from the TUN device that has no flow.
     pub fn handle_tun_packet(&mut self, now: Instant, packet: &mut [u8]) {
         if self.is_shut_down {

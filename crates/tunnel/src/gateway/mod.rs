@@ -180,6 +180,12 @@ impl Gateway {
         self.settle(now);
     }
 
+    /// The host's way out changed while its addresses did not; paths are tried again.
+    pub fn handle_route_change(&mut self, now: Instant) {
+        self.link.node_mut().handle_route_change(now);
+        self.settle(now);
+    }
+
     /// Takes a packet from the TUN device that has no flow: nothing behind us may start one.
     pub fn handle_tun_packet(&mut self, _now: Instant, packet: &mut [u8]) {
         let is_control = adit_protocol::peer::is_control(packet);
