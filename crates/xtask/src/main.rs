@@ -1,12 +1,14 @@
-//! Developer commands: `cargo xtask demo · test · lab · lint · size · packages`.
+//! Developer commands: `cargo xtask demo · test · lab · sim · lint · size · packages`.
 //!
 //! Exit status: 0 when everything asked for is in order, 1 when something failed, 2 when it could not be tried
 //! (wrong usage, missing packages, missing rights).
 
+mod coverage;
 mod demo;
 mod lab;
 mod lint;
 mod packages;
+mod sim;
 mod size;
 mod tally;
 mod test;
@@ -34,6 +36,8 @@ enum Command {
     Test(TestArguments),
     /// Run scenarios with real kernels and real programs. Needs root.
     Lab(LabArguments),
+    /// Search for orders of events that strand somebody, in a simulated world.
+    Sim(SimArguments),
     /// Check format, clippy, layer rules, sizes, dependencies and licences.
     Lint(LintArguments),
     /// Print the size of each release binary.
@@ -85,6 +89,22 @@ struct LabArguments {
 }
 
 #[derive(Debug, Args)]
+struct SimArguments {
+    /// Worlds to run, each from a seed of its own.
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// Stop after this many minutes at the latest.
+    #[arg(long, value_name = "M")]
+    minutes: Option<u64>,
+    /// Run this seed alone, and show what happens.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Also print how much of the protocol crates the worlds went through.
+    #[arg(long)]
+    coverage: bool,
+}
+
+#[derive(Debug, Args)]
 struct LintArguments {
     /// Leave out clippy, which has to build.
     #[arg(long)]
@@ -131,6 +151,9 @@ impl From<Verdict> for ExitCode {
 }
 
 fn main() -> ExitCode {
+    if let Some(compiler) = coverage::compiler_to_wrap() {
+        return coverage::compile(compiler);
+    }
     match run(Arguments::parse().command) {
         Ok(verdict) => verdict.into(),
         Err(error) => {
@@ -145,6 +168,7 @@ fn run(command: Command) -> Result<Verdict> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Size(arguments) => size::run(&arguments),
         Command::Packages(arguments) => packages::run(&arguments),
