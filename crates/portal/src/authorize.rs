@@ -167,7 +167,7 @@ async fn open_connections(
 }
 
 /// Chooses a gateway: one already connected, else the newest, else the least loaded. One that is
-/// draining is never chosen, one to avoid only if there is no other.
+/// draining is never chosen, one to avoid only if there is no other, and then the last in the list.
 fn choose(
     online: &[OnlineGateway],
     open: &BTreeMap<GatewayId, i64>,
@@ -180,7 +180,7 @@ fn choose(
         .filter(|gateway| !gateway.is_draining)
         .min_by_key(|gateway| {
             (
-                avoid.contains(&gateway.id),
+                avoid.iter().position(|avoided| *avoided == gateway.id).map(Reverse),
                 !open.contains_key(&gateway.id),
                 Reverse(gateway.version.clone()),
                 load(gateway.id),
@@ -244,6 +244,8 @@ mod tests {
         let mut online = vec![gateway(1, "2.0.0"), gateway(2, "1.0.0")];
         let open = BTreeMap::from([(id(1), 1)]);
         assert_eq!(choose(&online, &open, &[id(1)], &[]), Some(id(2)));
+        assert_eq!(choose(&online, &open, &[id(1), id(2)], &[]), Some(id(2)), "the worst comes first");
+        assert_eq!(choose(&online, &open, &[id(2), id(1)], &[]), Some(id(1)));
         online.pop();
         assert_eq!(choose(&online, &open, &[id(1)], &[]), Some(id(1)));
         online[0].is_draining = true;

@@ -66,7 +66,7 @@ pub struct RequestAuthorization {
     /// Gateways that the client has an open connection to, with the epoch of each.
     #[serde(default)]
     pub connected_gateways: Vec<ConnectedGateway>,
-    /// Gateways not to choose unless there is no other.
+    /// Gateways not to choose unless there is no other; the worst first, so that of these the last is taken.
     #[serde(default)]
     pub avoid_gateways: Vec<GatewayId>,
 }

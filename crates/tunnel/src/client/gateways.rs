@@ -77,8 +77,10 @@ impl Gateways {
         }
     }
 
-    /// The gateways to avoid at `now`.
+    /// The gateways to avoid at `now`, the one to avoid longest first.
     pub(crate) fn avoided(&self, now: Instant) -> Vec<GatewayId> {
-        self.avoided.iter().filter(|(_, until)| **until > now).map(|(id, _)| *id).collect()
+        let mut avoided: Vec<_> = self.avoided.iter().filter(|(_, until)| **until > now).collect();
+        avoided.sort_unstable_by_key(|(id, until)| (std::cmp::Reverse(**until), **id));
+        avoided.into_iter().map(|(id, _)| *id).collect()
     }
 }
