@@ -14,6 +14,7 @@ pub mod scenario;
 pub mod scenarios;
 pub mod stage;
 pub mod steps;
+pub mod summary;
 pub mod system;
 pub mod topology;
 pub mod world;

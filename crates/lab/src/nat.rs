@@ -16,6 +16,8 @@ pub enum Nat {
     Symmetric,
     /// No translation.
     None,
+    /// Neither translation nor firewall: a plain network with a router in it.
+    Open,
 }
 
 /// What a router lets out besides TCP and ICMP.
@@ -62,10 +64,13 @@ impl Router {
 /// answer would confirm it, and would then take the port that the inside host's own packet to the same peer
 /// needs: the classic way to make hole punching fail on Linux.
 fn router_rules(inside: &str, outside: &str, nat: Nat, udp: Udp) -> String {
+    if nat == Nat::Open {
+        return "flush ruleset\n".to_owned();
+    }
     let masquerade = match nat {
         Nat::PortPreserving => format!("oifname \"{outside}\" masquerade"),
         Nat::Symmetric => format!("oifname \"{outside}\" masquerade random,fully-random"),
-        Nat::None => String::new(),
+        Nat::None | Nat::Open => String::new(),
     };
     let udp = match udp {
         Udp::Open => "",

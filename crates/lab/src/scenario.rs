@@ -29,15 +29,21 @@ pub enum Target {
     AtMost(f64),
     /// At least this much.
     AtLeast(f64),
+    /// This percentile of all samples is at most so much; judged in the summary, see [`crate::summary`].
+    Percentile(u8, f64),
     /// Printed for people; any value will do.
     Shown,
 }
 
 impl Target {
+    /// Whether one figure alone is acceptable.
+    ///
+    /// A percentile says nothing of a single sample, but one far beyond it is a defect and not bad luck.
     fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtMost(bound) => value <= bound,
             Self::AtLeast(bound) => value >= bound,
+            Self::Percentile(_, bound) => value <= bound * OUTLIER,
             Self::Shown => true,
         }
     }
@@ -46,10 +52,14 @@ impl Target {
         match self {
             Self::AtMost(bound) => Some(format!("<= {bound}")),
             Self::AtLeast(bound) => Some(format!(">= {bound}")),
+            Self::Percentile(percent, bound) => Some(format!("p{percent} <= {bound}")),
             Self::Shown => None,
         }
     }
 }
+
+/// A sample this many times beyond its percentile's bound fails its run by itself.
+const OUTLIER: f64 = 5.0;
 
 /// One measured figure, as it is written to the JSON file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -66,8 +76,11 @@ pub struct Metric {
     pub unit: String,
     /// The bound, as text; `null` without one.
     pub target: Option<String>,
-    /// Whether the bound is kept.
+    /// Whether the bound is kept; a percentile's is kept unless the figure is far beyond it.
     pub ok: bool,
+    /// The percentile and its bound, for the summary.
+    #[serde(skip)]
+    pub percentile: Option<(u8, f64)>,
 }
 
 /// What a scenario has at hand: programs, a log directory, and a place for its figures.
@@ -101,6 +114,11 @@ impl Context {
             unit: unit.to_owned(),
             target: target.text(),
             ok: target.is_met(value),
+            percentile: if let Target::Percentile(percent, bound) = target {
+                Some((percent, bound))
+            } else {
+                None
+            },
         });
     }
 

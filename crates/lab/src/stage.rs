@@ -7,13 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::probe::dns::DnsServer;
 use crate::probe::http::{self, Page};
 use crate::probe::udp::{EchoServer, Probe};
 use crate::probe::web::WebServer;
-use crate::scenario::{Context, Target};
+use crate::scenario::{self, Target};
 use crate::system::{Client, Gateway, Portal, Programs, Relay, StateDir};
 use crate::topology::{Families, Options, PUBLIC_RESOLVER, Topology};
 
@@ -41,6 +41,8 @@ pub struct Access {
     pub actor: String,
     /// The user's group.
     pub group: String,
+    /// The site.
+    pub site: String,
     /// Token of the site's gateways.
     pub gateway_token: String,
     /// Policies: the network, the name.
@@ -116,7 +118,7 @@ impl Stage {
     ///
     /// # Errors
     /// When a part of it cannot be made.
-    pub fn complete(options: &Options, context: &Context) -> Result<Self> {
+    pub fn complete(options: &Options, context: &scenario::Context) -> Result<Self> {
         let mut stage = Self::raise(options, &context.programs, context.log_dir())?;
         stage.portal.start()?;
         stage.start_relays()?;
@@ -154,7 +156,7 @@ impl Stage {
             policies.push(portal.create_policy(&group, &resource)?);
         }
         let gateway_token = portal.create_gateway_token(&site)?;
-        self.access = Access { actor, group, gateway_token, policies };
+        self.access = Access { actor, group, site, gateway_token, policies };
         Ok(())
     }
 
@@ -230,6 +232,45 @@ impl Stage {
         Ok(page)
     }
 
+    /// Which gateway the first client's only connection leads to.
+    ///
+    /// # Errors
+    /// When it has no connection.
+    pub fn gateway_in_use(&self) -> Result<usize> {
+        let status = self.client().status()?;
+        let used = &status.connections.first().context("no connection")?.name;
+        let index = self.gateways.iter().position(|gateway| gateway.host().name() == used);
+        index.with_context(|| format!("no gateway is called {used}"))
+    }
+
+    /// Which relay the first client's only connection goes through.
+    ///
+    /// # Errors
+    /// When it goes through none.
+    pub fn relay_in_use(&self) -> Result<usize> {
+        let status = self.client().status()?;
+        let connection = status.connections.first().context("no connection")?;
+        let remote = connection.remote.as_deref().context("the connection has no path")?;
+        let address: IpAddr = remote
+            .parse()
+            .or_else(|_| remote.parse().map(|socket: SocketAddr| socket.ip()))
+            .with_context(|| format!("not an address: {remote}"))?;
+        let servers = &self.topology.relays;
+        let index = servers.iter().position(|server| {
+            [IpAddr::from(server.address.v4), server.address.v6.into()].contains(&address)
+        });
+        index.with_context(|| format!("no relay is at {remote}"))
+    }
+
+    /// Starts one relay, again or for the first time.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_relay(&self, index: usize) -> Result<Relay> {
+        let server = self.topology.relays.get(index).context("there is no such relay")?;
+        Relay::start(server, self.topology.families, &self.portal, &self.programs, &self.state)
+    }
+
     /// Sends numbered datagrams from the first client to the echo server.
     ///
     /// # Errors
@@ -242,7 +283,7 @@ impl Stage {
     ///
     /// # Errors
     /// When one has ended.
-    pub fn record_memory(&self, context: &mut Context) -> Result<()> {
+    pub fn record_memory(&self, context: &mut scenario::Context) -> Result<()> {
         let portal = self.portal.process();
         let relay = self.relays.first().map(Relay::process);
         let gateway = self.gateways.first().and_then(Gateway::process);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use adit_lab::scenario::{self, Outcome, Plan, Scenario};
 use adit_lab::scenarios;
+use adit_lab::summary;
 use adit_lab::system::Programs;
 use adit_lab::world;
 use anyhow::Result;
@@ -56,6 +57,12 @@ pub(crate) fn run_plan(chosen: &[Scenario], plan: &Plan) -> Result<Tally> {
         let (passed, failed): (Vec<&Outcome>, Vec<&Outcome>) = of_this.partition(|outcome| outcome.passed());
         println!("{:<22} {} of {} passed", scenario.name, passed.len(), passed.len() + failed.len());
         tally.add(Tally { passed: passed.len() as u64, failed: failed.len() as u64 });
+    }
+    for figure in summary::of(&outcomes) {
+        println!("{figure}");
+        if let Some(met) = figure.verdict() {
+            tally.add(Tally::one(met));
+        }
     }
     Ok(tally)
 }

@@ -31,7 +31,15 @@ impl EchoServer {
     /// # Errors
     /// When the port is taken.
     pub fn start(host: &Host, port: u16) -> Result<Self> {
-        let socket = host.enter(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)))??;
+        Self::start_at(host, (Ipv6Addr::UNSPECIFIED, port).into())
+    }
+
+    /// Listens on one address of `host` alone, and answers from it.
+    ///
+    /// # Errors
+    /// When the address is not the host's, or the port is taken.
+    pub fn start_at(host: &Host, address: SocketAddr) -> Result<Self> {
+        let socket = host.enter(|| UdpSocket::bind(address))??;
         socket.set_nonblocking(true)?;
         let (state, stop) = (Arc::new(EchoState::default()), Stop::default());
         let (for_thread, flag) = (Arc::clone(&state), stop.flag());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::nearby;
+use crate::nat::Udp;
 use crate::probe::udp::Probe;
 use crate::scenario::{Context, Target};
 use crate::stage::Stage;
@@ -59,13 +60,7 @@ fn with_one_gateway(context: &mut Context) -> Result<()> {
 
 fn with_two_gateways(context: &mut Context) -> Result<()> {
     let (mut stage, probe) = flowing(&Options { gateways_per_site: 2, ..nearby() }, context)?;
-    let status = stage.client().status()?;
-    let used = &status.connections.first().context("no connection")?.name;
-    let index = stage
-        .gateways
-        .iter()
-        .position(|gateway| gateway.process().is_some_and(|process| process.host().name() == used));
-    let index = index.with_context(|| format!("no gateway is called {used}"))?;
+    let index = stage.gateway_in_use()?;
     let asked = Instant::now();
     stage.gateways[index].stop()?;
     let reply = probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
@@ -73,6 +68,36 @@ fn with_two_gateways(context: &mut Context) -> Result<()> {
     let report = probe.stop(Duration::from_millis(300));
     context.record_time("two gateways: longest gap", report.longest_gap, Target::AtMost(5_000.0));
     context.record_time("two gateways: SIGTERM to next reply", asked.elapsed(), Target::Shown);
+    stage.close()
+}
+
+/// A goodbye that nobody hears: the client finds out by the network's and the portal's word, or by probes.
+pub(super) fn lossy(context: &mut Context) -> Result<()> {
+    for program in ["aditd", "adit-gateway", "adit-relay"] {
+        context.expectations.announce(program, "portal");
+    }
+    let options = Options { gateways_per_site: 2, ..nearby() };
+    let mut stage = Stage::complete(&options, context)?;
+    stage.probe(100)?.wait_for_reply_after(Instant::now(), LIMIT)?;
+    let lossy = nearby().client_link.context("the client's link is emulated")?.with_loss(0.1);
+    for edge in stage.topology.clients.iter().chain(&stage.topology.sites[0].gateways) {
+        edge.link.as_ref().context("the link is emulated")?.set(lossy);
+    }
+    for _ in 0..4 {
+        let probe = stage.probe(1_000)?;
+        probe.wait_for_reply_after(Instant::now(), LIMIT)?;
+        std::thread::sleep(Duration::from_secs(1));
+        let index = stage.gateway_in_use()?;
+        let router = stage.topology.sites[0].gateways[index].router.clone();
+        router.set(options.gateway_nat, Udp::Blocked)?;
+        stage.gateways[index].stop()?;
+        router.set(options.gateway_nat, Udp::Open)?;
+        probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
+        let report = probe.stop(Duration::from_millis(300));
+        context.record_time("outage_ms", report.longest_gap, Target::Percentile(95, 1_000.0));
+        stage.gateways[index].start()?;
+        stage.client().wait_for("one connection", LIMIT, |status| status.connections.len() == 1)?;
+    }
     stage.close()
 }
 

@@ -4,9 +4,13 @@
 
 mod availability;
 mod bad_input;
+mod cold;
+mod failover;
 mod goodbye;
 mod interop;
 mod paths;
+mod relays;
+mod roam;
 
 use crate::link::Profile;
 use crate::scenario::Scenario;
@@ -68,6 +72,61 @@ pub const ALL: &[Scenario] = &[
         name: "bad-input",
         description: "Garbage at every port, replays, bad tokens, impossible starts: all refused, nobody disturbed.",
         run: bad_input::run,
+    },
+    Scenario {
+        name: "cold-start",
+        description: "The first packet of a client that was never connected, near and on a plain network.",
+        run: cold::start,
+    },
+    Scenario {
+        name: "second-resource",
+        description: "The first packet to a further resource on an open connection.",
+        run: cold::second_resource,
+    },
+    Scenario {
+        name: "restart-two-gateways",
+        description: "A gateway stops in order; traffic goes on through the other one of its site.",
+        run: failover::restart,
+    },
+    Scenario {
+        name: "goodbye-lossy",
+        description: "A gateway stops on a lossy network and its goodbye is lost.",
+        run: goodbye::lossy,
+    },
+    Scenario {
+        name: "failover-crash",
+        description: "A gateway is killed; traffic goes on through the other one of its site.",
+        run: failover::crash,
+    },
+    Scenario {
+        name: "failover-linkdown",
+        description: "A gateway's cable is pulled; traffic goes on through the other one.",
+        run: failover::link_down,
+    },
+    Scenario {
+        name: "failover-frozen",
+        description: "A gateway stands still; traffic goes on through the other one.",
+        run: failover::frozen,
+    },
+    Scenario {
+        name: "roam",
+        description: "The client changes its network under traffic, near and on a plain network.",
+        run: roam::roam,
+    },
+    Scenario {
+        name: "roam-portal-down",
+        description: "The client changes its network while the portal is away.",
+        run: roam::portal_down,
+    },
+    Scenario {
+        name: "relay-drain",
+        description: "The relay in use is stopped in order; another one carries on.",
+        run: relays::drain,
+    },
+    Scenario {
+        name: "relay-kill",
+        description: "The relay in use is killed; another one carries on.",
+        run: relays::kill,
     },
     Scenario {
         name: "interop-wireguard",

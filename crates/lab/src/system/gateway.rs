@@ -70,6 +70,28 @@ impl Gateway {
         process.wait(STOP_LIMIT).map(drop)
     }
 
+    /// Waits until a gateway that runs is ready again.
+    ///
+    /// # Errors
+    /// When it does not run or does not become ready.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let process = self.process.as_mut().context("the gateway does not run")?;
+        process.wait_healthy(health(), "/readyz", READY_LIMIT).map(drop)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.as_mut().context("the gateway does not run")?.signal(signal)
+    }
+
+    /// The machine it runs on.
+    pub const fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// The running program.
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref()

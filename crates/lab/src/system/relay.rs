@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{Portal, Programs, READY_LIMIT, STOP_LIMIT, StateDir, health};
-use crate::process::{Process, Spawn};
+use crate::process::{Process, Signal, Spawn};
 use crate::topology::{Families, Pair, Server};
 use crate::world::Host;
 
@@ -71,6 +71,15 @@ impl Relay {
     /// The running program.
     pub const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Ends it without any chance to tell anybody.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn crash(mut self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.wait(STOP_LIMIT).map(drop)
     }
 
     /// Stops it with SIGTERM and requires exit status 0.

@@ -9,11 +9,14 @@
 //! ```
 
 mod plan;
+mod way;
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Result;
+
+pub use way::Way;
 
 pub use plan::{CLIENT_PUBLIC, Families, GATEWAY_PUBLIC, PUBLIC_RESOLVER, Pair, Subnet, Zone, site_address};
 
@@ -44,6 +47,15 @@ pub struct Options {
     pub gateway_link: Option<Profile>,
     /// Emulation between portal, relays and the internet.
     pub server_link: Option<Profile>,
+    /// Whether clients have a second network to move to; at most 14 clients then.
+    pub second_way: bool,
+}
+
+impl Options {
+    /// A plain network: no delay, no translation, no firewall.
+    pub fn lan() -> Self {
+        Self { client_nat: Nat::Open, gateway_nat: Nat::Open, ..Self::default() }
+    }
 }
 
 impl Default for Options {
@@ -59,6 +71,7 @@ impl Default for Options {
             client_link: None,
             gateway_link: None,
             server_link: None,
+            second_way: false,
         }
     }
 }
@@ -87,6 +100,8 @@ pub struct Edge {
     pub public: Pair,
     /// The router's cable to the internet, when emulated.
     pub link: Option<Link>,
+    /// Another network that the machine can move to.
+    pub second: Option<Way>,
 }
 
 /// A private network with its servers and gateways.
@@ -187,7 +202,10 @@ impl Builder<'_> {
 
     fn client(&mut self, index: u8) -> Result<Edge> {
         let (nat, profile) = (self.options.client_nat, self.options.client_link);
-        let edge = self.edge(Zone::Clients, "client", index, nat, profile)?;
+        let mut edge = self.edge(Zone::Clients, "client", index, nat, profile)?;
+        if self.options.second_way {
+            edge.second = Some(self.second_way(&edge.host, index, nat, profile)?);
+        }
         edge.host.set_resolvers(&[PUBLIC_RESOLVER.of(self.options.families)])?;
         Ok(edge)
     }
@@ -215,8 +233,44 @@ impl Builder<'_> {
             let prefix = format!("{}/64", inside.near.v6);
             self.internet.ip(&format!("route add {} via {}", network(&prefix), outside.far.v6))?;
         }
+        self.route_inside(nat, inside, outside)?;
         let router = Router::new(&router, "lan", "wan", nat)?;
-        Ok(Edge { host, address: inside.far, router, public: outside.far, link })
+        Ok(Edge { host, address: inside.far, router, public: outside.far, link, second: None })
+    }
+
+    /// Without translation, private IPv4 addresses must be found from everywhere.
+    fn route_inside(&self, nat: Nat, inside: Subnet, outside: Subnet) -> Result<()> {
+        if nat == Nat::Open && self.options.families.has_v4() {
+            self.internet.ip(&format!("route add {}/32 via {}", inside.far.v4, outside.far.v4))?;
+        }
+        Ok(())
+    }
+
+    /// A second router before a client, whose cable is not plugged in yet.
+    fn second_way(&mut self, host: &Host, index: u8, nat: Nat, profile: Option<Profile>) -> Result<Way> {
+        let number = index + way::FIRST;
+        let router = self.world.add_router(&format!("client-router{number}"))?;
+        let (outside, inside) = (Zone::Clients.outside(number), Zone::Clients.inside(number));
+        let uplink = (End::new(self.internet, &format!("client{number}")), End::new(&router, "wan"));
+        let downlink = (End::new(&router, "lan"), End::new(host, way::INTERFACE));
+        let link = self.join(&uplink.0, &uplink.1, profile)?;
+        self.address(&uplink.0, &uplink.1, outside)?;
+        self.world.connect(&downlink.0, &downlink.1)?;
+        way::prepare(&downlink.0, &downlink.1, inside, self.options.families)?;
+        if self.options.families.has_v6() {
+            let prefix = format!("{}/64", inside.near.v6);
+            self.internet.ip(&format!("route add {} via {}", network(&prefix), outside.far.v6))?;
+        }
+        self.route_inside(nat, inside, outside)?;
+        let router = Router::new(&router, "lan", "wan", nat)?;
+        let first = Zone::Clients.inside(index);
+        Ok(Way {
+            host: host.clone(),
+            router,
+            link,
+            subnets: [first, inside],
+            families: self.options.families,
+        })
     }
 
     fn site(&mut self, index: u8) -> Result<Site> {

@@ -1,0 +1,50 @@
+//! The relay in use goes away while there is another one.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::nearby;
+use crate::scenario::{Context, Target};
+use crate::stage::Stage;
+use crate::system::Relay;
+use crate::topology::Options;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Times that the relay in use goes away in one world.
+const ROUNDS: usize = 2;
+
+/// Traffic before the event; also the time in which both ends use a relay that has come back.
+const SETTLE: Duration = Duration::from_secs(3);
+
+pub(super) fn drain(context: &mut Context) -> Result<()> {
+    measure(context, |relay| relay.stop().map(drop))
+}
+
+pub(super) fn kill(context: &mut Context) -> Result<()> {
+    context.expectations.announce("adit-portal", "relay");
+    measure(context, Relay::crash)
+}
+
+fn measure(context: &mut Context, away: fn(Relay) -> Result<()>) -> Result<()> {
+    let mut stage = Stage::complete(&Options { relays: 2, ..nearby() }, context)?;
+    stage.topology.direct_paths.block()?;
+    for _ in 0..ROUNDS {
+        let probe = stage.probe(1_000)?;
+        probe.wait_for_reply_after(Instant::now(), LIMIT)?;
+        stage.client().wait_for_path("relayed", LIMIT)?;
+        std::thread::sleep(SETTLE);
+        let index = stage.relay_in_use()?;
+        let relay = stage.relays.remove(index);
+        away(relay)?;
+        probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
+        // The relay may have been in use by the gateway alone, and be missed a little later.
+        std::thread::sleep(SETTLE);
+        let report = probe.stop(Duration::from_millis(300));
+        context.record_time("outage_ms", report.longest_gap, Target::Percentile(95, 1_000.0));
+        let again = stage.start_relay(index)?;
+        stage.relays.insert(index, again);
+    }
+    stage.close()
+}
