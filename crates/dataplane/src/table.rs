@@ -21,7 +21,7 @@ use slab::Slab;
 use wheel::Wheel;
 
 use crate::hasher::{SeededMap, SeededState};
-use crate::{DropReason, EndCause, Event, Flow, FlowKey, GrantId, PeerId};
+use crate::{DropReason, EndCause, Event, Flow, FlowKey, GrantId, Origin, PeerId};
 
 pub(crate) use entry::{Entry, Verdict};
 
@@ -155,6 +155,22 @@ impl FlowTable {
         }
     }
 
+    /// Makes everything of one peer another's; counters and lifetimes go on.
+    pub(crate) fn rename_peer(&mut self, now: u64, from: PeerId, to: PeerId) {
+        if from == to {
+            return;
+        }
+        while let Some(number) = self.peers.get(&from).and_then(|list| list.first()) {
+            let Some(mut entry) = self.take(number) else { return };
+            for key in &mut entry.keys {
+                if key.origin == Origin::Peer(from) {
+                    key.origin = Origin::Peer(to);
+                }
+            }
+            self.insert(now, entry);
+        }
+    }
+
     /// When entries have to be looked at next, in milliseconds.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         self.wheel.next_second().map(|second| second * 1000)
@@ -221,8 +237,16 @@ impl FlowTable {
     }
 
     fn remove(&mut self, number: u32, cause: EndCause) {
+        let Some(entry) = self.take(number) else { return };
+        if matches!(entry.verdict, Verdict::Pass { .. }) {
+            self.tell(Event::FlowEnded { key: entry.keys[0], cause, counters: entry.counters });
+        }
+    }
+
+    /// Takes an entry out of the table and of every list.
+    fn take(&mut self, number: u32) -> Option<Entry> {
         self.unschedule(number);
-        let Some(entry) = self.entries.get(number) else { return };
+        let entry = self.entries.get(number)?;
         let (keys, key_count) = (entry.keys, entry.key_count());
         let (verdict, peer) = (entry.verdict, entry.peer());
         if let Verdict::Pass { grant } = verdict {
@@ -234,10 +258,7 @@ impl FlowTable {
         for (direction, key) in keys.iter().enumerate().take(key_count) {
             self.index.remove(self.state.hash_flow(key), number << 1 | direction as u32);
         }
-        let Some(entry) = self.entries.remove(number) else { return };
-        if matches!(verdict, Verdict::Pass { .. }) {
-            self.tell(Event::FlowEnded { key: entry.keys[0], cause, counters: entry.counters });
-        }
+        self.entries.remove(number)
     }
 
     fn tell(&mut self, event: Event) {

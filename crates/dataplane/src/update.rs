@@ -36,7 +36,8 @@ pub enum Update {
         /// The way.
         path: Path,
     },
-    /// Forget the peer with its sessions and flows.
+    /// Forget the peer with its sessions and its path. Packets of its flows are misses until these
+    /// are forgotten too, or moved.
     PeerRemoved {
         /// Which peer.
         peer: PeerId,
@@ -61,5 +62,12 @@ pub enum Update {
     FlowsForgotten {
         /// Which peer.
         peer: PeerId,
+    },
+    /// All flows from and to a peer belong to another one now, which is the same machine under a new name.
+    FlowsMoved {
+        /// Whose they were.
+        from: PeerId,
+        /// Whose they are.
+        to: PeerId,
     },
 }

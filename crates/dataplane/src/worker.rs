@@ -113,10 +113,7 @@ impl Worker {
             Update::SessionRemoved { receiver_index } => self.peers.remove_session(receiver_index),
             Update::SendSession { peer, session } => self.peers.set_send_session(peer, session),
             Update::PathChanged { peer, path } => self.peers.set_path(peer, path),
-            Update::PeerRemoved { peer } => {
-                self.table.forget(peer);
-                self.peers.remove(peer);
-            }
+            Update::PeerRemoved { peer } => self.peers.remove(peer),
             Update::FlowInstalled(flow) => {
                 if let Err(reason) = self.table.install(millis, &flow) {
                     self.counters.note_drop(reason);
@@ -128,6 +125,7 @@ impl Worker {
             }
             Update::GrantRevoked { grant } => self.table.revoke(grant),
             Update::FlowsForgotten { peer } => self.table.forget(peer),
+            Update::FlowsMoved { from, to } => self.table.rename_peer(millis, from, to),
         }
     }
 

@@ -138,6 +138,15 @@ pub(crate) enum PortalChange {
     Dead { reason: FatalReason },
 }
 
+/// Who hears first that we stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum First {
+    /// The portal, so that it names us to nobody who has just been told to go.
+    Portal,
+    /// The peers, who wait for our successor and ask nobody.
+    Peers,
+}
+
 /// A machine with everything it acts through.
 pub(crate) struct Driver<M: Machine> {
     pub(crate) machine: M,
@@ -158,6 +167,16 @@ impl<M: Machine> Driver<M> {
         session: Session<M::Incoming, M::Outgoing>,
     ) -> Self {
         Self { machine, sockets, tun, worker, session, addresses: Vec::new() }
+    }
+
+    /// The device of the tunnel.
+    pub(crate) fn tun(&self) -> &Tun {
+        &self.tun
+    }
+
+    /// The UDP port in use, of IPv4 if there are two.
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.sockets.all().next().map(|socket| socket.local_addr().port())
     }
 
     /// When the machine wants to be woken; far away when it does not.
@@ -269,14 +288,25 @@ impl<M: Machine> Driver<M> {
     /// The portal hears first, so that it names us to nobody who has just been told to go.
     pub(crate) async fn shut_down(mut self, reason: GoodbyeReason) {
         self.machine.shut_down(Instant::now(), reason);
+        self.finish(First::Portal).await;
+    }
+
+    /// Says what the machine still has to say and waits, within bounds, until it has left.
+    pub(crate) async fn finish(self, first: First) {
         let Self { mut machine, sockets, session, worker, .. } = self;
         while let Some(message) = machine.poll_portal_message() {
             session.send(message);
         }
-        session.close(PORTAL_LIMIT).await;
-        // No packet may follow the goodbyes.
-        drop(worker);
-        transmit(&mut machine, &sockets);
+        if first == First::Portal {
+            session.close(PORTAL_LIMIT).await;
+            // No packet may follow the goodbyes.
+            drop(worker);
+            transmit(&mut machine, &sockets);
+        } else {
+            drop(worker);
+            transmit(&mut machine, &sockets);
+            session.close(PORTAL_LIMIT).await;
+        }
         let deadline = Instant::now() + FLUSH_LIMIT;
         while !sockets.are_flushed() && Instant::now() < deadline {
             tokio::time::sleep(FLUSH_PAUSE).await;

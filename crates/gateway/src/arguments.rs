@@ -61,6 +61,16 @@ pub(crate) struct Arguments {
     #[arg(long, env = "ADIT_PORT", value_name = "PORT", default_value_t = 0)]
     pub(crate) port: u16,
 
+    /// How long clients wait for a successor, in seconds, when SIGUSR1 asks this gateway to make room for it.
+    #[arg(
+        long,
+        env = "ADIT_RESTART_HOLD",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=120)
+    )]
+    pub(crate) restart_hold: u64,
+
     /// Serve /healthz, /readyz and /metrics here.
     #[arg(long, env = "ADIT_HEALTH", value_name = "ADDRESS:PORT")]
     pub(crate) health: Option<SocketAddr>,

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use adit_engine::gateway::{GatewayConfig, GatewayError, GatewayStatus};
+use adit_engine::gateway::{GatewayConfig, GatewayError, GatewayStatus, Stop};
 use adit_engine::{Identity, PortalConfig};
 use adit_platform::secrets::FileSecrets;
-use adit_platform::service::{self, StopSignals};
+use adit_platform::service::{self, RestartSignal, StopSignals};
 use adit_platform::settings;
 use adit_telemetry::{HealthServer, Readiness};
 use anyhow::Context as _;
@@ -66,6 +66,8 @@ fn run(arguments: &Arguments) -> Result<(), GatewayError> {
 
 async fn serve(arguments: &Arguments) -> Result<(), GatewayError> {
     let mut signals = StopSignals::new().context("cannot listen for signals")?;
+    let mut restart = RestartSignal::new().context("cannot listen for signals")?;
+    let hold = Duration::from_secs(arguments.restart_hold);
     if let Err(error) = service::raise_open_files() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
@@ -78,9 +80,18 @@ async fn serve(arguments: &Arguments) -> Result<(), GatewayError> {
     let (status, shown) = watch::channel(GatewayStatus::default());
     tokio::spawn(announce(shown, readiness));
     let stop = async move {
-        let signal = signals.next().await;
-        tracing::info!(?signal, "stopping");
+        let stop = tokio::select! {
+            signal = signals.next() => {
+                tracing::info!(?signal, "stopping");
+                Stop::Forever
+            }
+            () = restart.received() => {
+                tracing::info!("making room for a successor");
+                Stop::ForSuccessor(hold)
+            }
+        };
         service::notify_stopping();
+        stop
     };
     adit_engine::gateway::run(config, &secrets, status, stop).await
 }

@@ -1,5 +1,6 @@
 //! The `ifreq` structure of interface ioctls, kept in one place because it needs `unsafe`.
 
+use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use nix::errno::Errno;
@@ -59,4 +60,13 @@ impl InterfaceRequest {
         let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), request, &raw mut self.0) };
         Errno::result(result).map(drop)
     }
+}
+
+/// Lets a TUN device outlive the process, or not.
+#[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
+pub(crate) fn set_persistent(descriptor: BorrowedFd<'_>, is_persistent: bool) -> io::Result<()> {
+    let value = libc::c_ulong::from(is_persistent);
+    // SAFETY: the descriptor is open for the whole call, and `TUNSETPERSIST` takes a number, no pointer.
+    let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNSETPERSIST, value) };
+    Ok(Errno::result(result).map(drop)?)
 }

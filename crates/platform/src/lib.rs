@@ -16,6 +16,8 @@ mod atomic_file;
 #[cfg(unix)]
 pub mod dns_control;
 #[cfg(target_os = "linux")]
+pub mod handover;
+#[cfg(target_os = "linux")]
 mod interface_request;
 #[cfg(target_os = "linux")]
 pub mod masquerade;

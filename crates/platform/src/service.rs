@@ -77,6 +77,30 @@ impl StopSignals {
     }
 }
 
+/// Receives the wish to make room for a successor on this host: SIGUSR1.
+///
+/// Service managers can send another signal when they restart a service than when they stop it (systemd:
+/// `RestartKillSignal=`), and only they know which it is.
+#[derive(Debug)]
+pub struct RestartSignal(Signal);
+
+impl RestartSignal {
+    /// Starts listening; needs a tokio runtime.
+    ///
+    /// # Errors
+    /// When the handler cannot be installed.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::user_defined1())?))
+    }
+
+    /// Waits for the signal; may be dropped and called again.
+    pub async fn received(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Raises the number of files the process may open to what the system permits, and returns it.
 ///
 /// # Errors

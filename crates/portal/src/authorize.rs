@@ -21,6 +21,9 @@ const MAX_LEASES: i64 = 4096;
 /// When to ask again after all gateways were offline, in milliseconds.
 pub(crate) const OFFLINE_PATIENCE: u64 = 250;
 
+/// When to ask again while the only gateway restarts, in milliseconds.
+const RETURN_PATIENCE: u64 = 100;
+
 /// When to ask again after the portal could not answer, in milliseconds.
 const UNAVAILABLE_PATIENCE: u64 = 2_000;
 
@@ -63,6 +66,9 @@ impl Denied {
     /// The portal could not answer.
     pub(crate) const UNAVAILABLE: Self = Self::new(FailureReason::Unavailable, Some(UNAVAILABLE_PATIENCE));
 
+    /// The only gateway restarts: packets wait for it.
+    const RETURNING: Self = Self::new(FailureReason::Unavailable, Some(RETURN_PATIENCE));
+
     const OFFLINE: Self = Self::new(FailureReason::Offline, Some(OFFLINE_PATIENCE));
 }
 
@@ -96,7 +102,8 @@ pub(crate) async fn authorize(
     let loads = change.gateway_loads(site).await?;
     let online = portal.hub.gateways_of_site(site);
     let Some(gateway) = choose(&online, &open, &request.avoid_gateways, &loads) else {
-        return Ok(Err(Denied::OFFLINE));
+        let is_returning = portal.hub.is_gateway_returning(site);
+        return Ok(Err(if is_returning { Denied::RETURNING } else { Denied::OFFLINE }));
     };
     // The same moment in the life of a gateway.
     if !change.gateway_is_admitted(gateway).await? {

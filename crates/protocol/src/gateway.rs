@@ -17,7 +17,7 @@ messages! {
         /// The gateway has no usable relay left.
         RequestRelays(Empty) = "request_relays",
         /// The gateway is about to stop: choose it no more.
-        Draining(Empty) = "draining",
+        Draining(Draining) = "draining",
         /// The gateway's connection to a client is gone.
         ConnectionClosed(ConnectionClosed) = "connection_closed",
     }
@@ -45,6 +45,14 @@ messages! {
         /// The portal is about to close the session.
         Disconnect(Disconnect) = "disconnect",
     }
+}
+
+/// The gateway is about to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    /// A successor on the same host takes over within this time, in milliseconds; absent when none is expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// The complete state of a gateway.

@@ -43,7 +43,14 @@ pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 pub const MAX_MESSAGE_TO_PORTAL: usize = 1024 * 1024;
 
 /// Every revision of the contracts: date, number, what changed.
-pub const REVISIONS: &[(&str, u16, &str)] = &[("2026-11-22", 1, "first revision")];
+pub const REVISIONS: &[(&str, u16, &str)] = &[
+    ("2026-11-22", 1, "first revision"),
+    (
+        "2026-11-24",
+        2,
+        "a draining gateway may say when its successor takes over; gateways to avoid: worst first",
+    ),
+];
 
 /// The newest revision that this build speaks; sent in every hello.
 pub const REVISION: u16 = REVISIONS[REVISIONS.len() - 1].1;

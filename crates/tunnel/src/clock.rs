@@ -22,6 +22,12 @@ impl PortalClock {
         Self { anchor: now, unix_ms }
     }
 
+    /// What the portal's clock shows at `now`, in Unix milliseconds.
+    pub(crate) fn unix_ms_at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.anchor).as_millis();
+        self.unix_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
     /// When the portal's clock shows `unix_ms`; times before the anchor are the anchor itself.
     pub(crate) fn instant_of(&self, unix_ms: u64) -> Instant {
         let after = Duration::from_millis(unix_ms.saturating_sub(self.unix_ms));

@@ -43,6 +43,6 @@ pub use client::{
     Ping, PingError, ResourceState, ResourceStatus,
 };
 pub use drops::{DropCounters, DropReason};
-pub use gateway::{ClientStatus, Gateway, GatewayConfig, GatewayEvent, LookupId, ResolveFailure};
+pub use gateway::{ClientStatus, Gateway, GatewayConfig, GatewayEvent, Handover, LookupId, ResolveFailure};
 pub use interface::{DEFAULT_MTU, Interface};
 pub use statistics::Statistics;

@@ -193,6 +193,13 @@ impl Link {
         self.updates.push_back(Update::GrantRevoked { grant });
     }
 
+    /// Gives the flows of a connection that is gone to the one that takes its place.
+    pub(crate) fn move_flows(&mut self, from: ConnectionId, to: ConnectionId) {
+        self.connections.remove(&peer_of(from));
+        self.handshakes.remove(&peer_of(from));
+        self.updates.push_back(Update::FlowsMoved { from: peer_of(from), to: peer_of(to) });
+    }
+
     /// Ends every flow of a connection that is gone.
     pub(crate) fn forget_flows(&mut self, connection: ConnectionId) {
         self.connections.remove(&peer_of(connection));

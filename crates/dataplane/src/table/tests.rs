@@ -237,3 +237,25 @@ fn an_open_connection_is_looked_at_once_in_two_hours() {
     let ended = Event::FlowEnded { key, cause: EndCause::Idle, counters: FlowCounters::default() };
     assert_eq!(table.poll_event(), Some(ended));
 }
+
+#[test]
+fn the_flows_of_a_peer_move_with_all_that_belongs_to_them() {
+    let mut table = table(16);
+    let (from, to) = (PeerId(1), PeerId(9));
+    for number in [1, 4, 2] {
+        table.install(0, &flow(number, protocol::TCP)).unwrap();
+    }
+    let (handle, entry) = table.lookup(5, &key(1, protocol::TCP)).unwrap();
+    entry.count(false, 100);
+    table.note_use(5, handle, TcpFlags::default());
+    table.rename_peer(6, from, to);
+    let moved = |number| FlowKey { origin: Origin::Peer(to), ..key(number, protocol::TCP) };
+    assert_eq!(table.lookup(7, &moved(1)).unwrap().1.counters.forward_bytes, 100);
+    assert!(table.lookup(7, &moved(4)).is_some() && table.lookup(7, &key(1, protocol::TCP)).is_none());
+    assert!(table.lookup(7, &key(2, protocol::TCP)).is_some(), "another peer's flow stays");
+    assert_eq!(table.poll_event(), None, "nothing ended");
+    table.revoke(GrantId(1));
+    assert!(table.lookup(7, &moved(1)).is_none(), "it still rests on its grant");
+    table.forget(to);
+    assert_sound(table);
+}

@@ -210,6 +210,8 @@ fn a_removed_peer_leaves_nothing_behind() {
     world.gateway.apply(world.now, Update::PeerRemoved { peer: CLIENT });
     let addresses = [socket("198.51.100.1:6000"), socket("192.0.2.1:5000")];
     assert_eq!(deliver(&mut world.gateway, world.now, addresses, datagram), Err("not mine".to_owned()));
+    assert_eq!(world.gateway.sizes(), Sizes { flows: 1, peers: 0, sessions: 0 }, "its flows are misses");
+    world.gateway.apply(world.now, Update::FlowsForgotten { peer: CLIENT });
     assert_eq!(world.gateway.sizes(), Sizes { flows: 0, peers: 0, sessions: 0 });
     assert_eq!(world.gateway.poll_timeout(), None);
     assert_eq!(ends(&mut world.gateway), [EndCause::PeerGone]);

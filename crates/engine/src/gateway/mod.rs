@@ -3,9 +3,11 @@
 //! [`run`] works until it is asked to stop, then tells the portal, says goodbye to every
 //! client and takes back what it changed on the host.
 
+mod succession;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use adit_control_client::{Event as SessionEvent, FatalReason};
 use adit_dataplane::Worker;
@@ -22,8 +24,9 @@ use adit_tunnel::{
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
+use self::succession::{Inheritance, Succession};
 use crate::dial::MarkedDial;
-use crate::driver::{Driver, PortalChange, machine};
+use crate::driver::{Driver, First, PortalChange, machine};
 use crate::export;
 use crate::identity::{Run, lasting_secret, unix_now};
 use crate::interface::network_state;
@@ -42,6 +45,15 @@ const WORKER_TURN: usize = 64;
 
 /// The name under which the secret of the reset tokens is kept.
 const RESET_SECRET: &str = "reset-secret";
+
+/// How a gateway is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Nobody comes after us: clients go elsewhere, and the host gets back what was changed.
+    Forever,
+    /// A successor on this host takes over within this time: clients wait for it.
+    ForSuccessor(Duration),
+}
 
 /// What a gateway needs to run.
 #[derive(Debug, Clone)]
@@ -87,16 +99,19 @@ pub async fn run(
     config: GatewayConfig,
     secrets: &dyn SecretStore,
     status: watch::Sender<GatewayStatus>,
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = Stop>,
 ) -> Result<(), GatewayError> {
     let (mut control, inputs) = Control::new(config, secrets, status).await?;
     let ended = tokio::select! {
-        ended = control.serve(inputs) => ended,
-        () = stop => Ok(()),
+        ended = control.serve(inputs) => ended.map(|()| Stop::Forever),
+        stop = stop => Ok(stop),
     };
-    let reason = if ended.is_ok() { GoodbyeReason::ShuttingDown } else { GoodbyeReason::InternalError };
-    control.stop(reason).await;
-    ended
+    match &ended {
+        Ok(Stop::Forever) => control.stop(GoodbyeReason::ShuttingDown).await,
+        Ok(Stop::ForSuccessor(back_within)) => control.make_room(*back_within).await,
+        Err(_) => control.stop(GoodbyeReason::InternalError).await,
+    }
+    ended.map(drop)
 }
 
 /// What the control thread listens to.
@@ -112,6 +127,7 @@ struct Control {
     masquerade: Box<dyn MasqueradeControl>,
     lookups: Lookups<LookupId>,
     interface: String,
+    succession: Succession,
     is_interface_up: bool,
     is_initialised: bool,
     status: watch::Sender<GatewayStatus>,
@@ -127,13 +143,23 @@ impl Control {
             tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU) };
         // Before anything is undone: whoever holds the interface is no earlier run.
         let tun = Arc::new(Tun::create(&tun_config)?);
+        let succession = Succession::new(&config.state_dir);
+        let inheritance = succession.take();
+        // Without an heir nobody takes the device down after us.
+        tun.set_persistent(false).context("cannot own the tunnel interface")?;
         let mut network = LinuxNetwork::new(&config.state_dir, None);
-        network.recover().await.context("cannot undo what an earlier run left behind")?;
         let mut masquerade = NftablesMasquerade::new(&config.state_dir);
-        masquerade.clear().context("cannot undo what an earlier run left of the packet filter")?;
+        if inheritance.is_none() {
+            network.recover().await.context("cannot undo what an earlier run left behind")?;
+            masquerade.clear().context("cannot undo what an earlier run left of the packet filter")?;
+        }
 
-        let sockets = Arc::new(Sockets::bind(config.port, None)?);
-        let (now, run) = (Instant::now(), Run::new()?);
+        let sockets = Arc::new(bind(config.port, inheritance.as_ref())?);
+        let (now, mut run) = (Instant::now(), Run::new()?);
+        if let Some(inheritance) = &inheritance {
+            run.private_key = inheritance.private_key.clone();
+        }
+        let succession = succession.with_key(&run.private_key);
         let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
         let reset_secret = Some(lasting_secret(secrets, RESET_SECRET)?);
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed, reset_secret };
@@ -154,6 +180,11 @@ impl Control {
         let (lookups, lookup_results) = Lookups::new();
         let mut driver = Driver::new(machine, sockets, tun, link, session);
         driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
+        if let Some(Inheritance { state, away, .. }) = inheritance {
+            let (clients, flows) = (state.clients(), state.flows());
+            tracing::info!(clients, flows, away_ms = away.as_millis() as u64, "taking over");
+            driver.machine.take_over(Instant::now(), state, away);
+        }
         let inputs = Inputs { from_worker, lookups: lookup_results, addresses: watcher };
         let control = Self {
             driver,
@@ -161,6 +192,7 @@ impl Control {
             masquerade: Box::new(masquerade),
             lookups,
             interface: config.interface,
+            succession,
             is_interface_up: false,
             is_initialised: false,
             status,
@@ -260,6 +292,26 @@ impl Control {
         self.status.send_if_modified(|shown| std::mem::replace(shown, status) != status);
     }
 
+    /// Leaves everything as it is for a successor: its clients' state, the interface, the packet filter.
+    async fn make_room(self, back_within: Duration) {
+        let Self { mut driver, succession, .. } = self;
+        let begin = Instant::now();
+        let Some(state) = driver.machine.hand_over(begin, back_within) else {
+            tracing::info!("there is nothing to hand over");
+            return driver.finish(First::Portal).await;
+        };
+        let (clients, flows) = (state.clients(), state.flows());
+        let port = driver.port();
+        // The flows can only go on if the kernel keeps what they rest on.
+        let kept = driver.tun().set_persistent(true).map_err(anyhow::Error::from);
+        if let Err(error) = kept.and_then(|()| succession.leave(&state, port, back_within)) {
+            tracing::error!(error = format!("{error:#}"), "cannot hand over; the successor begins anew");
+        }
+        driver.finish(First::Peers).await;
+        let took_ms = begin.elapsed().as_millis() as u64;
+        tracing::info!(clients, flows, took_ms, "the gateway made room for its successor");
+    }
+
     /// Says goodbye and takes everything back.
     async fn stop(self, reason: GoodbyeReason) {
         let Self { driver, mut network, mut masquerade, .. } = self;
@@ -271,5 +323,14 @@ impl Control {
             tracing::error!(error = format!("{error:#}"), "cannot remove the routes of the tunnel");
         }
         tracing::info!(reason = reason.name(), "the gateway stopped");
+    }
+}
+
+/// The sockets of an earlier run, as far as nobody has taken their port: clients look for us there.
+fn bind(port: u16, inheritance: Option<&Inheritance>) -> anyhow::Result<Sockets> {
+    let wanted = inheritance.and_then(|inheritance| inheritance.port).filter(|_| port == 0);
+    match wanted.map(|port| Sockets::bind(port, None)) {
+        Some(Ok(sockets)) => Ok(sockets),
+        Some(Err(_)) | None => Ok(Sockets::bind(port, None)?),
     }
 }

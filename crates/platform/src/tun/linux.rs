@@ -55,6 +55,14 @@ impl Tun {
         Ok((stand_in(left, "pair0"), stand_in(right, "pair1")))
     }
 
+    /// Whether the device outlives this process, with its addresses and routes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_persistent(&self, is_persistent: bool) -> io::Result<()> {
+        crate::interface_request::set_persistent(self.descriptor.as_fd(), is_persistent)
+    }
+
     /// The interface name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -11,6 +11,7 @@ mod relays;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use adit_policy::{ActorId, ClientId, GatewayId, RelayId, SiteId, TokenId};
 use adit_protocol::client::{self, DisconnectReason};
@@ -24,6 +25,9 @@ pub(crate) use relays::{GivenRelays, RETURN_TIME, RelayDetails};
 use candidates::apply;
 use line::Line;
 use relays::Relay;
+
+/// No gateway may ask for more patience while it restarts.
+const LONGEST_RETURN: Duration = Duration::from_secs(120);
 
 /// Who a session belongs to.
 #[derive(Debug, Clone)]
@@ -70,6 +74,8 @@ struct State {
     clients: BTreeMap<ClientId, ClientEntry>,
     gateways: BTreeMap<GatewayId, GatewayEntry>,
     relays: BTreeMap<RelayId, Relay>,
+    /// Sites whose gateway restarts, and until when it should be back.
+    returning: BTreeMap<SiteId, Instant>,
 }
 
 impl State {
@@ -125,6 +131,7 @@ impl Hub {
         if state.is_closing {
             line.end(DisconnectReason::Restart);
         }
+        state.returning.remove(&site);
         let entry = GatewayEntry { line, site, version, is_draining: false, candidates: BTreeSet::new() };
         if let Some(old) = state.gateways.insert(id, entry) {
             old.line.end(DisconnectReason::Superseded);
@@ -195,11 +202,20 @@ impl Hub {
             .collect()
     }
 
-    /// Chooses a gateway no more.
-    pub(crate) fn set_draining(&self, id: GatewayId) {
-        if let Some(entry) = self.lock().gateways.get_mut(&id) {
-            entry.is_draining = true;
+    /// Chooses a gateway no more; it may be back within some time.
+    pub(crate) fn set_draining(&self, id: GatewayId, back_within: Option<Duration>) {
+        let mut state = self.lock();
+        let Some(entry) = state.gateways.get_mut(&id) else { return };
+        entry.is_draining = true;
+        let site = entry.site;
+        if let Some(back_within) = back_within {
+            state.returning.insert(site, Instant::now() + back_within.min(LONGEST_RETURN));
         }
+    }
+
+    /// Whether a gateway of the site restarts and should be back soon.
+    pub(crate) fn is_gateway_returning(&self, site: SiteId) -> bool {
+        self.lock().returning.get(&site).is_some_and(|until| *until > Instant::now())
     }
 
     /// Registers a client's candidates and tells the gateways that know the client.

@@ -1,5 +1,7 @@
 //! The session of a gateway.
 
+use std::time::Duration;
+
 use adit_policy::{GatewayId, Site};
 use adit_protocol::client::GatewayGone;
 use adit_protocol::gateway::{ConnectionClosed, GatewayAuthorization, Init};
@@ -142,9 +144,10 @@ impl GatewaySession<'_> {
                 let all = self.relays.again(&self.portal.hub);
                 self.link.send(&PortalToGateway::RelaysChanged(all)).await
             }
-            GatewayToPortal::Draining(_) => {
-                tracing::info!(gateway = %self.id(), "gateway drains");
-                self.portal.hub.set_draining(self.id());
+            GatewayToPortal::Draining(draining) => {
+                tracing::info!(gateway = %self.id(), retry_after_ms = ?draining.retry_after_ms, "gateway drains");
+                let back_within = draining.retry_after_ms.map(Duration::from_millis);
+                self.portal.hub.set_draining(self.id(), back_within);
                 Ok(())
             }
             GatewayToPortal::ConnectionClosed(closed) => self.connection_closed(closed).await,

@@ -202,8 +202,8 @@ async fn the_newest_gateway_is_chosen_unless_it_is_to_be_avoided_or_drains() {
     assert_eq!(client.granted().await.gateway.id, new.id());
     client.request_with(ask(2, vec![new.id()])).await;
     assert_eq!(client.granted().await.gateway.id, old.id());
-    client.request_with(ask(3, vec![new.id(), old.id()])).await;
-    let _ = client.granted().await;
+    client.request_with(ask(3, vec![old.id(), new.id()])).await;
+    assert_eq!(client.granted().await.gateway.id, new.id(), "the last of those to avoid");
 
     new.told().await;
     assert_eq!(new.told().await.client.id, client.id());
@@ -213,6 +213,13 @@ async fn the_newest_gateway_is_chosen_unless_it_is_to_be_avoided_or_drains() {
     assert!(matches!(client.peer.next().await, PortalToClient::GatewayGone(_)));
     client.request_with(ask(4, Vec::new())).await;
     assert_eq!(client.denied().await.reason, FailureReason::Offline);
+    let back_soon = adit_protocol::gateway::Draining { retry_after_ms: Some(10_000) };
+    new.peer.send(&GatewayToPortal::Draining(back_soon)).await;
+    new.peer.silent().await;
+    client.request_with(ask(5, Vec::new())).await;
+    let denied = client.denied().await;
+    assert_eq!(denied.reason, FailureReason::Unavailable, "packets wait for a gateway that restarts");
+    assert_eq!(denied.retry_after_ms, Some(100));
 }
 
 #[tokio::test]

@@ -217,7 +217,7 @@ pub(crate) fn gateway_to_portal() -> Vec<GatewayToPortal> {
         GatewayToPortal::Hello(hello()),
         GatewayToPortal::Candidates(update()),
         GatewayToPortal::RequestRelays(Empty {}),
-        GatewayToPortal::Draining(Empty {}),
+        GatewayToPortal::Draining(adit_protocol::gateway::Draining { retry_after_ms: Some(10_000) }),
         GatewayToPortal::ConnectionClosed(gateway::ConnectionClosed { client: client_id(), epoch: 3 }),
     ]
 }

@@ -142,6 +142,11 @@ impl Accesses {
             .collect()
     }
 
+    /// Whether anything is granted through a gateway.
+    pub(crate) fn has_any_through(&self, gateway: GatewayId) -> bool {
+        self.authorizations.values().any(|authorization| authorization.gateway == gateway)
+    }
+
     /// Resources of which a request is open.
     pub(crate) fn requested(&self) -> Vec<ResourceId> {
         self.by_resource.iter().filter(|(_, access)| access.request.is_some()).map(|(id, _)| *id).collect()

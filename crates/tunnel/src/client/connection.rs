@@ -14,13 +14,17 @@ use super::{Client, ClientEvent, Timer};
 use crate::drops::DropReason;
 
 /// A gateway that stopped or failed is not chosen again for this long.
-const AVOID_FOR: Duration = Duration::from_secs(5);
+pub(super) const AVOID_FOR: Duration = Duration::from_secs(5);
 /// No goodbye may ask for more.
 const MAX_AVOID: Duration = Duration::from_secs(300);
 
 impl Client {
     pub(super) fn connected(&mut self, now: Instant, connection: ConnectionId, path: PathInfo) {
         let Some(id) = self.gateways.at(connection) else { return };
+        self.timers.clear(Timer::Hold(id));
+        if let Some(gateway) = self.gateways.get_mut(id) {
+            gateway.is_held = false;
+        }
         self.path_changed(connection, path);
         let waiting = self.accesses.authorizations_where(|_, authorization| authorization.gateway == id);
         for authorization in waiting {
@@ -42,6 +46,12 @@ impl Client {
     /// The connection failed or the gateway said goodbye: both mean the same.
     pub(super) fn closed(&mut self, now: Instant, connection: ConnectionId, reason: CloseReason) {
         let Some(id) = self.gateways.at(connection) else { return };
+        if let CloseReason::Goodbye { reason: GoodbyeReason::ShuttingDown, retry_after: Some(back_within) } =
+            reason
+            && self.hold(now, id, back_within.min(MAX_AVOID))
+        {
+            return;
+        }
         tracing::info!(gateway = %id, reason = reason.name(), "connection closed");
         if let Some(avoid) = avoid_for(reason) {
             self.gateways.avoid(now, id, now + avoid);
@@ -71,7 +81,7 @@ impl Client {
     /// Forgets a gateway and tells the portal.
     fn remove_gateway(&mut self, now: Instant, id: GatewayId) {
         let Some(gateway) = self.gateways.remove(id) else { return };
-        let closed = ConnectionClosed { gateway: id, epoch: gateway.epoch };
+        let closed = ConnectionClosed { gateway: id, epoch: gateway.epoch() };
         self.portal_messages.push_back(ClientToPortal::ConnectionClosed(closed));
         self.forget_gateway(now, id, &gateway);
         self.events.push_back(ClientEvent::ConnectionChanged { gateway: id, status: None });
@@ -79,6 +89,7 @@ impl Client {
 
     /// Nothing that rested on the connection remains; what waits asks again.
     fn forget_gateway(&mut self, now: Instant, id: GatewayId, gateway: &Gateway) {
+        self.timers.clear(Timer::Hold(id));
         self.link.forget_flows(gateway.connection);
         for key in self.domains.remove_where(|domain| domain.gateway == id) {
             self.timers.clear(Timer::Domain(key));
@@ -161,7 +172,7 @@ impl Client {
         }
     }
 
-    fn announce_connection(&mut self, id: GatewayId) {
+    pub(super) fn announce_connection(&mut self, id: GatewayId) {
         let status = self.connection_status(id);
         self.events.push_back(ClientEvent::ConnectionChanged { gateway: id, status });
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use adit_peering::{ConnectionId, PathInfo};
 use adit_policy::{GatewayId, SiteId};
+use adit_protocol::PeerIntroduction;
 use adit_protocol::client::ConnectedGateway;
 
 /// More gateways than a client meets in seconds; bounds the memory of those to avoid.
@@ -14,13 +15,22 @@ const MAX_AVOIDED: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) connection: ConnectionId,
-    pub(crate) epoch: u64,
     pub(crate) site: SiteId,
-    pub(crate) name: String,
+    /// How the portal introduced it.
+    pub(crate) introduction: PeerIntroduction<GatewayId>,
     /// The path, once connected.
     pub(crate) path: Option<PathInfo>,
     /// The gateway will stop: new flows go elsewhere if they can.
     pub(crate) is_draining: bool,
+    /// It restarts, and this connection waits for its successor: what was granted is kept for it.
+    pub(crate) is_held: bool,
+}
+
+impl Gateway {
+    /// Counts the connections with this gateway.
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.introduction.epoch
+    }
 }
 
 /// All gateways, by id and by connection.
@@ -51,6 +61,17 @@ impl Gateways {
         self.by_id.get_mut(&id)
     }
 
+    /// Puts a new connection in the place of the one that is gone.
+    pub(crate) fn reconnect(&mut self, id: GatewayId, connection: ConnectionId) {
+        if let Some(gateway) = self.by_id.get_mut(&id) {
+            self.by_connection.remove(&gateway.connection);
+            self.by_connection.insert(connection, id);
+            gateway.connection = connection;
+            gateway.path = None;
+            gateway.is_held = true;
+        }
+    }
+
     /// Whose connection this is.
     pub(crate) fn at(&self, connection: ConnectionId) -> Option<GatewayId> {
         self.by_connection.get(&connection).copied()
@@ -66,7 +87,7 @@ impl Gateways {
 
     /// What the portal needs to know to reuse open connections.
     pub(crate) fn connected(&self) -> Vec<ConnectedGateway> {
-        self.by_id.iter().map(|(id, gateway)| ConnectedGateway { id: *id, epoch: gateway.epoch }).collect()
+        self.by_id.iter().map(|(id, gateway)| ConnectedGateway { id: *id, epoch: gateway.epoch() }).collect()
     }
 
     /// Asks the portal not to choose `id` until then, unless there is no other.

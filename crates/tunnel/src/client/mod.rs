@@ -21,6 +21,7 @@ mod connection;
 mod domains;
 mod forward;
 mod gateways;
+mod hold;
 mod names;
 mod portal;
 mod recent_flows;
@@ -102,6 +103,8 @@ enum Timer {
     Lease(AuthorizationId),
     /// Announce a name again.
     Domain(DomainKey),
+    /// A gateway that restarts should be back.
+    Hold(GatewayId),
 }
 
 impl Timer {
@@ -111,6 +114,7 @@ impl Timer {
             Self::Queue(_) => "drop packets that waited too long",
             Self::Lease(_) => "end an authorization",
             Self::Domain(_) => "announce a name again",
+            Self::Hold(_) => "give up a gateway that restarts",
         }
     }
 }
@@ -268,6 +272,7 @@ impl Client {
                 Timer::Queue(resource) => self.expire_waiting(now, resource),
                 Timer::Lease(id) => self.end_authorization(now, id, "expired"),
                 Timer::Domain(key) => self.repeat_announcement(now, key),
+                Timer::Hold(gateway) => self.end_hold(now, gateway),
             }
         }
         self.settle(now);

@@ -128,10 +128,10 @@ impl Client {
         };
         let introduced = &created.gateway;
         if let Some(open) = self.gateways.get(introduced.id) {
-            if introduced.epoch < open.epoch {
+            if introduced.epoch < open.epoch() {
                 return false;
             }
-            if introduced.epoch == open.epoch {
+            if introduced.epoch == open.epoch() {
                 let connection = open.connection;
                 self.link.node_mut().add_remote_candidates(now, connection, &introduced.candidates);
                 return true;
@@ -143,11 +143,11 @@ impl Client {
             Ok(connection) => {
                 let gateway = Gateway {
                     connection,
-                    epoch: introduced.epoch,
                     site: created.site,
-                    name: introduced.name.clone(),
+                    introduction: introduced.clone(),
                     path: None,
                     is_draining: false,
+                    is_held: false,
                 };
                 self.gateways.insert(introduced.id, gateway);
                 true

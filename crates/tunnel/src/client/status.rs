@@ -166,8 +166,8 @@ impl Client {
         let path = gateway.path.map(|path| self.link.node().path(gateway.connection).unwrap_or(path));
         Some(ConnectionStatus {
             gateway: id,
-            name: gateway.name.clone(),
-            epoch: gateway.epoch,
+            name: gateway.introduction.name.clone(),
+            epoch: gateway.epoch(),
             path: path.map(PathStatus::from),
         })
     }

@@ -1,6 +1,6 @@
 //! The clients that hold leases, and what becomes of their connections.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use adit_peering::{CloseReason, ConnectionId, PathInfo};
@@ -22,10 +22,8 @@ use crate::statistics::Statistics;
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) connection: ConnectionId,
-    pub(crate) epoch: u64,
-    pub(crate) name: String,
-    pub(crate) ipv4: Ipv4Addr,
-    pub(crate) ipv6: Ipv6Addr,
+    /// Who it is, and how the portal introduced it.
+    pub(crate) introduction: PeerIntroduction<ClientId>,
     /// The path, once connected.
     pub(crate) path: Option<PathInfo>,
     pub(crate) leases: Leases,
@@ -40,14 +38,11 @@ impl Client {
     pub(crate) fn new(
         now: Instant,
         connection: ConnectionId,
-        introduced: PeerIntroduction<ClientId>,
+        introduction: PeerIntroduction<ClientId>,
     ) -> Self {
         Self {
             connection,
-            epoch: introduced.epoch,
-            name: introduced.name,
-            ipv4: introduced.ipv4,
-            ipv6: introduced.ipv6,
+            introduction,
             path: None,
             leases: Leases::new(),
             domains: Domains::default(),
@@ -59,7 +54,7 @@ impl Client {
 
     /// Whether a packet with this source may come from the client.
     pub(crate) fn owns(&self, source: IpAddr) -> bool {
-        source == IpAddr::V4(self.ipv4) || source == IpAddr::V6(self.ipv6)
+        source == IpAddr::V4(self.introduction.ipv4) || source == IpAddr::V6(self.introduction.ipv6)
     }
 }
 
@@ -85,8 +80,8 @@ impl Gateway {
     pub fn clients(&self) -> Vec<ClientStatus> {
         let status = |(id, client): (&ClientId, &Client)| ClientStatus {
             client: *id,
-            name: client.name.clone(),
-            epoch: client.epoch,
+            name: client.introduction.name.clone(),
+            epoch: client.introduction.epoch,
             path: client.path.map(Into::into),
             leases: client.leases.len(),
             flows: client.translations.len(),
@@ -158,7 +153,7 @@ impl Gateway {
     /// Forgets a client and tells the portal.
     fn remove_client(&mut self, id: ClientId) {
         if let Some(client) = self.forget_client(id) {
-            let closed = ConnectionClosed { client: id, epoch: client.epoch };
+            let closed = ConnectionClosed { client: id, epoch: client.introduction.epoch };
             self.portal_messages.push_back(GatewayToPortal::ConnectionClosed(closed));
         }
     }

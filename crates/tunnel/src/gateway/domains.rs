@@ -157,6 +157,22 @@ impl Domains {
         Some((domain.resource, name, real.copied()))
     }
 
+    /// Every name that was resolved: resource, name, proxy addresses, real addresses.
+    pub(crate) fn resolved_names(&self) -> impl Iterator<Item = (ResourceId, &str, &[IpAddr], &[IpAddr])> {
+        self.by_name.iter().filter(|(_, domain)| !domain.addresses.is_empty()).map(|(name, domain)| {
+            (domain.resource, name.as_str(), &domain.proxies[..], &domain.addresses[..])
+        })
+    }
+
+    /// Takes over a name from an earlier run, as if it had been resolved a moment ago.
+    pub(crate) fn restore(&mut self, now: Instant, announcement: &Announcement, addresses: Vec<IpAddr>) {
+        self.place(announcement);
+        if let Some(domain) = self.by_name.get_mut(&announcement.name) {
+            domain.addresses = addresses;
+            domain.answered = Some((DomainState::Active, now));
+        }
+    }
+
     fn remove(&mut self, name: &str) -> Option<LookupId> {
         let domain = self.by_name.remove(name)?;
         self.by_number.remove(&domain.number);

@@ -16,6 +16,8 @@ pub(crate) struct Lease {
     pub(crate) resource: Resource,
     /// What the flows rest on.
     pub(crate) grant: GrantId,
+    /// When it ends, by the portal's clock; a timer holds the same.
+    pub(crate) expires_at_ms: u64,
 }
 
 /// Proof that a lease covers a packet: only [`Leases`] makes it.
@@ -85,6 +87,17 @@ impl Leases {
             }
         }
         Some(lease)
+    }
+
+    /// The same lease ends at another time.
+    pub(crate) fn set_end(&mut self, id: AuthorizationId, expires_at_ms: u64) {
+        if let Some(lease) = self.by_id.get_mut(&id) {
+            lease.expires_at_ms = expires_at_ms;
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AuthorizationId, &Lease)> {
+        self.by_id.iter().map(|(id, lease)| (*id, lease))
     }
 
     pub(crate) fn get(&self, id: AuthorizationId) -> Option<&Lease> {

@@ -15,6 +15,7 @@
 mod admission;
 mod clients;
 mod domains;
+mod handover;
 mod held;
 mod leases;
 mod names;
@@ -43,9 +44,7 @@ use crate::link::Link;
 use crate::seeds::Seeds;
 
 pub use self::clients::ClientStatus;
-
-/// How long clients are asked to stay away from a gateway that stops.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+pub use self::handover::Handover;
 
 /// What a [`Gateway`] needs to know.
 #[derive(Debug)]
@@ -237,7 +236,7 @@ impl Gateway {
         self.portal_messages.push_back(GatewayToPortal::Draining(Default::default()));
         let clients: Vec<ClientId> = self.clients.keys().copied().collect();
         for id in clients {
-            self.close_client(now, id, reason, Some(RETRY_AFTER));
+            self.close_client(now, id, reason, None);
         }
         self.resolving.clear();
         self.timers.clear_all();

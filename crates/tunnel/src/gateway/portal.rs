@@ -20,6 +20,9 @@ use crate::clock::PortalClock;
 use crate::drops::DropReason;
 use crate::interface::{DEFAULT_MTU, Interface};
 
+/// Candidates of one client that are remembered for a successor; the portal's order puts the best first.
+const MOST_CANDIDATES: usize = 64;
+
 impl Gateway {
     /// The control session stands; the portal's init follows.
     pub fn handle_portal_connected(&mut self, _now: Instant) {}
@@ -77,7 +80,7 @@ impl Gateway {
     }
 
     /// Adds a lease, and connects to the client if that has not happened.
-    fn authorize(&mut self, now: Instant, authorization: GatewayAuthorization) {
+    pub(super) fn authorize(&mut self, now: Instant, authorization: GatewayAuthorization) {
         let GatewayAuthorization { id, client: introduced, resource, expires_at_ms } = authorization;
         let expires = self.clock.instant_of(expires_at_ms);
         let client_id = introduced.id;
@@ -88,12 +91,13 @@ impl Gateway {
         let Some(client) = self.clients.get_mut(&client_id) else { return };
         let is_renewal = client.leases.get(id).is_some_and(|lease| lease.resource == resource);
         if !is_renewal {
-            let lease = Lease { resource, grant: self.link.next_grant() };
+            let lease = Lease { resource, grant: self.link.next_grant(), expires_at_ms };
             if let Some(replaced) = client.leases.insert(id, lease) {
                 client.translations.end_grant(replaced);
                 self.link.revoke(replaced);
             }
         }
+        client.leases.set_end(id, expires_at_ms);
         self.owners.insert(id, client_id);
         self.timers.set(Timer::Lease(id), expires);
         self.release(now, client_id);
@@ -106,10 +110,10 @@ impl Gateway {
             return false;
         };
         if let Some(open) = self.clients.get(&introduced.id) {
-            if introduced.epoch < open.epoch {
+            let (epoch, connection) = (open.introduction.epoch, open.connection);
+            if introduced.epoch < epoch {
                 return false;
             }
-            let (epoch, connection) = (open.epoch, open.connection);
             if introduced.epoch == epoch {
                 self.link.node_mut().add_remote_candidates(now, connection, &introduced.candidates);
                 return true;
@@ -139,7 +143,9 @@ impl Gateway {
             let Some(client) = self.clients.get_mut(&client_id) else { continue };
             let leases = client.leases.of_resource(resource.id);
             for id in &leases {
-                let lease = Lease { resource: resource.clone(), grant: self.link.next_grant() };
+                let expires_at_ms = client.leases.get(*id).map_or(0, |lease| lease.expires_at_ms);
+                let lease =
+                    Lease { resource: resource.clone(), grant: self.link.next_grant(), expires_at_ms };
                 if let Some(replaced) = client.leases.insert(*id, lease) {
                     client.translations.end_grant(replaced);
                     self.link.revoke(replaced);
@@ -152,16 +158,20 @@ impl Gateway {
     }
 
     fn peer_candidates(&mut self, now: Instant, candidates: &PeerCandidates) {
-        let Some(client) = self.clients.get(&candidates.client) else {
+        let Some(client) = self.clients.get_mut(&candidates.client) else {
             return self.link.drops.count(DropReason::StaleMessage);
         };
+        let known = &mut client.introduction.candidates;
+        known.retain(|candidate| !candidates.update.removed.contains(candidate));
+        known.extend(candidates.update.added.iter().copied());
+        known.truncate(MOST_CANDIDATES);
         let (connection, node) = (client.connection, self.link.node_mut());
         node.add_remote_candidates(now, connection, &candidates.update.added);
         node.remove_remote_candidates(now, connection, &candidates.update.removed);
     }
 
     /// Tells the program how the interface is to look, if that is news.
-    fn configure(&mut self, configuration: Configuration) {
+    pub(super) fn configure(&mut self, configuration: Configuration) {
         if self.configuration.as_ref().is_some_and(|(present, _)| *present == configuration) {
             return;
         }

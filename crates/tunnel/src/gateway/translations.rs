@@ -57,13 +57,35 @@ impl Translations {
         {
             self.end(&oldest);
         }
+        self.insert(inside, beyond, grant);
+        Some(beyond)
+    }
+
+    /// Every flow: its tuple inside, its tuple beyond the gateway, and what it rests on.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (FlowTuple, FlowTuple, GrantId)> {
+        self.by_number.values().filter_map(|inside| {
+            let entry = self.flows.get(inside)?;
+            Some((*inside, entry.beyond, entry.grant))
+        })
+    }
+
+    /// Takes over a flow from an earlier run, whose tuples must both be free.
+    pub(crate) fn restore(&mut self, inside: FlowTuple, beyond: FlowTuple, grant: GrantId) -> bool {
+        let is_free = !self.flows.contains_key(&inside) && !self.taken.contains_key(&beyond);
+        if is_free && self.flows.len() < MAX_FLOWS {
+            self.insert(inside, beyond, grant);
+            return true;
+        }
+        false
+    }
+
+    fn insert(&mut self, inside: FlowTuple, beyond: FlowTuple, grant: GrantId) {
         self.last_number += 1;
         let number = self.last_number;
         self.flows.insert(inside, Entry { number, beyond, grant });
         self.taken.insert(beyond, inside);
         self.by_number.insert(number, inside);
         self.by_grant.entry(grant).or_default().insert(number);
-        Some(beyond)
     }
 
     /// The flow is over: its tuple is free again.

@@ -21,5 +21,6 @@ mod interface;
 mod other_gateway;
 mod portal_away;
 mod relayed;
+mod restart;
 mod roaming;
 mod translation;

@@ -8,7 +8,8 @@ use adit_packet::PacketView;
 use adit_policy::Resource;
 use adit_protocol::{ClientToPortal, GatewayToPortal, PortalToClient, PortalToGateway};
 use adit_tunnel::{
-    Client, ClientConfig, ClientEvent, Gateway, GatewayConfig, GatewayEvent, LookupId, ResolveFailure,
+    Client, ClientConfig, ClientEvent, Gateway, GatewayConfig, GatewayEvent, Handover, LookupId,
+    ResolveFailure,
 };
 use adit_wireguard::PrivateKey;
 
@@ -137,6 +138,26 @@ impl World {
         self.connect_gateway(index);
     }
 
+    /// The gateway's program makes room for a successor and is gone.
+    pub(crate) fn hand_over(&mut self, index: usize, back_within: Duration) -> Handover {
+        let handover = self.with_gateway(index, |gateway, now| gateway.hand_over(now, back_within));
+        self.gateways[index].is_off = true;
+        handover.expect("a gateway that was configured")
+    }
+
+    /// The successor starts; it has not heard of the portal yet.
+    pub(crate) fn take_over(&mut self, index: usize, handover: Handover, away: Duration) {
+        let config = GatewayConfig {
+            private_key: PrivateKey::from_bytes([0x80 + index as u8; 32]),
+            seed: [0xf0 + index as u8; 32],
+            reset_secret: Some([9; 32]),
+        };
+        let machine = Gateway::new(self.now, self.unix(), config);
+        let addresses = self.gateways[index].addresses.clone();
+        self.gateways[index] = Host::new(self.now, machine, addresses, 200 + index as u8);
+        self.with_gateway(index, |gateway, now| gateway.take_over(now, handover, away));
+    }
+
     pub(crate) fn connect_client(&mut self, index: usize) {
         let relays = vec![self.relay.access(&format!("client{index}"), self.unix())];
         let init = self.portal.init_client(self.unix_ms(), client_id(index), relays);
@@ -184,6 +205,12 @@ impl World {
     /// An application's packet.
     pub(crate) fn client_sends(&mut self, index: usize, packet: &[u8]) {
         self.clients[index].tun_packet(self.now, packet);
+        self.drain();
+    }
+
+    /// A packet of a resource arrives at a gateway's TUN device.
+    pub(crate) fn resource_sends(&mut self, index: usize, packet: &[u8]) {
+        self.gateways[index].tun_packet(self.now, packet);
         self.drain();
     }
 
