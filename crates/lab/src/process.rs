@@ -38,6 +38,11 @@ impl Spawn {
         }
     }
 
+    /// Starts another file from now on.
+    pub fn set_program(&mut self, program: &Path) {
+        self.program = program.to_owned();
+    }
+
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {

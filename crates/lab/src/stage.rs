@@ -16,6 +16,7 @@ use crate::probe::web::WebServer;
 use crate::scenario::{self, Target};
 use crate::system::{Client, Gateway, Portal, Programs, Relay, StateDir};
 use crate::topology::{Families, Options, PUBLIC_RESOLVER, Topology};
+use crate::world::Host;
 
 /// The private name.
 pub const PRIVATE_NAME: &str = "app.corp.example";
@@ -172,6 +173,29 @@ impl Stage {
             self.gateways.push(gateway);
         }
         Ok(())
+    }
+
+    /// Starts every gateway of the site from another file.
+    ///
+    /// # Errors
+    /// When one does not become ready.
+    pub fn start_gateways_from(&mut self, program: &Path) -> Result<()> {
+        for edge in &self.topology.sites[0].gateways {
+            let token = &self.access.gateway_token;
+            let mut gateway = Gateway::new(edge, token, &self.portal, &self.programs, &self.state)?;
+            gateway.set_program(program);
+            gateway.start()?;
+            self.gateways.push(gateway);
+        }
+        Ok(())
+    }
+
+    /// Starts the daemon on one more machine.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn start_client_on(&self, host: &Host) -> Result<Client> {
+        Client::start_on(host, &self.portal, &self.programs, &self.state)
     }
 
     /// Starts every client's daemon.

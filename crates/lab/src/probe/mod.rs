@@ -8,6 +8,8 @@
 pub mod dns;
 pub mod http;
 pub mod ping;
+pub mod streams;
+pub(crate) mod tls;
 pub mod udp;
 pub mod web;
 

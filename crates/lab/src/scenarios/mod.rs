@@ -7,9 +7,13 @@ mod bad_input;
 mod cold;
 mod failover;
 mod goodbye;
+mod harsh;
+mod held;
 mod interop;
+mod outage;
 mod paths;
 mod relays;
+mod revoke;
 mod roam;
 
 use crate::link::Profile;
@@ -127,6 +131,46 @@ pub const ALL: &[Scenario] = &[
         name: "relay-kill",
         description: "The relay in use is killed; another one carries on.",
         run: relays::kill,
+    },
+    Scenario {
+        name: "restart-held-tcp",
+        description: "A gateway restarts on its host under 200 TCP connections, and none of them ends.",
+        run: held::restart,
+    },
+    Scenario {
+        name: "upgrade",
+        description: "A gateway's program is replaced and restarted under 200 TCP connections.",
+        run: held::upgrade,
+    },
+    Scenario {
+        name: "revoke-live",
+        description: "Access ends under live TCP and UDP flows.",
+        run: revoke::live,
+    },
+    Scenario {
+        name: "portal-outage",
+        description: "The portal is killed under traffic; what was granted ends at its time without it.",
+        run: outage::portal,
+    },
+    Scenario {
+        name: "portal-kill-commit",
+        description: "The portal is killed between a decision and its telling; nothing is lost or half done.",
+        run: outage::kill_after_commit,
+    },
+    Scenario {
+        name: "lossy",
+        description: "A download while one packet of five is lost.",
+        run: harsh::lossy,
+    },
+    Scenario {
+        name: "symmetric-nat-both",
+        description: "Neither NAT can be predicted; a relay carries it.",
+        run: harsh::symmetric,
+    },
+    Scenario {
+        name: "many-clients",
+        description: "A hundred devices on one gateway, which restarts; then all lose access.",
+        run: harsh::many_clients,
     },
     Scenario {
         name: "interop-wireguard",

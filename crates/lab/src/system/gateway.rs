@@ -1,8 +1,9 @@
 //! A gateway beside its site's resources.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{Portal, Programs, READY_LIMIT, STOP_LIMIT, StateDir, health};
 use crate::process::{Process, Signal, Spawn};
@@ -58,6 +59,25 @@ impl Gateway {
     /// When it does not run, or does not stop in order.
     pub fn stop(&mut self) -> Result<Duration> {
         self.process.take().context("the gateway does not run")?.stop(STOP_LIMIT)
+    }
+
+    /// Restarts it in the way that keeps its clients' connections; returns the time until it was ready again.
+    ///
+    /// # Errors
+    /// When it does not run, does not stop in order, or does not become ready.
+    pub fn restart(&mut self) -> Result<Duration> {
+        let begin = Instant::now();
+        let mut process = self.process.take().context("the gateway does not run")?;
+        process.signal(Signal::SIGUSR1)?;
+        let status = process.wait(STOP_LIMIT)?;
+        ensure!(status.success(), "the gateway ended with {status}");
+        self.start()?;
+        Ok(begin.elapsed())
+    }
+
+    /// Runs another file from the next start on.
+    pub fn set_program(&mut self, program: &Path) {
+        self.spawn.set_program(program);
     }
 
     /// Ends it without any chance to say goodbye.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{Programs, READY_LIMIT, STOP_LIMIT, StateDir, health, text};
-use crate::process::{Process, Spawn};
+use crate::process::{Process, Signal, Spawn};
 use crate::world::Host;
 
 const PORT: u16 = 443;
@@ -237,6 +237,46 @@ impl Portal {
             self.admin(&["authorization", "revoke", &text(authorization, "id")?])?;
         }
         Ok(authorizations.len())
+    }
+
+    /// The id of the resource with this name.
+    ///
+    /// # Errors
+    /// As [`Portal::admin`], or when there is none.
+    pub fn resource_named(&self, name: &str) -> Result<String> {
+        let listed = self.admin(&["resource", "list"])?;
+        let items = listed.get("items").unwrap_or(&listed).as_array().cloned().unwrap_or_default();
+        let found = items.iter().find(|item| item.get("name").and_then(Value::as_str) == Some(name));
+        text(found.with_context(|| format!("no resource is called {name}"))?, "id")
+    }
+
+    /// The ids of all policies.
+    ///
+    /// # Errors
+    /// As [`Portal::admin`].
+    pub fn policies(&self) -> Result<Vec<String>> {
+        let listed = self.admin(&["policy", "list"])?;
+        let items = listed.get("items").unwrap_or(&listed).as_array().cloned().unwrap_or_default();
+        items.iter().map(|item| text(item, "id")).collect()
+    }
+
+    /// A call of the API as it goes over the wire, with the administrator's token.
+    pub fn request(&self, method: &str, path: &str, body: &str) -> String {
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: portal\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.admin_token,
+            body.len()
+        )
+    }
+
+    /// Ends it without any chance to tell anybody.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn crash(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("the portal does not run")?;
+        process.signal(Signal::SIGKILL)?;
+        process.wait(STOP_LIMIT).map(drop)
     }
 
     /// Removes a policy, and with it what it granted.

@@ -37,8 +37,8 @@ fn restart(world: &mut World, portal_after: Option<Duration>) {
 
 /// The successor reads what its predecessor wrote.
 fn through_a_file(handover: &Handover) -> Handover {
-    let text = serde_json::to_vec(handover).unwrap();
-    serde_json::from_slice(&text).unwrap()
+    let text = serde_json::to_vec(handover).expect("plain data");
+    serde_json::from_slice(&text).expect("what was written")
 }
 
 /// A packet of the resource arrives at the gateway; whether the client got it.
@@ -47,9 +47,9 @@ fn pushed(world: &mut World, from: SocketAddr, port: u16, as_seen_by_client: Soc
     world.resource_sends(0, &packets::udp(from, client_address(0, port), b"news"));
     world.run(Duration::from_millis(100));
     let arrived = world.clients[0].received[before..].iter();
-    arrived
-        .clone()
-        .any(|(_, packet)| PacketView::parse(packet).unwrap().source_socket() == Some(as_seen_by_client))
+    arrived.clone().any(|(_, packet)| {
+        PacketView::parse(packet).expect("well-formed").source_socket() == Some(as_seen_by_client)
+    })
 }
 
 #[test]
@@ -201,8 +201,8 @@ fn a_handover_names_no_secret_when_shown() {
     let (mut world, ..) = connected();
     let handover = world.hand_over(0, HOLD);
     let shown = format!("{handover:?}");
-    let written = serde_json::to_string(&handover).unwrap();
-    let start = written.find("preshared_key\":\"").unwrap() + 16;
+    let written = serde_json::to_string(&handover).expect("plain data");
+    let start = written.find("preshared_key\":\"").expect("a key") + 16;
     let secret = &written[start..start + 40];
     assert!(!shown.contains(secret));
 }

@@ -12,7 +12,6 @@ mod replay;
 mod slow;
 mod starts;
 mod stranger;
-mod tls;
 mod tokens;
 mod vitals;
 

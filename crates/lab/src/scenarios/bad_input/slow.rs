@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::portal::require_closed;
 use super::stranger::Stranger;
-use super::tls::Talk;
+use crate::probe::tls::Talk;
 use crate::scenario::{Context, Target};
 use crate::stage::Stage;
 

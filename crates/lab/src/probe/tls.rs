@@ -15,7 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A connection to the portal; closed when dropped.
 #[derive(Debug)]
-pub(super) struct Talk {
+pub(crate) struct Talk {
     child: Child,
     says: mpsc::Sender<Vec<u8>>,
     heard: Arc<Mutex<Vec<u8>>>,
@@ -25,7 +25,7 @@ pub(super) struct Talk {
 
 impl Talk {
     /// Connects, with the portal's certificate checked, and says `bytes`.
-    pub(super) fn begin(host: &Host, portal: &Portal, bytes: Vec<u8>) -> Result<Self> {
+    pub(crate) fn begin(host: &Host, portal: &Portal, bytes: Vec<u8>) -> Result<Self> {
         let mut command = host.command("openssl");
         // Quiet also means that input is never read as commands, and that its end does not end the connection.
         command.args(["s_client", "-quiet", "-verify_quiet", "-verify_return_error", "-CAfile"]);
@@ -55,13 +55,13 @@ impl Talk {
     }
 
     /// Says more.
-    pub(super) fn say(&self, bytes: Vec<u8>) {
+    pub(crate) fn say(&self, bytes: Vec<u8>) {
         // The thread that says it lives as long as this does.
         let _ = self.says.send(bytes);
     }
 
     /// Waits until the portal has said something with `text`; `false` when it has not within `limit`.
-    pub(super) fn wait_heard(&self, text: &str, limit: Duration) -> bool {
+    pub(crate) fn wait_heard(&self, text: &str, limit: Duration) -> bool {
         let begin = Instant::now();
         while !self.heard().contains(text) {
             if begin.elapsed() > limit {
@@ -73,12 +73,12 @@ impl Talk {
     }
 
     /// What the portal said so far; bytes that are not UTF-8 replaced.
-    pub(super) fn heard(&self) -> String {
+    pub(crate) fn heard(&self) -> String {
         String::from_utf8_lossy(&self.heard.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
     /// Waits until the portal closes; the time since the beginning, or `None` when it has not within `limit`.
-    pub(super) fn wait_closed(&mut self, limit: Duration) -> Result<Option<Duration>> {
+    pub(crate) fn wait_closed(&mut self, limit: Duration) -> Result<Option<Duration>> {
         loop {
             // The reader ends with the pipe, after the last bytes.
             if self.child.try_wait()?.is_some() && self.reader.is_finished() {
