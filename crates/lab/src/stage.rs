@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -301,6 +301,23 @@ impl Stage {
     /// When there is no route to it.
     pub fn probe(&self, per_second: u32) -> Result<Probe> {
         Probe::start(self.client().host(), self.echo_address(), per_second, 64)
+    }
+
+    /// Waits until the echo server can be reached, with a new socket each time: one that is opened before the
+    /// route is there keeps another source address.
+    ///
+    /// # Errors
+    /// When it cannot be reached within `limit`.
+    pub fn reach(&self, limit: Duration) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let tried = self.probe(20)?.wait_for_reply_after(Instant::now(), Duration::from_millis(500));
+            match tried {
+                Ok(_) => return Ok(()),
+                Err(error) if begin.elapsed() > limit => return Err(error),
+                Err(_) => {}
+            }
+        }
     }
 
     /// Records the resident memory of every running program.

@@ -133,8 +133,8 @@ fn office(stage: &mut Stage) -> Result<Vec<Host>> {
     let switch = world.add_host("office")?;
     switch.ip("link add lan type bridge")?;
     switch.ip("link set lan up")?;
-    world.connect(&End::new(&switch, "up"), &End::new(&router, "office"))?;
-    switch.ip("link set up master lan")?;
+    world.connect(&End::new(&switch, "uplink"), &End::new(&router, "office"))?;
+    switch.ip("link set uplink master lan")?;
     router.ip("address add 10.4.0.1/16 dev office")?;
     let mut hosts = Vec::new();
     for number in 0..MANY {

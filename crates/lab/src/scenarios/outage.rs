@@ -131,9 +131,7 @@ fn acknowledged_or_not(stage: &mut Stage, pause: Duration) -> Result<()> {
     ensure!(!acknowledged || after.len() == before.len() + 1, "an acknowledged policy is gone");
     // Whatever there is works: clients and gateways agree with the portal.
     if after.len() > before.len() {
-        let probe = stage.probe(100)?;
-        probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
-        drop(probe);
+        stage.reach(LIMIT)?;
         for policy in after.iter().filter(|policy| !before.contains(policy)) {
             stage.portal.delete_policy(policy)?;
         }

@@ -46,8 +46,7 @@ pub(super) fn live(context: &mut Context) -> Result<()> {
 
 /// Traffic flows; access ends; the time from the call to the last packet that the resource got, TCP or UDP.
 fn round_of(stage: &Stage, policy: &str, by_policy: bool) -> Result<Duration> {
-    // A socket that is opened before the route is there keeps another source address.
-    std::thread::sleep(Duration::from_millis(500));
+    stage.reach(LIMIT)?;
     let probe = stage.probe(1_000)?;
     probe.wait_for_reply_after(Instant::now(), LIMIT)?;
     let target = SocketAddr::new(IpAddr::V4(stage.topology.sites[0].web_address.v4), PORT);

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const MOVES: usize = 4;
 
 /// Traffic between two moves.
-const SETTLE: Duration = Duration::from_secs(3);
+const SETTLE: Duration = Duration::from_millis(1_500);
 
 fn second_way(options: Options) -> Options {
     Options { second_way: true, ..options }
