@@ -1,0 +1,128 @@
+//! A relay: the real server machine between sockets that the world provides.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use adit_policy::RelayId;
+use adit_protocol::RelayAccess;
+use adit_turn::server::{Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, TAILROOM};
+use adit_turn::{Family, credentials};
+use uuid::Uuid;
+
+const SECRET: &[u8] = b"relay secret";
+const LISTENER: u16 = 3478;
+
+/// A datagram to send: from, to, payload.
+pub(crate) type Datagram = (SocketAddr, SocketAddr, Vec<u8>);
+
+#[derive(Debug)]
+pub(crate) struct Relay {
+    number: usize,
+    pub(crate) server: Server,
+    address: IpAddr,
+    bound: BTreeSet<u16>,
+    pub(crate) is_up: bool,
+}
+
+impl Relay {
+    pub(crate) fn new(now: Instant, unix_now: Duration, number: usize, seed: u8) -> Self {
+        let address = IpAddr::from([192, 0, 2, 10 + u8::try_from(number).expect("few relays")]);
+        let config = Config {
+            public_v4: Some(match address {
+                IpAddr::V4(v4) => v4,
+                IpAddr::V6(_) => unreachable!("relays have IPv4 addresses here"),
+            }),
+            public_v6: None,
+            own_addresses: Vec::new(),
+            listener_port: LISTENER,
+            ports: 50_000..=50_999,
+            realm: "adit".into(),
+            secret: SECRET.to_vec(),
+            previous_secret: None,
+            allowed_peers: ["198.51.100.0/24", "192.0.2.0/24"]
+                .map(|net| net.parse().expect("network"))
+                .into(),
+            limits: Limits::default(),
+        };
+        let server = Server::new(now, unix_now, config, [seed; 32]);
+        Self { number, server, address, bound: BTreeSet::new(), is_up: true }
+    }
+
+    pub(crate) const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    pub(crate) fn access(&self, user: &str, unix_now: Duration) -> RelayAccess {
+        let expires = unix_now.as_secs() + 86_400;
+        let username = credentials::username(expires, user);
+        RelayAccess {
+            id: RelayId::from_uuid(Uuid::from_u128(0xabc0 + self.number as u128)),
+            ipv4: Some(SocketAddr::new(self.address, LISTENER)),
+            ipv6: None,
+            password: credentials::password(SECRET, &username),
+            username,
+            expires_at_ms: expires * 1000,
+        }
+    }
+
+    /// Takes a datagram; returns what to send.
+    pub(crate) fn datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: &[u8],
+    ) -> Vec<Datagram> {
+        let mut buffer = vec![0; HEADROOM];
+        buffer.extend_from_slice(payload);
+        let end = buffer.len();
+        buffer.resize(end + TAILROOM, 0);
+        let forward = if to.port() == LISTENER {
+            self.server.handle_client(now, from, payload).map(|forward| {
+                let bytes = payload[forward.range.clone()].to_vec();
+                (forward, bytes)
+            })
+        } else if self.bound.contains(&to.port()) {
+            let port = RelayPort { family: Family::V4, number: to.port() };
+            self.server.handle_peer(port, from, &mut buffer, HEADROOM..end).map(|forward| {
+                let bytes = buffer[forward.range.clone()].to_vec();
+                (forward, bytes)
+            })
+        } else {
+            None
+        };
+        let forward =
+            forward.map(|(forward, bytes)| (self.socket(forward.source), forward.destination, bytes));
+        let mut out: Vec<_> = forward.into_iter().collect();
+        out.extend(self.commands(now));
+        out
+    }
+
+    fn socket(&self, socket: Socket) -> SocketAddr {
+        match socket {
+            Socket::Listener(_) => SocketAddr::new(self.address, LISTENER),
+            Socket::Relay(port) => SocketAddr::new(self.address, port.number),
+        }
+    }
+
+    pub(crate) fn commands(&mut self, now: Instant) -> Vec<Datagram> {
+        let mut out = Vec::new();
+        while let Some(command) = self.server.poll_command() {
+            match command {
+                Command::Send { source, destination, payload } => {
+                    out.push((self.socket(source), destination, payload));
+                }
+                Command::BindPort { port } => {
+                    self.bound.insert(port.number);
+                    self.server.handle_port_bound(now, port, true);
+                }
+                Command::ReleasePort { port } => {
+                    self.bound.remove(&port.number);
+                }
+            }
+        }
+        while self.server.poll_event().is_some() {}
+        out
+    }
+}
