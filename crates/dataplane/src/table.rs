@@ -171,6 +171,18 @@ impl FlowTable {
         }
     }
 
+    /// Makes everything that rests on one grant rest on another.
+    pub(crate) fn rename_grant(&mut self, now: u64, from: GrantId, to: GrantId) {
+        if from == to {
+            return;
+        }
+        while let Some(number) = self.grants.get(&from).and_then(|list| list.first()) {
+            let Some(mut entry) = self.take(number) else { return };
+            entry.verdict = Verdict::Pass { grant: to };
+            self.insert(now, entry);
+        }
+    }
+
     /// When entries have to be looked at next, in milliseconds.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         self.wheel.next_second().map(|second| second * 1000)

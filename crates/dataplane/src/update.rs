@@ -58,6 +58,13 @@ pub enum Update {
         /// Which grant.
         grant: GrantId,
     },
+    /// Flows that rest on one grant rest on another now, which allows the same.
+    GrantMoved {
+        /// What they rested on.
+        from: GrantId,
+        /// What they rest on.
+        to: GrantId,
+    },
     /// All flows from and to a peer, refusals included, become misses.
     FlowsForgotten {
         /// Which peer.

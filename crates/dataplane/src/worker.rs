@@ -124,6 +124,7 @@ impl Worker {
                 self.table.refuse(millis, key, reason, until);
             }
             Update::GrantRevoked { grant } => self.table.revoke(grant),
+            Update::GrantMoved { from, to } => self.table.rename_grant(millis, from, to),
             Update::FlowsForgotten { peer } => self.table.forget(peer),
             Update::FlowsMoved { from, to } => self.table.rename_peer(millis, from, to),
         }

@@ -238,6 +238,11 @@ impl Connection {
         }
     }
 
+    /// Whether packets of applications travelled lately.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(&self.phase, Phase::Connected(connected) if !connected.liveness.is_idle())
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Connected(_))
     }

@@ -238,6 +238,11 @@ impl Node {
         self.drain(now);
     }
 
+    /// Whether packets of applications travelled lately; false for a connection that is not there.
+    pub fn is_active(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(|slot| slot.connection.is_active())
+    }
+
     /// Starts probes at once.
     pub fn hint(&mut self, now: Instant, id: ConnectionId, hint: Hint) {
         tracing::debug!(connection = id.0, ?hint, "doubt");

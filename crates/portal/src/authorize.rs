@@ -101,7 +101,7 @@ pub(crate) async fn authorize(
     let open = open_connections(&mut change, who, request).await?;
     let loads = change.gateway_loads(site).await?;
     let online = portal.hub.gateways_of_site(site);
-    let Some(gateway) = choose(&online, &open, &request.avoid_gateways, &loads) else {
+    let Some(gateway) = choose(&online, &open, &Wishes::of(request), &loads) else {
         let is_returning = portal.hub.is_gateway_returning(site);
         return Ok(Err(if is_returning { Denied::RETURNING } else { Denied::OFFLINE }));
     };
@@ -173,12 +173,27 @@ async fn open_connections(
         .collect())
 }
 
-/// Chooses a gateway: one already connected, else the newest, else the least loaded. One that is
+/// What a client says of gateways.
+#[derive(Debug, Clone, Copy, Default)]
+struct Wishes<'a> {
+    /// The worst first.
+    avoid: &'a [GatewayId],
+    /// It carries flows to the resource.
+    prefer: Option<GatewayId>,
+}
+
+impl<'a> Wishes<'a> {
+    fn of(request: &'a RequestAuthorization) -> Self {
+        Self { avoid: &request.avoid_gateways, prefer: request.prefer_gateway }
+    }
+}
+
+/// Chooses a gateway: the preferred one, else one already connected, else the newest, else the least loaded. One that is
 /// draining is never chosen, one to avoid only if there is no other, and then the last in the list.
 fn choose(
     online: &[OnlineGateway],
     open: &BTreeMap<GatewayId, i64>,
-    avoid: &[GatewayId],
+    wishes: &Wishes<'_>,
     loads: &[(GatewayId, i64)],
 ) -> Option<GatewayId> {
     let load = |id: GatewayId| loads.iter().find(|(other, _)| *other == id).map_or(0, |(_, load)| *load);
@@ -187,7 +202,8 @@ fn choose(
         .filter(|gateway| !gateway.is_draining)
         .min_by_key(|gateway| {
             (
-                avoid.iter().position(|avoided| *avoided == gateway.id).map(Reverse),
+                wishes.avoid.iter().position(|avoided| *avoided == gateway.id).map(Reverse),
+                wishes.prefer != Some(gateway.id),
                 !open.contains_key(&gateway.id),
                 Reverse(gateway.version.clone()),
                 load(gateway.id),
@@ -231,31 +247,56 @@ mod tests {
         OnlineGateway { id: id(n), version: Version::parse(version).unwrap(), is_draining: false }
     }
 
+    fn avoid(gateways: &[GatewayId]) -> Wishes<'_> {
+        Wishes { avoid: gateways, prefer: None }
+    }
+
+    #[test]
+    fn a_renewed_lease_stays_where_its_flows_are() {
+        let online = [gateway(1, "1.0.0"), gateway(2, "2.0.0")];
+        let open = BTreeMap::from([(id(1), 1), (id(2), 1)]);
+        let prefer = Wishes { avoid: &[], prefer: Some(id(1)) };
+        assert_eq!(choose(&online, &open, &prefer, &[(id(1), 9)]), Some(id(1)));
+        let gone_bad = Wishes { avoid: &[id(1)], prefer: Some(id(1)) };
+        assert_eq!(choose(&online, &open, &gone_bad, &[]), Some(id(2)));
+    }
+
     #[test]
     fn an_open_connection_is_worth_more_than_a_newer_version() {
         let online = [gateway(1, "1.4.9"), gateway(2, "1.4.18")];
         let open = BTreeMap::from([(id(1), 1)]);
-        assert_eq!(choose(&online, &open, &[], &[]), Some(id(1)));
-        assert_eq!(choose(&online, &BTreeMap::new(), &[], &[]), Some(id(2)), "1.4.18 is newer than 1.4.9");
+        assert_eq!(choose(&online, &open, &Wishes::default(), &[]), Some(id(1)));
+        assert_eq!(
+            choose(&online, &BTreeMap::new(), &Wishes::default(), &[]),
+            Some(id(2)),
+            "1.4.18 is newer than 1.4.9"
+        );
     }
 
     #[test]
     fn the_least_loaded_of_equals_is_chosen() {
         let online = [gateway(1, "1.0.0"), gateway(2, "1.0.0")];
-        assert_eq!(choose(&online, &BTreeMap::new(), &[], &[(id(1), 3), (id(2), 2)]), Some(id(2)));
-        assert_eq!(choose(&online, &BTreeMap::new(), &[], &[(id(1), 3)]), Some(id(2)));
+        assert_eq!(
+            choose(&online, &BTreeMap::new(), &Wishes::default(), &[(id(1), 3), (id(2), 2)]),
+            Some(id(2))
+        );
+        assert_eq!(choose(&online, &BTreeMap::new(), &Wishes::default(), &[(id(1), 3)]), Some(id(2)));
     }
 
     #[test]
     fn one_to_avoid_is_the_last_choice_and_a_draining_one_is_none() {
         let mut online = vec![gateway(1, "2.0.0"), gateway(2, "1.0.0")];
         let open = BTreeMap::from([(id(1), 1)]);
-        assert_eq!(choose(&online, &open, &[id(1)], &[]), Some(id(2)));
-        assert_eq!(choose(&online, &open, &[id(1), id(2)], &[]), Some(id(2)), "the worst comes first");
-        assert_eq!(choose(&online, &open, &[id(2), id(1)], &[]), Some(id(1)));
+        assert_eq!(choose(&online, &open, &avoid(&[id(1)]), &[]), Some(id(2)));
+        assert_eq!(
+            choose(&online, &open, &avoid(&[id(1), id(2)]), &[]),
+            Some(id(2)),
+            "the worst comes first"
+        );
+        assert_eq!(choose(&online, &open, &avoid(&[id(2), id(1)]), &[]), Some(id(1)));
         online.pop();
-        assert_eq!(choose(&online, &open, &[id(1)], &[]), Some(id(1)));
+        assert_eq!(choose(&online, &open, &avoid(&[id(1)]), &[]), Some(id(1)));
         online[0].is_draining = true;
-        assert_eq!(choose(&online, &open, &[], &[]), None);
+        assert_eq!(choose(&online, &open, &Wishes::default(), &[]), None);
     }
 }

@@ -333,6 +333,7 @@ mod tests {
                 resource,
                 connected_gateways: Vec::new(),
                 avoid_gateways: Vec::new(),
+                prefer_gateway: None,
             };
             let answer = authorize(&portal, &who, &By::system(), &request).await.unwrap();
             assert_eq!(answer.is_ok(), revoked.is_none(), "{revoked:?}: {answer:?}");

@@ -69,6 +69,9 @@ pub struct RequestAuthorization {
     /// Gateways not to choose unless there is no other; the worst first, so that of these the last is taken.
     #[serde(default)]
     pub avoid_gateways: Vec<GatewayId>,
+    /// The gateway that carries flows to the resource already: a renewed lease belongs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer_gateway: Option<GatewayId>,
 }
 
 /// A gateway that the client has an open connection to.

@@ -48,7 +48,7 @@ pub const REVISIONS: &[(&str, u16, &str)] = &[
     (
         "2026-11-24",
         2,
-        "a draining gateway may say when its successor takes over; gateways to avoid: worst first",
+        "a draining gateway may say when its successor takes over; which gateways to avoid most, and to prefer",
     ),
 ];
 

@@ -35,6 +35,11 @@ impl<Name: Copy + Ord> Deadlines<Name> {
         }
     }
 
+    /// When `name` is due, if it is.
+    pub(crate) fn deadline(&self, name: Name) -> Option<Instant> {
+        self.by_name.get(&name).copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()
     }

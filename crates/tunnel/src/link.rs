@@ -84,6 +84,11 @@ impl Link {
         Ok(connection)
     }
 
+    /// The relays in use.
+    pub(crate) fn relays(&self) -> Vec<RelayAccess> {
+        self.relays.values().cloned().collect()
+    }
+
     /// Uses exactly these relays.
     pub(crate) fn set_relays(&mut self, now: Instant, relays: Vec<RelayAccess>) {
         self.relays = relays.into_iter().map(|relay| (relay.id, relay)).collect();
@@ -191,6 +196,11 @@ impl Link {
     /// Ends every flow that rests on `grant`, at once.
     pub(crate) fn revoke(&mut self, grant: GrantId) {
         self.updates.push_back(Update::GrantRevoked { grant });
+    }
+
+    /// Lets the flows that rest on one grant rest on another.
+    pub(crate) fn move_grant(&mut self, from: GrantId, to: GrantId) {
+        self.updates.push_back(Update::GrantMoved { from, to });
     }
 
     /// Gives the flows of a connection that is gone to the one that takes its place.

@@ -259,3 +259,25 @@ fn the_flows_of_a_peer_move_with_all_that_belongs_to_them() {
     table.forget(to);
     assert_sound(table);
 }
+
+#[test]
+fn flows_move_to_another_grant_and_end_with_it() {
+    let mut table = table(16);
+    for number in [1, 5, 2] {
+        table.install(0, &flow(number, protocol::UDP)).unwrap();
+    }
+    table.rename_grant(1, GrantId(1), GrantId(7));
+    table.revoke(GrantId(1));
+    assert!(
+        table.lookup(2, &key(1, protocol::UDP)).is_some()
+            && table.lookup(2, &key(5, protocol::UDP)).is_some()
+    );
+    assert_eq!(table.poll_event(), None, "nothing ended");
+    table.revoke(GrantId(7));
+    assert!(
+        table.lookup(2, &key(1, protocol::UDP)).is_none()
+            && table.lookup(2, &key(5, protocol::UDP)).is_none()
+    );
+    assert!(table.lookup(2, &key(2, protocol::UDP)).is_some(), "another grant's flow stays");
+    assert_sound(table);
+}

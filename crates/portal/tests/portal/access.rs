@@ -160,6 +160,7 @@ async fn a_client_that_reconnects_without_its_connections_gets_a_new_epoch() {
         resource: office.resource,
         connected_gateways,
         avoid_gateways: Vec::new(),
+        prefer_gateway: None,
     };
     client.request_with(ask(2, vec![connected])).await;
     assert_eq!((client.granted().await.gateway.epoch, gateway.told().await.client.epoch), (1, 1));
@@ -197,6 +198,7 @@ async fn the_newest_gateway_is_chosen_unless_it_is_to_be_avoided_or_drains() {
         resource: office.resource,
         connected_gateways: Vec::new(),
         avoid_gateways,
+        prefer_gateway: None,
     };
     client.request_with(ask(1, Vec::new())).await;
     assert_eq!(client.granted().await.gateway.id, new.id());

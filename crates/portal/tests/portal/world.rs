@@ -325,6 +325,7 @@ impl Client {
             resource,
             connected_gateways: Vec::new(),
             avoid_gateways: Vec::new(),
+            prefer_gateway: None,
         })
         .await;
     }

@@ -68,6 +68,7 @@ prop_compose! {
                 .map(|(id, epoch)| ConnectedGateway { id: GatewayId::from_uuid(id), epoch })
                 .collect(),
             avoid_gateways: avoid.into_iter().map(GatewayId::from_uuid).collect(),
+            prefer_gateway: None,
         }
     }
 }

@@ -157,6 +157,7 @@ pub(crate) fn client_to_portal() -> Vec<ClientToPortal> {
             resource: resource().id,
             connected_gateways: vec![client::ConnectedGateway { id: gateway_id(), epoch: 3 }],
             avoid_gateways: vec![gateway_id()],
+            prefer_gateway: None,
         }),
         ClientToPortal::Candidates(update()),
         ClientToPortal::RequestRelays(Empty {}),

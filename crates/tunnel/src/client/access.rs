@@ -147,6 +147,11 @@ impl Accesses {
         self.authorizations.values().any(|authorization| authorization.gateway == gateway)
     }
 
+    /// Whether a resource is granted through a gateway.
+    pub(crate) fn has_any_on(&self, resource: ResourceId, gateway: GatewayId) -> bool {
+        self.authorizations.values().any(|one| (one.resource, one.gateway) == (resource, gateway))
+    }
+
     /// Resources of which a request is open.
     pub(crate) fn requested(&self) -> Vec<ResourceId> {
         self.by_resource.iter().filter(|(_, access)| access.request.is_some()).map(|(id, _)| *id).collect()

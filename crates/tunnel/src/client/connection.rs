@@ -90,6 +90,7 @@ impl Client {
     /// Nothing that rested on the connection remains; what waits asks again.
     fn forget_gateway(&mut self, now: Instant, id: GatewayId, gateway: &Gateway) {
         self.timers.clear(Timer::Hold(id));
+        self.timers.clear(Timer::Unused(id));
         self.link.forget_flows(gateway.connection);
         for key in self.domains.remove_where(|domain| domain.gateway == id) {
             self.timers.clear(Timer::Domain(key));

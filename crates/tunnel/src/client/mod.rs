@@ -10,8 +10,8 @@
 //!
 //! # Deliberately absent
 //!
-//! Closing what is not used: a gateway through which nothing is granted any more says goodbye
-//! by itself, and if that is lost, the path's checks fail soon. Decisions about access: the portal's answer is kept until it says otherwise or the lease
+//! Closing what is not used at once: a gateway through which nothing is granted any more says goodbye
+//! by itself; only if that does not come, the client does. Decisions about access: the portal's answer is kept until it says otherwise or the lease
 //! ends, and the gateway enforces. Reconnecting by itself: a connection that is gone comes
 //! back when the next packet asks for it.
 
@@ -101,10 +101,14 @@ enum Timer {
     Queue(ResourceId),
     /// A lease ends.
     Lease(AuthorizationId),
+    /// A lease that is in use is to be renewed.
+    Renewal(AuthorizationId),
     /// Announce a name again.
     Domain(DomainKey),
     /// A gateway that restarts should be back.
     Hold(GatewayId),
+    /// Nothing is granted through a gateway any more, and its goodbye should have come.
+    Unused(GatewayId),
 }
 
 impl Timer {
@@ -113,8 +117,10 @@ impl Timer {
             Self::Request(_) => "repeat an authorization request",
             Self::Queue(_) => "drop packets that waited too long",
             Self::Lease(_) => "end an authorization",
+            Self::Renewal(_) => "renew an authorization",
             Self::Domain(_) => "announce a name again",
             Self::Hold(_) => "give up a gateway that restarts",
+            Self::Unused(_) => "leave a gateway of no use",
         }
     }
 }
@@ -271,8 +277,10 @@ impl Client {
                 Timer::Request(resource) => self.repeat_request(now, resource),
                 Timer::Queue(resource) => self.expire_waiting(now, resource),
                 Timer::Lease(id) => self.end_authorization(now, id, "expired"),
+                Timer::Renewal(id) => self.renew(now, id),
                 Timer::Domain(key) => self.repeat_announcement(now, key),
                 Timer::Hold(gateway) => self.end_hold(now, gateway),
+                Timer::Unused(gateway) => self.leave_unused(now, gateway),
             }
         }
         self.settle(now);

@@ -10,6 +10,7 @@ use adit_protocol::client::{Init, PeerCandidates, ValidAuthorization};
 use adit_protocol::{CandidateUpdate, ClientToPortal, Interface as Configuration, PortalToClient};
 use ipnet::IpNet;
 
+use super::connection::AVOID_FOR;
 use super::{Client, ClientEvent, Timer};
 use crate::clock::PortalClock;
 use crate::drops::DropReason;
@@ -157,10 +158,15 @@ impl Client {
         node.remove_remote_candidates(now, connection, &candidates.update.removed);
     }
 
+    /// The portal lost a gateway: a hint for a connection that works, and the end of one that is still being
+    /// made, since what is left to try is most likely nobody's any more and another gateway may serve.
     fn gateway_gone(&mut self, now: Instant, id: GatewayId) {
-        if let Some(gateway) = self.gateways.get(id) {
-            self.link.node_mut().hint(now, gateway.connection, Hint::ControlSessionLost);
+        let Some(gateway) = self.gateways.get(id) else { return };
+        if gateway.path.is_none() && !gateway.is_held {
+            self.gateways.avoid(now, id, now + AVOID_FOR);
+            return self.leave_gateway(now, id, None);
         }
+        self.link.node_mut().hint(now, gateway.connection, Hint::ControlSessionLost);
     }
 
     fn configure(&mut self, now: Instant, configuration: Configuration) {

@@ -2,14 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use adit_policy::{AuthorizationId, ResourceId};
+use adit_policy::{AuthorizationId, GatewayId, ResourceId};
 use adit_protocol::ClientToPortal;
 use adit_protocol::client::{AuthorizationCreated, AuthorizationFailed, FailureReason, RequestAuthorization};
+use adit_protocol::peer::GoodbyeReason;
 
 use super::access::{Authorization, FIRST_RETRY, FORBIDDEN_FOR, LAST_RETRY, OFFLINE_FOR, Refusal, Request};
 use super::gateways::Gateway;
 use super::{Client, Timer};
 use crate::drops::DropReason;
+
+/// After the last authorization through a gateway, its goodbye comes within this time or not at all.
+const GOODBYE_TIME: Duration = Duration::from_secs(2);
+
+/// A lease that ends sooner than this is not renewed any more.
+const SHORTEST_RENEWAL: Duration = Duration::from_secs(2);
 
 /// The portal may ask for patience, but not for more than this.
 const MAX_PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +49,9 @@ impl Client {
         let request_id = request.id;
         self.timers.set(Timer::Request(resource), now + request.interval);
         request.interval = (request.interval * 2).min(LAST_RETRY);
+        let prefer_gateway = self.accesses.current(resource).map(|authorization| authorization.gateway);
+        let stays = |id: &GatewayId| self.gateways.get(*id).is_some_and(|gateway| !gateway.is_draining);
+        let prefer_gateway = prefer_gateway.filter(stays);
         if !self.is_portal_online {
             // Everything open is sent when the portal is back.
             return;
@@ -51,6 +61,7 @@ impl Client {
             resource,
             connected_gateways: self.gateways.connected(),
             avoid_gateways: self.gateways.avoided(now),
+            prefer_gateway,
         }));
     }
 
@@ -111,7 +122,13 @@ impl Client {
             }
         } else {
             let grant = self.link.next_grant();
+            if let Some(older) = self.accesses.current(resource).filter(|older| older.gateway == gateway) {
+                self.link.move_grant(older.grant, grant);
+                self.timers.clear(Timer::Renewal(older.id));
+            }
             self.accesses.grant(Authorization { id: created.id, resource, gateway, grant });
+            let renewal = now + renewal_after(created.id, expires.saturating_duration_since(now));
+            self.timers.set(Timer::Renewal(created.id), renewal);
         }
         self.timers.set(Timer::Lease(created.id), expires);
         self.timers.clear(Timer::Request(resource));
@@ -159,15 +176,63 @@ impl Client {
         }
     }
 
+    /// Asks for another lease before this one ends, if its connection is in use; looks again later if it is not.
+    pub(super) fn renew(&mut self, now: Instant, id: AuthorizationId) {
+        let Some(authorization) = self.accesses.authorization(id) else { return };
+        let Some(ends) = self.timers.deadline(Timer::Lease(id)) else { return };
+        let left = ends.saturating_duration_since(now);
+        if left < SHORTEST_RENEWAL {
+            return;
+        }
+        self.timers.set(Timer::Renewal(id), now + left / 2);
+        let gateway = self.gateways.get(authorization.gateway);
+        let is_in_use = gateway.is_some_and(|gateway| self.link.node().is_active(gateway.connection));
+        if is_in_use {
+            self.request(now, authorization.resource);
+        }
+    }
+
+    /// A connection that is still being made and that nothing needs any more is forgotten: there is no tunnel in
+    /// which the gateway could say goodbye. One that stands gets a moment to hear it.
+    fn note_unused(&mut self, now: Instant, id: GatewayId) {
+        let Some(gateway) = self.gateways.get(id) else { return };
+        if self.accesses.has_any_through(id) {
+            return;
+        }
+        if gateway.path.is_none() {
+            return self.leave_gateway(now, id, None);
+        }
+        self.timers.set(Timer::Unused(id), now + GOODBYE_TIME);
+    }
+
+    /// The gateway's goodbye did not come.
+    pub(super) fn leave_unused(&mut self, now: Instant, id: GatewayId) {
+        if !self.accesses.has_any_through(id) {
+            self.leave_gateway(now, id, Some(GoodbyeReason::NoResources));
+        }
+    }
+
     /// An authorization is over: its flows end at once.
     pub(super) fn end_authorization(&mut self, now: Instant, id: AuthorizationId, why: &'static str) {
         let Some(ended) = self.accesses.ungrant(id) else { return };
         tracing::info!(authorization = %id, resource = %ended.resource, why, "authorization ended");
         self.timers.clear(Timer::Lease(id));
+        self.timers.clear(Timer::Renewal(id));
         self.link.revoke(ended.grant);
-        self.domains
-            .remove_where(|domain| domain.gateway == ended.gateway && domain.resource == ended.resource);
+        // A newer lease on the same may be there already.
+        if !self.accesses.has_any_on(ended.resource, ended.gateway) {
+            self.domains
+                .remove_where(|domain| domain.gateway == ended.gateway && domain.resource == ended.resource);
+        }
+        self.note_unused(now, ended.gateway);
         // Packets that wait for a connection or a name now wait for an authorization.
         self.flush(now, ended.resource);
     }
+}
+
+/// When a lease that is good for `lifetime` is renewed: after seventy to eighty percent of it, so that leases that
+/// were granted together are not renewed together.
+fn renewal_after(id: AuthorizationId, lifetime: Duration) -> Duration {
+    let [.., last] = id.as_uuid().into_bytes();
+    lifetime * (700 + u32::from(last) * 100 / 255) / 1000
 }

@@ -18,7 +18,7 @@ use adit_packet::FlowTuple;
 use adit_policy::{AuthorizationId, ClientId, Resource, ResourceId};
 use adit_protocol::gateway::{Draining, GatewayAuthorization};
 use adit_protocol::peer::GoodbyeReason;
-use adit_protocol::{Candidate, CandidateKind, GatewayToPortal, PeerIntroduction};
+use adit_protocol::{Candidate, CandidateKind, GatewayToPortal, PeerIntroduction, RelayAccess};
 use serde::{Deserialize, Serialize};
 
 use super::Gateway;
@@ -36,6 +36,8 @@ pub struct Handover {
     /// What the portal's clock showed when it was made.
     portal_time_ms: u64,
     interface: adit_protocol::Interface,
+    /// So that clients that need a relay return even while the portal is away.
+    relays: Vec<RelayAccess>,
     clients: Vec<HandedClient>,
 }
 
@@ -124,7 +126,12 @@ impl Gateway {
         let (interface, _) = self.configuration.as_ref()?;
         let mut room = MOST_FLOWS;
         let clients = self.clients.values().map(|client| handed(client, &mut room)).collect();
-        Some(Handover { portal_time_ms: self.clock.unix_ms_at(now), interface: interface.clone(), clients })
+        Some(Handover {
+            portal_time_ms: self.clock.unix_ms_at(now),
+            interface: interface.clone(),
+            relays: self.link.relays(),
+            clients,
+        })
     }
 
     /// Begins where a predecessor stopped `away` ago. Call it before anything of the portal is heard.
@@ -132,6 +139,7 @@ impl Gateway {
         let away = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
         self.clock = PortalClock::new(now, handover.portal_time_ms.saturating_add(away));
         self.configure(handover.interface);
+        self.link.set_relays(now, handover.relays);
         for client in handover.clients {
             self.take_client(now, client);
         }

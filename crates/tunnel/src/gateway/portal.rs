@@ -91,10 +91,20 @@ impl Gateway {
         let Some(client) = self.clients.get_mut(&client_id) else { return };
         let is_renewal = client.leases.get(id).is_some_and(|lease| lease.resource == resource);
         if !is_renewal {
-            let lease = Lease { resource, grant: self.link.next_grant(), expires_at_ms };
+            let (grant, of_resource) = (self.link.next_grant(), resource.id);
+            let lease = Lease { resource, grant, expires_at_ms };
             if let Some(replaced) = client.leases.insert(id, lease) {
                 client.translations.end_grant(replaced);
                 self.link.revoke(replaced);
+            }
+            // The newest lease on a resource carries all flows to it, so that none ends with an older one.
+            for other in client.leases.of_resource(of_resource) {
+                if let Some(older) =
+                    client.leases.get(other).map(|lease| lease.grant).filter(|old| *old != grant)
+                {
+                    client.translations.move_grant(older, grant);
+                    self.link.move_grant(older, grant);
+                }
             }
         }
         client.leases.set_end(id, expires_at_ms);

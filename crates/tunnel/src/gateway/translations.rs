@@ -101,6 +101,16 @@ impl Translations {
         }
     }
 
+    /// Flows that rest on one grant rest on another now.
+    pub(crate) fn move_grant(&mut self, from: GrantId, to: GrantId) {
+        for number in self.by_grant.remove(&from).unwrap_or_default() {
+            if let Some(entry) = self.by_number.get(&number).and_then(|inside| self.flows.get_mut(inside)) {
+                entry.grant = to;
+                self.by_grant.entry(to).or_default().insert(number);
+            }
+        }
+    }
+
     /// All flows that rest on `grant` are over.
     pub(crate) fn end_grant(&mut self, grant: GrantId) {
         for number in self.by_grant.get(&grant).cloned().unwrap_or_default() {

@@ -304,6 +304,12 @@ impl Portal {
                 .filter(|(_, member)| member.site == site && !member.is_draining)
                 .map(|(id, _)| *id)
         };
+        if let Some(preferred) = request.prefer_gateway
+            && serving().any(|id| id == preferred)
+            && !request.avoid_gateways.contains(&preferred)
+        {
+            return Some(preferred);
+        }
         let connected: BTreeSet<GatewayId> =
             request.connected_gateways.iter().map(|gateway| gateway.id).collect();
         let avoided = |id: &GatewayId| request.avoid_gateways.contains(id);
