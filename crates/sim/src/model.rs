@@ -4,7 +4,8 @@
 //!
 //! 1. **Nobody is stranded.** When nothing has happened for as long as the latest transitions need to recover
 //!    ([`Transition::recovery`]), and access, portal, a gateway of the site and a way between the two are there,
-//!    every probe is answered within [`ANSWER`]. On a lossy network not every probe, but never [`STREAK`] in a row fail.
+//!    every probe is answered within [`ANSWER`]. On a lossy network not every probe, but never more than
+//!    [`STREAK`] in a row, and for longer than [`STREAK_TIME`], are not.
 //! 2. **Nobody gets in.** A probe for which the client has no access reaches the resource only while the revocation
 //!    may still be on its way: [`GRACE`], or until the lease ends if the gateway could not hear the portal.
 //! 3. **Nothing is left** once nobody may reach anything: the world checks that itself at the end of a story.
@@ -23,6 +24,9 @@ pub const GRACE: Duration = Duration::from_millis(300);
 
 /// On a lossy network so many probes in a row do not fail by chance.
 pub const STREAK: u32 = 25;
+
+/// Nor for so long: loss may look like a dead path, and another one takes a moment.
+pub const STREAK_TIME: Duration = Duration::from_secs(5);
 
 /// A gateway that hears the portal again knows within this time what it missed.
 const CATCH_UP: Duration = Duration::from_secs(3);
@@ -55,8 +59,8 @@ pub struct Model {
     last_disturbance: Instant,
     /// When each gateway was last unable to hear the portal.
     deaf: BTreeMap<usize, Instant>,
-    misses: BTreeMap<(usize, usize), u32>,
-    judged_until: Instant,
+    /// Probes in a row without an answer, and when the first of them was sent.
+    misses: BTreeMap<(usize, usize), (u32, Instant)>,
 }
 
 impl Model {
@@ -77,11 +81,11 @@ impl Model {
             relays_off: BTreeSet::new(),
             is_portal_up: true,
             is_direct_blocked: false,
-            calm_from: world.now + Duration::from_secs(3),
+            // On a very lossy network a first connection takes a few tries.
+            calm_from: world.now + Duration::from_secs(if shape.loss > 100 { 20 } else { 3 }),
             last_disturbance: world.now,
             deaf: BTreeMap::new(),
             misses: BTreeMap::new(),
-            judged_until: world.now,
         }
     }
 
@@ -176,7 +180,6 @@ impl Model {
         for probe in world.take_probes(until) {
             self.judge_probe(world, &probe)?;
         }
-        self.judged_until = until;
         Ok(())
     }
 
@@ -214,10 +217,10 @@ impl Model {
             self.misses.remove(&pair);
             return Ok(());
         }
-        let misses = self.misses.entry(pair).or_insert(0);
+        let (misses, since) = self.misses.entry(pair).or_insert((0, probe.sent));
         *misses += 1;
-        let tolerated = if self.shape.loss == 0 { 0 } else { STREAK };
-        if *misses > tolerated {
+        let is_bad_luck = *misses <= STREAK || probe.sent < *since + STREAK_TIME;
+        if self.shape.loss == 0 || !is_bad_luck {
             let what = match probe.answered {
                 Some(at) => format!("client {} waited {:?} for resource {}", pair.0, at - probe.sent, pair.1),
                 None => format!("client {} got no answer of resource {}", pair.0, pair.1),

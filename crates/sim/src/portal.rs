@@ -428,7 +428,8 @@ impl Portal {
         let rank = |gateway: &GatewayId| {
             let avoided = request.avoid_gateways.iter().position(|avoided| avoided == gateway);
             let is_open = self.is_open(now_ms, id, *gateway, request);
-            (avoided.map(std::cmp::Reverse), !is_open, load(gateway), *gateway)
+            let is_preferred = request.prefer_gateway == Some(*gateway);
+            (avoided.map(std::cmp::Reverse), !is_preferred, !is_open, load(gateway), *gateway)
         };
         serving.map(|(gateway, _)| *gateway).min_by_key(rank)
     }

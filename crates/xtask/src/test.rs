@@ -20,6 +20,9 @@ use crate::{TestArguments, Verdict, lab, lint, packages};
 /// Profile of the programs under test.
 const PROGRAM_PROFILE: &str = "lab";
 
+/// The package of the simulated world.
+const SIMULATION: &str = "adit-sim";
+
 pub(crate) fn run(arguments: &TestArguments) -> Result<Verdict> {
     if !packages::ensure()? {
         return Ok(Verdict::Impossible);
@@ -28,6 +31,7 @@ pub(crate) fn run(arguments: &TestArguments) -> Result<Verdict> {
     let mut phases = Phases::default();
     phases.run("lint (without clippy)", || lint::checks(&workspace, true));
     phases.run("unit and integration tests", || tally::run(unit_tests(&workspace)));
+    phases.run("simulation", || tally::run(simulation(&workspace)));
     phases.run("documentation tests", || {
         tally::run(workspace.cargo_command(&["test", "--workspace", "--locked", "--doc"]))
     });
@@ -48,13 +52,16 @@ fn unit_tests(workspace: &Workspace) -> Command {
         probe.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     if has_nextest {
         let quiet = ["--no-fail-fast", "--status-level", "fail", "--final-status-level", "fail"];
-        let mut command = workspace.cargo_command(&["nextest", "run", "--workspace", "--locked"]);
+        let mut command =
+            workspace.cargo_command(&["nextest", "run", "--workspace", "--exclude", SIMULATION, "--locked"]);
         command.args(quiet);
         command
     } else {
         workspace.cargo_command(&[
             "test",
             "--workspace",
+            "--exclude",
+            SIMULATION,
             "--locked",
             "--no-fail-fast",
             "--lib",
@@ -62,6 +69,12 @@ fn unit_tests(workspace: &Workspace) -> Command {
             "--tests",
         ])
     }
+}
+
+/// Virtual hours need optimized code: the profile of the programs, whose dependencies are built anyway.
+fn simulation(workspace: &Workspace) -> Command {
+    let arguments = ["test", "--locked", "--profile", PROGRAM_PROFILE, "--package", SIMULATION, "--tests"];
+    workspace.cargo_command(&arguments)
 }
 
 fn scenarios(workspace: &Workspace) -> Result<Tally> {

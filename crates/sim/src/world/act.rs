@@ -273,6 +273,7 @@ impl World {
         if !self.relays[index].is_up {
             let seed = self.random.random();
             self.relays[index] = Relay::new(self.now, self.unix(), index, seed);
+            self.announce_relay(index);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use adit_protocol::client::RelaysChanged;
+use adit_protocol::{PortalToClient, PortalToGateway};
 use rand::Rng as _;
 
 use super::{Delivery, PORTAL_LATENCY, World, client_id, gateway_id};
@@ -150,6 +152,25 @@ impl World {
                 let late = PEER_SILENCE.saturating_sub(SILENCE);
                 self.schedule(late, Delivery::GatewayHello(index, self.gateway_sessions[index].number));
             }
+        }
+    }
+
+    /// The portal tells everybody of a relay that has come.
+    pub(super) fn announce_relay(&mut self, index: usize) {
+        let unix = self.unix();
+        for client in 0..self.clients.len() {
+            let added = vec![self.relays[index].access(&format!("client{client}"), unix)];
+            let message = PortalToClient::RelaysChanged(RelaysChanged { removed: Vec::new(), added });
+            self.schedule(
+                PORTAL_LATENCY,
+                Delivery::ToClient(client, self.client_sessions[client].number, message),
+            );
+        }
+        for gateway in 0..self.gateways.len() {
+            let added = vec![self.relays[index].access(&format!("gateway{gateway}"), unix)];
+            let message = PortalToGateway::RelaysChanged(RelaysChanged { removed: Vec::new(), added });
+            let number = self.gateway_sessions[gateway].number;
+            self.schedule(PORTAL_LATENCY, Delivery::ToGateway(gateway, number, message));
         }
     }
 
