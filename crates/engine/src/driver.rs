@@ -45,6 +45,7 @@ pub(crate) trait Machine {
     fn handle_timeout(&mut self, now: Instant);
     fn set_local_addresses(&mut self, now: Instant, addresses: &[SocketAddr]);
     fn handle_route_change(&mut self, now: Instant);
+    fn handle_unreachable(&mut self, now: Instant, remote: SocketAddr);
     fn shut_down(&mut self, now: Instant, reason: GoodbyeReason);
     fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
     fn poll_transmit(&mut self) -> Option<adit_tunnel::Transmit>;
@@ -102,6 +103,9 @@ macro_rules! machine {
             }
             fn handle_route_change(&mut self, now: std::time::Instant) {
                 <$machine>::handle_route_change(self, now);
+            }
+            fn handle_unreachable(&mut self, now: std::time::Instant, remote: std::net::SocketAddr) {
+                <$machine>::handle_unreachable(self, now, remote);
             }
             fn shut_down(&mut self, now: std::time::Instant, reason: adit_protocol::peer::GoodbyeReason) {
                 <$machine>::shut_down(self, now, reason);
@@ -235,6 +239,7 @@ impl<M: Machine> Driver<M> {
             FromWorker::PeerPacket { peer, mut packet } => {
                 self.machine.handle_peer_packet(now, peer, &mut packet);
             }
+            FromWorker::Unreachable(remote) => self.machine.handle_unreachable(now, remote),
             FromWorker::Event(event) => self.machine.handle_worker_event(now, &event),
             FromWorker::Failed(reason) => anyhow::bail!("the packet path failed: {reason}"),
         }

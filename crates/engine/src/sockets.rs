@@ -83,7 +83,7 @@ impl Sockets {
 }
 
 fn family(config: Config) -> Result<Option<UdpSocket>, BindError> {
-    match UdpSocket::bind(&config) {
+    match UdpSocket::bind(&Config { keep_errors: true, ..config }) {
         Ok(socket) => Ok(Some(socket)),
         Err(BindError::NoFamily(_)) => Ok(None),
         Err(error) => Err(error),

@@ -42,6 +42,9 @@ const TUN_TURN: usize = 128;
 /// Super-datagrams received in one call.
 const RECEIVE_SLOTS: usize = 8;
 
+/// ICMP errors taken in one turn.
+const ERRORS_TURN: usize = 16;
+
 /// Updates that the control thread may be ahead.
 const UPDATE_QUEUE: usize = 4096;
 
@@ -69,6 +72,8 @@ pub(crate) enum FromWorker {
     Datagram { local: std::net::SocketAddr, from: std::net::SocketAddr, payload: Vec<u8> },
     /// A packet that a peer sent, opened, without a flow.
     PeerPacket { peer: PeerId, packet: Vec<u8> },
+    /// The network says that datagrams do not arrive there; anybody may have made that up.
+    Unreachable(std::net::SocketAddr),
     /// Something that the machine should know.
     Event(Event),
     /// The worker cannot go on.
@@ -202,7 +207,10 @@ impl Loop {
                 match event.data() {
                     BELL => {}
                     TUN => self.turn_of_tun(now)?,
-                    index => self.turn_of_socket(now, usize::try_from(index).unwrap_or(usize::MAX))?,
+                    index => {
+                        let is_in_error = event.events().contains(EpollFlags::EPOLLERR);
+                        self.turn_of_socket(now, usize::try_from(index).unwrap_or(usize::MAX), is_in_error)?;
+                    }
                 }
             }
             if self.worker.poll_timeout().is_some_and(|(deadline, _)| deadline <= now) {
@@ -270,11 +278,15 @@ impl Loop {
         Ok(())
     }
 
-    fn turn_of_socket(&mut self, now: Instant, index: usize) -> anyhow::Result<()> {
+    fn turn_of_socket(&mut self, now: Instant, index: usize, is_in_error: bool) -> anyhow::Result<()> {
         let sockets = Arc::clone(&self.sockets);
         let Some(socket): Option<&UdpSocket> = sockets.all().nth(index) else {
             return Ok(());
         };
+        if is_in_error {
+            let unreachable = (0..ERRORS_TURN).map_while(|_| socket.take_unreachable());
+            unreachable.for_each(|remote| tell(&self.to_control, FromWorker::Unreachable(remote)));
+        }
         socket.receive(&mut self.batch).context("a UDP socket is broken")?;
         for datagram in self.batch.datagrams() {
             let step = match self.worker.inbound(now, datagram.local, datagram.source, datagram.payload) {

@@ -365,6 +365,11 @@ impl Connection {
         &mut self.ice
     }
 
+    /// Whether datagrams of the path in use are sent to this address: the peer's, or a relay's.
+    pub(crate) fn leads_to(&self, relays: &Relays, address: SocketAddr) -> bool {
+        self.selected.is_some_and(|pair| relays.server(pair.local).unwrap_or(pair.remote) == address)
+    }
+
     /// What people want to know of the path in use.
     pub(crate) fn path_info(&self, relays: &Relays) -> Option<PathInfo> {
         let pair = self.selected?;

@@ -207,8 +207,6 @@ pub enum WorkerEvent {
 /// A reason to doubt that a peer is alive. It starts probes and closes nothing by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// The network said that the port is closed.
-    PortUnreachable,
     /// The portal lost the peer's control session.
     ControlSessionLost,
     /// Something else made the caller doubt.

@@ -13,7 +13,7 @@ use adit_wireguard::{Device, PeerId, PublicKey};
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 
-use crate::address::LocalAddresses;
+use crate::address::{LocalAddresses, normalized};
 use crate::connection::{Connection, Context, Opening};
 use crate::initiations::Initiations;
 use crate::outputs::Outputs;
@@ -29,6 +29,9 @@ use crate::{
 /// Connections that one node holds at most.
 const MAX_CONNECTIONS: usize = 16_384;
 
+/// A gateway listens to ICMP errors about relays at most this often: each is a look at every connection.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(1);
+
 /// All connections of a client or gateway.
 #[derive(Debug)]
 pub struct Node {
@@ -41,6 +44,8 @@ pub struct Node {
     next_id: u64,
     /// The candidates that the caller was last told.
     announced: Vec<Candidate>,
+    /// When the network last said that somebody is unreachable, and we listened.
+    unreachable_at: Option<Instant>,
 }
 
 /// What connections act on; apart from the connections, so that both can be borrowed at once.
@@ -121,6 +126,7 @@ impl Node {
             deadlines: BTreeSet::new(),
             next_id: 1,
             announced: Vec::new(),
+            unreachable_at: None,
         }
     }
 
@@ -247,6 +253,27 @@ impl Node {
     pub fn hint(&mut self, now: Instant, id: ConnectionId, hint: Hint) {
         tracing::debug!(connection = id.0, ?hint, "doubt");
         self.touch(now, id, |connection, context| connection.doubt(context));
+        self.drain(now);
+    }
+
+    /// The network says that datagrams to `remote` do not arrive (ICMP). Connections whose path ends there, or
+    /// goes through the relay there, are probed; the word of a stranger closes nothing.
+    ///
+    /// A gateway listens only to what concerns relays: it has nothing to gain from haste, and thousands of
+    /// connections to look at.
+    pub fn handle_unreachable(&mut self, now: Instant, remote: SocketAddr) {
+        let remote = normalized(remote);
+        let is_relay = self.machines.relays.is_server(remote);
+        let is_heard = self.unreachable_at.is_none_or(|at| now >= at + UNREACHABLE_PAUSE);
+        if self.machines.role == Role::Gateway && !(is_relay && is_heard) {
+            return;
+        }
+        self.unreachable_at = Some(now);
+        self.touch_all(now, |connection, context| {
+            if connection.leads_to(context.relays, remote) {
+                connection.doubt_gently(context);
+            }
+        });
         self.drain(now);
     }
 

@@ -3,13 +3,16 @@
 //! Every relay given by the portal gets a TURN client at once, so that relayed addresses exist
 //! and are registered before the first connection needs them. A channel belongs to a pair of
 //! relay and peer address; connections *hold* it and it is released with the last hold.
+//!
+//! A relay that the portal takes off the list usually still works: it drains. It is kept for a few
+//! seconds, in which connections find their way through another, and only then given up.
 
 mod relay;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use adit_protocol::{Candidate, CandidateKind, RelayAccess};
 use adit_turn::{Family, client::Handled};
@@ -23,6 +26,10 @@ use relay::Relay;
 /// Relays beyond this many are ignored.
 const MAX_RELAYS: usize = 4;
 
+/// How long a relay that is off the list is used on. Less than any relay takes to drain, and enough for an
+/// allocation, a channel and several checks at another.
+const RETIRE_AFTER: Duration = Duration::from_secs(5);
+
 /// Names one of our relays for the life of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RelayKey(u32);
@@ -32,6 +39,8 @@ pub(crate) struct RelayKey(u32);
 pub(crate) enum RelayChange {
     /// The relay lends us addresses now.
     Lent(RelayKey),
+    /// The relay will be given up; others must be ready by then.
+    Retiring(RelayKey),
     /// These addresses are ours no more.
     Lost(Vec<SocketAddr>),
     /// These connections wanted a channel that workers can use now.
@@ -81,15 +90,13 @@ impl Relays {
         }
     }
 
-    /// Sets the whole list. Relays that stay keep their allocation.
+    /// Sets the whole list. Relays that stay keep their allocation; those that go are left within seconds, or at
+    /// once if the list is empty.
     pub(crate) fn set(&mut self, now: Instant, accesses: &[RelayAccess], locals: &LocalAddresses) {
         let accesses = &accesses[..accesses.len().min(MAX_RELAYS)];
         for relay in std::mem::take(&mut self.relays) {
-            if accesses.iter().any(|access| relay.is_same(access)) {
-                self.relays.push(relay);
-            } else {
-                self.retire(now, relay);
-            }
+            let listed = accesses.iter().any(|access| relay.is_same(access));
+            self.keep_or_close(now, relay, listed, !accesses.is_empty());
         }
         for access in accesses {
             match self.relays.iter_mut().find(|relay| relay.is_same(access)) {
@@ -98,6 +105,21 @@ impl Relays {
             }
         }
         self.asked = false;
+    }
+
+    /// Relays off the list that lend us addresses stay for a while, but not more than a full list of them.
+    fn keep_or_close(&mut self, now: Instant, mut relay: Relay, listed: bool, is_replaced: bool) {
+        let retiring = self.relays.iter().filter(|relay| relay.retires_at().is_some()).count();
+        if listed {
+            relay.set_retirement(None);
+        } else if !is_replaced || !relay.works() || retiring >= MAX_RELAYS {
+            self.close(now, relay);
+            return;
+        } else if relay.retires_at().is_none() {
+            relay.set_retirement(Some(now + RETIRE_AFTER));
+            self.changes.push_back(RelayChange::Retiring(relay.key()));
+        }
+        self.relays.push(relay);
     }
 
     /// The local addresses changed: every allocation is made again.
@@ -116,7 +138,7 @@ impl Relays {
         self.relays.push(Relay::new(now, key, access, locals, seed));
     }
 
-    fn retire(&mut self, now: Instant, mut relay: Relay) {
+    fn close(&mut self, now: Instant, mut relay: Relay) {
         let lent = relay.close(now);
         if !lent.is_empty() {
             self.changes.push_back(RelayChange::Lost(lent));
@@ -145,14 +167,21 @@ impl Relays {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        for relay in &mut self.relays {
-            relay.handle_timeout(now);
+        for mut relay in std::mem::take(&mut self.relays) {
+            if relay.retires_at().is_some_and(|at| at <= now) {
+                self.close(now, relay);
+            } else {
+                relay.handle_timeout(now);
+                self.relays.push(relay);
+            }
         }
         self.collect(now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        self.relays.iter().filter_map(Relay::poll_timeout).min_by_key(|(at, _)| *at)
+        let retirement = |relay: &Relay| Some((relay.retires_at()?, "peering: give up a relay"));
+        let timeouts = self.relays.iter().flat_map(|relay| [relay.poll_timeout(), retirement(relay)]);
+        timeouts.flatten().min_by_key(|(at, _)| *at)
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<adit_turn::Transmit> {
@@ -171,20 +200,28 @@ impl Relays {
 
     /// True once when no relay works any more and the portal should be asked.
     pub(crate) fn take_need(&mut self) -> bool {
-        if self.relays.iter().any(Relay::works) {
+        let mut listed = self.relays.iter().filter(|relay| relay.retires_at().is_none()).peekable();
+        let has_any = listed.peek().is_some();
+        if listed.clone().any(Relay::works) {
             self.asked = false;
             return false;
         }
-        let need = !self.relays.is_empty() && self.relays.iter().all(Relay::failed) && !self.asked;
+        let need = has_any && listed.all(Relay::failed) && !self.asked;
         self.asked |= need;
         need
     }
 
-    /// Every relay, the one with the shortest round trip first; those without allocation last.
+    /// Every relay, the one with the shortest round trip first; those without allocation, and at last those
+    /// off the list.
     pub(crate) fn by_preference(&self) -> Vec<RelayKey> {
         let mut keys: Vec<_> = self.relays.iter().map(|relay| (relay.preference(), relay.key())).collect();
         keys.sort();
         keys.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// Whether a relay is there to stay.
+    pub(crate) fn is_listed(&self, key: RelayKey) -> bool {
+        self.find(key).is_some_and(|relay| relay.retires_at().is_none())
     }
 
     /// The addresses that a relay lends us.
@@ -200,6 +237,11 @@ impl Relays {
     /// The relay's own address behind one of our relayed addresses.
     pub(crate) fn server(&self, lent: SocketAddr) -> Option<SocketAddr> {
         self.find(self.owner(lent)?)?.server(family(lent))
+    }
+
+    /// Whether one of our relays serves at an address.
+    pub(crate) fn is_server(&self, address: SocketAddr) -> bool {
+        self.relays.iter().any(|relay| relay.server(family(address)) == Some(address))
     }
 
     /// Wants a channel from a relay to a peer.

@@ -5,8 +5,8 @@
 //! all interfaces, and an address that comes or goes needs no new socket.
 //!
 //! UDP is unreliable anyway: whatever goes wrong with one datagram is reported as a [`SendError`] to count,
-//! never as a reason to close the socket. Errors that ICMP messages leave behind on a socket are swallowed
-//! when receiving.
+//! never as a reason to close the socket. ICMP errors come out at [`UdpSocket::take_unreachable`] if asked for;
+//! what they leave behind on the socket is swallowed when receiving, and when sending to somebody else.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,6 +19,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod unreachable;
 
 /// Room for one received super-datagram in bytes.
 const SLOT: usize = 65_536;
@@ -39,6 +41,9 @@ pub struct Config {
     pub fwmark: Option<u32>,
     /// Lets several sockets share the port, one per worker.
     pub reuse_port: bool,
+    /// Keeps ICMP errors for [`UdpSocket::take_unreachable`], which must then be called whenever the socket
+    /// is in error (`EPOLLERR`).
+    pub keep_errors: bool,
     /// Receive buffer asked of the kernel in bytes.
     pub receive_buffer: usize,
     /// Send buffer asked of the kernel in bytes.
@@ -61,7 +66,14 @@ impl Config {
     /// One address, 7 MiB buffers, no mark.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, fwmark: None, reuse_port: false, receive_buffer: 7 << 20, send_buffer: 7 << 20 }
+        Self {
+            address,
+            fwmark: None,
+            reuse_port: false,
+            keep_errors: false,
+            receive_buffer: 7 << 20,
+            send_buffer: 7 << 20,
+        }
     }
 }
 
@@ -188,6 +200,7 @@ pub struct UdpSocket {
     state: UdpSocketState,
     local: SocketAddr,
     segmentation: AtomicBool,
+    keeps_errors: bool,
 }
 
 impl UdpSocket {
@@ -201,11 +214,14 @@ impl UdpSocket {
         let system = |error| BindError::System { address, error };
         #[cfg(target_os = "linux")]
         linux::enlarge_buffers(&socket, config.receive_buffer, config.send_buffer);
+        if config.keep_errors {
+            unreachable::enable(&socket, address.is_ipv4()).map_err(|error| system(error.into()))?;
+        }
         let state = UdpSocketState::new(UdpSockRef::from(&socket)).map_err(system)?;
         let local = socket.local_addr().map_err(system)?;
         let local = local.as_socket().ok_or_else(|| system(io::ErrorKind::Unsupported.into()))?;
         let segmentation = AtomicBool::new(state.max_gso_segments() > 1);
-        Ok(Self { socket, state, local, segmentation })
+        Ok(Self { socket, state, local, segmentation, keeps_errors: config.keep_errors })
     }
 
     /// The bound address; for a wildcard socket only the port says something.
@@ -307,7 +323,19 @@ impl UdpSocket {
             segment_size,
             src_ip: transmit.source,
         };
-        self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
+        let send = || self.state.try_send(UdpSockRef::from(&self.socket), &transmit);
+        match send() {
+            // It may be about an earlier datagram, and to another destination. Then it is gone now.
+            Err(error) if self.keeps_errors && is_transient(&error) => send(),
+            sent => sent,
+        }
+    }
+
+    /// Where a datagram of ours did not arrive, as somebody on its way says; `None` when nothing more is known.
+    ///
+    /// Takes at most 16 errors a call. They are not authentic.
+    pub fn take_unreachable(&self) -> Option<SocketAddr> {
+        (0..MAX_SKIPPED).map_while(|_| unreachable::take(&self.socket)).flatten().next()
     }
 
     /// True when everything sent has left the host's queues.

@@ -213,3 +213,33 @@ fn a_host_without_ipv6_is_told_apart() {
         assert!(matches!(bound, Ok(_) | Err(BindError::NoFamily("IPv6"))), "{bound:?}");
     });
 }
+
+#[test]
+fn a_closed_port_is_reported_and_costs_others_nothing() {
+    let address = "127.0.0.1:0".parse().expect("an address");
+    let sender = UdpSocket::bind(&Config { keep_errors: true, ..Config::new(address) }).expect("binds");
+    let receiver = UdpSocket::bind(&Config::new(address)).expect("binds");
+    let closed = UdpSocket::bind(&Config::new(address)).expect("binds").local_addr();
+    let send = |destination| {
+        let contents = b"anybody there?";
+        sender.send(&Transmit { source: None, destination, contents, segment_size: None })
+    };
+    assert_eq!(sender.take_unreachable(), None);
+    for _ in 0..3 {
+        send(closed).expect("it leaves");
+        // The error of the datagram before is pending now.
+        send(receiver.local_addr()).expect("that was another destination");
+    }
+    let mut reported = 0;
+    while let Some(unreachable) = sender.take_unreachable() {
+        assert_eq!(unreachable, closed);
+        reported += 1;
+    }
+    assert!((1..=3).contains(&reported), "{reported} of 3");
+    let mut batch = ReceiveBatch::new(8);
+    let mut received = 0;
+    while received < 3 && receiver.receive(&mut batch).expect("works") > 0 {
+        received += batch.datagrams().count();
+    }
+    assert_eq!(received, 3);
+}

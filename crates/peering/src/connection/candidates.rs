@@ -8,6 +8,7 @@ use adit_protocol::Candidate;
 use adit_protocol::peer::PeerMessage;
 
 use super::{Connection, Context, Phase};
+use crate::Role;
 use crate::address::family;
 use crate::relays::RelayKey;
 
@@ -58,10 +59,15 @@ impl Connection {
     /// The peer can no longer be reached at some addresses.
     pub(crate) fn remove_remotes(&mut self, context: &mut Context<'_>, candidates: &[Candidate]) {
         for removed in self.ice.remove_remotes(candidates) {
-            // The path in use is left to the probes: the peer may say it before it has moved.
-            if self.selected.is_none_or(|selected| selected.remote != removed) {
-                self.paths.forget_remote(removed);
+            // The path in use is left to the probes: the peer may say it before it has moved. But one
+            // that worked and ends elsewhere is better.
+            match self.selected.filter(|selected| selected.remote == removed) {
+                Some(selected) => self.paths.mark_suspect(selected),
+                None => self.paths.forget_remote(removed),
             }
+        }
+        if context.role == Role::Client {
+            self.reselect(context);
         }
         self.sync_channels(context);
         if self.is_connected() {
@@ -106,8 +112,8 @@ impl Connection {
     pub(super) fn sync_candidates(&mut self, context: &mut Context<'_>) {
         let preferred = context.relays.by_preference();
         self.relays.retain(|key| preferred.contains(key));
-        if self.relays.is_empty() {
-            self.relays.extend(preferred.first());
+        if !self.relays.iter().any(|key| context.relays.is_listed(*key)) {
+            self.relays.extend(preferred.first().filter(|key| !self.relays.contains(key)).copied());
         }
         let hosts: BTreeSet<_> = context.locals.as_slice().iter().copied().collect();
         let relayed: BTreeSet<_> =
@@ -166,6 +172,14 @@ impl Connection {
         self.sync_candidates(context);
         self.ice.handle_timeout(context.now);
         self.send_copies(context);
+    }
+
+    /// A relay will be given up: whoever uses it gets ready to use the others.
+    pub(crate) fn note_retiring(&mut self, context: &mut Context<'_>, key: RelayKey) {
+        let depends = self.selected.is_some_and(|pair| self.ice.is_relayed(pair));
+        if self.relays.contains(&key) || depends {
+            self.widen(context);
+        }
     }
 
     /// New candidates: every relayed pair may be of use again for a while.

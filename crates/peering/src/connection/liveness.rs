@@ -10,6 +10,9 @@
 //! alone asks every 25 s, on the path in use and on one more, which keeps the mappings of all
 //! NATs open. A gateway that hears nothing for long becomes doubtful.
 //!
+//! The later rounds go over every pair, at both ends: a way through another relay opens only if each end
+//! has asked that relay to let the other in.
+//!
 //! A client gives up after ten rounds, as it can ask for another gateway. A gateway has nothing
 //! to gain from haste, and its client may be roaming; it goes on for 20 s. So does either
 //! end after its own addresses changed.
@@ -248,10 +251,13 @@ impl Connection {
         }
     }
 
-    /// Like [`doubt`](Self::doubt), unless a doubt was settled a moment ago.
-    pub(super) fn doubt_gently(&mut self, context: &mut Context<'_>) {
+    /// Like [`doubt`](Self::doubt), unless there is one already or the last was settled a moment ago: whoever
+    /// can cause this often must not keep the rounds from coming to their end.
+    pub(crate) fn doubt_gently(&mut self, context: &mut Context<'_>) {
         let recent = self.connected().is_some_and(|connected| {
-            context.now.saturating_duration_since(connected.liveness.vouched) < GENTLE_PAUSE
+            let liveness = &connected.liveness;
+            let since_vouched = context.now.saturating_duration_since(liveness.vouched);
+            since_vouched < GENTLE_PAUSE || matches!(liveness.watch, Watch::Probing(_))
         });
         if !recent {
             self.doubt(context);
@@ -273,6 +279,7 @@ impl Connection {
         connected.liveness.watch =
             Watch::Probing(Probing { purpose, since: now, rounds: 0, next: now, answered });
         context.counters.probings += 1;
+        tracing::debug!(connection = self.id.0, ?purpose, path = ?self.selected, "probing");
         self.ice.resume(now);
         self.probe_again(context);
     }
@@ -300,7 +307,7 @@ impl Connection {
             && now >= probing.since + settled_in;
         let reach = match probing.rounds {
             0 => Reach::Path,
-            rounds if rounds < ROUNDS_TO_WIDEN || role == Role::Gateway => Reach::Known,
+            rounds if rounds < ROUNDS_TO_WIDEN || rounds >= ROUNDS && role == Role::Gateway => Reach::Known,
             _ => Reach::All,
         };
         let patient = purpose == Purpose::Search || role == Role::Gateway;
@@ -391,17 +398,32 @@ impl Connection {
             self.end_probing(context);
         } else if !proven {
             // The path in use is a guess, and here is one that works.
-            self.leave_path(context);
+            self.move_on(context);
         }
     }
 
-    /// Another path answered and the one in use did not.
+    /// Another path answered and the one in use did not, nor did any that was asked as often. Whatever those
+    /// have in common with it, they may share its end.
     fn leave_path(&mut self, context: &mut Context<'_>) {
+        let answered = match self.connected().map(|connected| &mut connected.liveness.watch) {
+            Some(Watch::Probing(probing)) => std::mem::take(&mut probing.answered),
+            _ => Vec::new(),
+        };
+        let known: Vec<Pair> = self.paths.validated().chain(self.selected).collect();
+        for silent in known.into_iter().filter(|pair| !answered.contains(pair)) {
+            self.paths.mark_suspect(silent);
+        }
+        self.move_on(context);
+    }
+
+    /// Takes a better path than the one in use, which is in doubt.
+    fn move_on(&mut self, context: &mut Context<'_>) {
         if let Some(pair) = self.selected {
             self.paths.mark_suspect(pair);
             context.relays.doubt(context.now, pair.local);
         }
         self.reselect(context);
+        tracing::debug!(connection = self.id.0, path = ?self.selected, "left a path that does not answer");
         self.end_probing(context);
     }
 

@@ -40,6 +40,7 @@ pub(super) struct Relay {
     channels: BTreeMap<SocketAddr, Channel>,
     by_number: BTreeMap<u16, SocketAddr>,
     failed: bool,
+    retires_at: Option<Instant>,
 }
 
 impl Relay {
@@ -60,11 +61,21 @@ impl Relay {
             channels: BTreeMap::new(),
             by_number: BTreeMap::new(),
             failed: false,
+            retires_at: None,
         }
     }
 
     pub(super) fn key(&self) -> RelayKey {
         self.key
+    }
+
+    /// When it will be given up, if it is off the list.
+    pub(super) fn retires_at(&self) -> Option<Instant> {
+        self.retires_at
+    }
+
+    pub(super) fn set_retirement(&mut self, at: Option<Instant>) {
+        self.retires_at = at;
     }
 
     pub(super) fn is_same(&self, access: &RelayAccess) -> bool {
@@ -266,8 +277,9 @@ impl Relay {
     }
 
     /// Smaller is better.
-    pub(super) fn preference(&self) -> (bool, Duration) {
-        (self.lent.is_empty(), self.round_trip().unwrap_or(Duration::MAX))
+    pub(super) fn preference(&self) -> (bool, bool, Duration) {
+        let round_trip = self.round_trip().unwrap_or(Duration::MAX);
+        (self.retires_at.is_some(), self.lent.is_empty(), round_trip)
     }
 
     pub(super) fn works(&self) -> bool {

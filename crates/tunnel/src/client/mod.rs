@@ -207,6 +207,13 @@ impl Client {
         self.settle(now);
     }
 
+    /// The network says that datagrams to an address do not arrive. Anybody may have made that up, so it only
+    /// starts probes.
+    pub fn handle_unreachable(&mut self, now: Instant, remote: SocketAddr) {
+        self.link.node_mut().handle_unreachable(now, remote);
+        self.settle(now);
+    }
+
     /// Takes a packet from the TUN device that has no flow.
     pub fn handle_tun_packet(&mut self, now: Instant, packet: &mut [u8]) {
         if self.is_shut_down {

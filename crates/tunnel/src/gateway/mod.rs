@@ -185,6 +185,13 @@ impl Gateway {
         self.settle(now);
     }
 
+    /// The network says that datagrams to an address do not arrive. Anybody may have made that up, so it only
+    /// starts probes.
+    pub fn handle_unreachable(&mut self, now: Instant, remote: SocketAddr) {
+        self.link.node_mut().handle_unreachable(now, remote);
+        self.settle(now);
+    }
+
     /// Takes a packet from the TUN device that has no flow: nothing behind us may start one.
     pub fn handle_tun_packet(&mut self, _now: Instant, packet: &mut [u8]) {
         let is_control = adit_protocol::peer::is_control(packet);
