@@ -26,9 +26,9 @@ use relay::Relay;
 /// Relays beyond this many are ignored.
 const MAX_RELAYS: usize = 4;
 
-/// How long a relay that is off the list is used on. Less than any relay takes to drain, and enough for an
-/// allocation, a channel and several checks at another.
-const RETIRE_AFTER: Duration = Duration::from_secs(5);
+/// How long a relay that is off the list is used on. Less than a relay usually takes to drain, and enough for
+/// an allocation, a channel and several checks at another.
+const RETIRE_AFTER: Duration = Duration::from_secs(3);
 
 /// Names one of our relays for the life of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

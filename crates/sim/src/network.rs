@@ -110,7 +110,10 @@ impl Network {
             None => from,
         };
         let is_direct = !self.is_relay(to.ip()) && !self.is_relay(outer.ip());
-        if (is_direct && self.is_direct_blocked) || random.random_range(0..1000) < self.quality.loss {
+        // From one port of a relay to another no network is crossed.
+        let is_lossless = origin.is_none() && self.is_relay(to.ip());
+        let is_lost = !is_lossless && random.random_range(0..1000) < self.quality.loss;
+        if (is_direct && self.is_direct_blocked) || is_lost {
             return Vec::new();
         }
         let delay =

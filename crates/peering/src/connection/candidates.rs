@@ -180,6 +180,13 @@ impl Connection {
         if self.relays.contains(&key) || depends {
             self.widen(context);
         }
+        if depends {
+            // Other pairs may not have been asked for long.
+            self.unsettle(context);
+            self.sync_channels(context);
+            self.ice.recheck(context.now);
+            self.doubt(context);
+        }
     }
 
     /// New candidates: every relayed pair may be of use again for a while.

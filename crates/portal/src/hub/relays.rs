@@ -141,10 +141,12 @@ impl Hub {
         }
     }
 
-    /// Hands a relay out no more; those that use it may go on until it is gone.
+    /// Hands a relay out no more; those that use it go on until it is gone, or leave it for another at once.
     pub(crate) fn drain_relay(&self, id: RelayId) {
-        if let Some(relay) = self.lock().relays.get_mut(&id) {
+        let mut state = self.lock();
+        if let Some(relay) = state.relays.get_mut(&id).filter(|relay| !relay.is_draining) {
             relay.is_draining = true;
+            state.tell_of_relays();
         }
     }
 }
@@ -202,9 +204,14 @@ impl GivenRelays {
         self.given.values().map(|given| given.renew_ms).min()
     }
 
+    /// What the peer has, filled up. A draining relay is better than none, and worse than any other.
     fn choose(&self, state: &State) -> Vec<RelayId> {
-        let mut wanted: Vec<RelayId> =
-            self.given.keys().filter(|id| state.relays.contains_key(id)).copied().collect();
+        let (draining, mut wanted): (Vec<RelayId>, Vec<RelayId>) = self
+            .given
+            .keys()
+            .copied()
+            .filter(|id| state.relays.contains_key(id))
+            .partition(|id| state.relays.get(id).is_some_and(|relay| relay.is_draining));
         let mut others: Vec<_> = state
             .relays
             .iter()
@@ -214,7 +221,7 @@ impl GivenRelays {
         others.sort_unstable();
         let room = RELAYS_PER_PEER.saturating_sub(wanted.len());
         wanted.extend(others.into_iter().take(room).map(|(_, id)| id));
-        wanted
+        if wanted.is_empty() { draining } else { wanted }
     }
 
     fn give(&mut self, id: RelayId, relay: &Relay, now_ms: i64) -> RelayAccess {
@@ -319,6 +326,17 @@ mod tests {
         hub.drain_relay(relay(1));
         assert_eq!(old.update(&hub), None);
         assert_eq!(new.update(&hub), None);
+    }
+
+    #[test]
+    fn a_draining_relay_is_exchanged_for_another() {
+        let (hub, mut peer) = (Hub::default(), peer());
+        let _one = join(&hub, 1, "a");
+        peer.update(&hub);
+        hub.drain_relay(relay(1));
+        let _other = join(&hub, 2, "b");
+        let change = peer.update(&hub).unwrap();
+        assert_eq!((change.removed, change.added[0].id), (vec![relay(1)], relay(2)));
     }
 
     #[test]
