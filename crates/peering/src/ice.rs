@@ -6,9 +6,11 @@
 //!
 //! The agent keeps every address it ever learned. To bound that, the wrapper counts them
 //! and makes a fresh agent with the same credentials when there are too many; knowledge about
-//! paths lives outside the agent and is not lost.
+//! paths lives outside the agent and is not lost. Between two NATs that map each destination anew, checks
+//! breed addresses and addresses breed checks without end. So an agent lasts a minute at least: until then it
+//! learns no more, and checks from further addresses get an answer without it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,10 @@ use crate::transactions::TransactionId;
 const MAX_REMOTE: usize = 32;
 /// Addresses learned from checks, or from their answers, before a fresh agent is made.
 const MAX_LEARNED: usize = 24;
+/// A fresh agent is made at most this often because of what was learned.
+const RESTART_PAUSE: Duration = Duration::from_secs(60);
+/// Answers that wait to be sent; the agent's own are not counted.
+const MAX_ANSWERS: usize = 32;
 /// Candidates ever given to one agent before a fresh one is made.
 const MAX_GIVEN: usize = 128;
 /// No connection of ordinary hosts has more pairs; the lowest priority falls out first.
@@ -70,6 +76,10 @@ pub(crate) struct Ice {
     remotes: Vec<Candidate>,
     learned: BTreeSet<SocketAddr>,
     mapped: BTreeSet<SocketAddr>,
+    /// When the agent was made again because it had learned too much.
+    restarted: Option<Instant>,
+    /// Answers to checks that the agent does not see.
+    answers: VecDeque<Check>,
     /// Candidates of either end that the agent was ever given.
     given: usize,
     /// No checks are due; requests of the peer are answered all the same.
@@ -99,6 +109,8 @@ impl Ice {
             remotes: Vec::new(),
             learned: BTreeSet::new(),
             mapped: BTreeSet::new(),
+            restarted: None,
+            answers: VecDeque::new(),
             given: 0,
             resting: false,
         }
@@ -274,6 +286,9 @@ impl Ice {
     }
 
     pub(crate) fn poll_check(&mut self) -> Option<Check> {
+        if let Some(answer) = self.answers.pop_front() {
+            return Some(answer);
+        }
         let transmit = self.agent.poll_transmit()?;
         let datagram: Vec<u8> = transmit.contents.into();
         let transaction = request_id(&datagram);
@@ -307,16 +322,37 @@ impl Ice {
             let ours = |mapped: &SocketAddr| !self.hosts.contains(mapped) && !self.relayed.contains(mapped);
             message.mapped_address().filter(ours).map(|mapped| (&mut self.mapped, mapped))
         };
-        if let Some((set, address)) = learned {
-            set.insert(address);
-            if set.len() > MAX_LEARNED {
+        if let Some((set, address)) = learned.filter(|(set, address)| !set.contains(address)) {
+            if set.len() < MAX_LEARNED {
+                set.insert(address);
+            } else if self.restarted.is_some_and(|at| now < at + RESTART_PAUSE) {
+                self.answer_alone(pair, &message);
+                return true;
+            } else {
+                self.restarted = Some(now);
                 self.restart(now);
+                if message.is_binding_request() {
+                    self.learned.insert(pair.remote);
+                }
             }
         }
         let packet =
             StunPacket { proto: Protocol::Udp, source: pair.remote, destination: pair.local, message };
         self.agent.handle_packet(now, packet);
         true
+    }
+
+    /// Answers a check without telling the agent (RFC 8445, section 7.3); to a response there is nothing to say.
+    fn answer_alone(&mut self, pair: Pair, message: &StunMessage<'_>) {
+        if !message.is_binding_request() || self.answers.len() >= MAX_ANSWERS {
+            return;
+        }
+        let reply = StunMessage::binding_reply(message.trans_id(), pair.remote);
+        let mut datagram = vec![0; 512];
+        if let Ok(length) = reply.to_bytes(Some(self.local.pass.as_bytes()), &mut datagram, hmac) {
+            datagram.truncate(length);
+            self.answers.push_back(Check { pair, datagram, transaction: None });
+        }
     }
 
     /// Builds a check of our own, outside the agent's schedule.
@@ -424,8 +460,10 @@ mod tests {
             let pair = Pair { local: ([192, 0, 2, 2], 7).into(), remote: ([192, 0, 2, 1], port).into() };
             let message = StunMessage::parse(&request).unwrap();
             assert!(gateway.handle_message(now, pair, message));
-            let answers = std::iter::from_fn(|| gateway.poll_check()).filter(|check| check.pair == pair);
-            assert!(answers.filter(|check| check.transaction.is_none()).count() == 1);
+            let sent: Vec<Check> = std::iter::from_fn(|| gateway.poll_check()).collect();
+            let answers = sent.iter().filter(|check| check.pair == pair && check.transaction.is_none());
+            let authentic = |check: &&Check| client.is_answer(&StunMessage::parse(&check.datagram).unwrap());
+            assert_eq!(answers.filter(authentic).count(), 1, "port {port}");
             assert!(gateway.remote_addresses().count() <= MAX_LEARNED);
         }
     }
