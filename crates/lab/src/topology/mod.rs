@@ -204,7 +204,7 @@ impl Builder<'_> {
         let (nat, profile) = (self.options.client_nat, self.options.client_link);
         let mut edge = self.edge(Zone::Clients, "client", index, nat, profile)?;
         if self.options.second_way {
-            edge.second = Some(self.second_way(&edge.host, index, nat, profile)?);
+            edge.second = Some(self.second_way(&edge, index, nat, profile)?);
         }
         edge.host.set_resolvers(&[PUBLIC_RESOLVER.of(self.options.families)])?;
         Ok(edge)
@@ -247,12 +247,12 @@ impl Builder<'_> {
     }
 
     /// A second router before a client, whose cable is not plugged in yet.
-    fn second_way(&mut self, host: &Host, index: u8, nat: Nat, profile: Option<Profile>) -> Result<Way> {
+    fn second_way(&mut self, edge: &Edge, index: u8, nat: Nat, profile: Option<Profile>) -> Result<Way> {
         let number = index + way::FIRST;
         let router = self.world.add_router(&format!("client-router{number}"))?;
         let (outside, inside) = (Zone::Clients.outside(number), Zone::Clients.inside(number));
         let uplink = (End::new(self.internet, &format!("client{number}")), End::new(&router, "wan"));
-        let downlink = (End::new(&router, "lan"), End::new(host, way::INTERFACE));
+        let downlink = (End::new(&router, "lan"), End::new(&edge.host, way::INTERFACE));
         let link = self.join(&uplink.0, &uplink.1, profile)?;
         self.address(&uplink.0, &uplink.1, outside)?;
         self.world.connect(&downlink.0, &downlink.1)?;
@@ -265,7 +265,8 @@ impl Builder<'_> {
         let router = Router::new(&router, "lan", "wan", nat)?;
         let first = Zone::Clients.inside(index);
         Ok(Way {
-            host: host.clone(),
+            host: edge.host.clone(),
+            routers: [edge.router.host.clone(), router.host.clone()],
             router,
             link,
             subnets: [first, inside],

@@ -1,6 +1,6 @@
 //! Two networks that a client can move between, as a laptop does from a cable to the next room's wireless.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -15,6 +15,9 @@ pub(super) const FIRST: u8 = 15;
 /// The client's interface to its second router.
 pub(super) const INTERFACE: &str = "eth1";
 
+/// A router's interface to its client.
+const ROUTER_INTERFACE: &str = "lan";
+
 /// Longest time a move may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -26,6 +29,8 @@ pub struct Way {
     pub router: Router,
     /// The second router's cable to the internet, when emulated.
     pub link: Option<Link>,
+    /// The first router, the second; both call their interface to the client `lan`.
+    pub(super) routers: [Host; 2],
     /// Behind the first router, behind the second.
     pub(super) subnets: [Subnet; 2],
     pub(super) families: Families,
@@ -50,7 +55,7 @@ impl Way {
     /// # Errors
     /// When the kernel refuses.
     pub fn take(&self) -> Result<()> {
-        self.switch("eth0", INTERFACE, self.subnets[1])
+        self.switch("eth0", INTERFACE, 1)
     }
 
     /// Goes back to the first network.
@@ -58,15 +63,14 @@ impl Way {
     /// # Errors
     /// When the kernel refuses.
     pub fn leave(&self) -> Result<()> {
-        self.switch(INTERFACE, "eth0", self.subnets[0])
+        self.switch(INTERFACE, "eth0", 0)
     }
 
-    fn switch(&self, from: &str, to: &str, subnet: Subnet) -> Result<()> {
-        let mut lines = vec![
-            format!("address flush dev {from}"),
-            format!("link set {from} down"),
-            format!("link set {to} up"),
-        ];
+    fn switch(&self, from: &str, to: &str, side: usize) -> Result<()> {
+        let subnet = self.subnets[side];
+        self.batch(&format!("address flush dev {from}\nlink set {from} down\nlink set {to} up"))?;
+        wait_until_plugged(&self.routers[side])?;
+        let mut lines = Vec::new();
         if self.families.has_v4() {
             lines.push(format!("address add {}/{} dev {to}", subnet.far.v4, subnet.v4_length));
             lines.push(format!("route add default via {} dev {to}", subnet.near.v4));
@@ -89,4 +93,19 @@ impl Way {
         }
         Ok(())
     }
+}
+
+/// Waits until a router's end of the cable sends, as it does before anybody gets an address from it.
+///
+/// An end whose other end just came up drops what it should send (`noop`) until the kernel has seen to it. An
+/// answer to the client's first question for the router's hardware address would be lost, and asked for again
+/// only after a second.
+fn wait_until_plugged(router: &Host) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    while router.run(&["ip", "link", "show", "dev", ROUTER_INTERFACE])?.contains("qdisc noop ") {
+        if Instant::now() > deadline {
+            bail!("{}: {ROUTER_INTERFACE} does not come up", router.name());
+        }
+    }
+    Ok(())
 }
