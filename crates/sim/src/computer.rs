@@ -141,6 +141,8 @@ pub(crate) struct Computer<M: Machine> {
     pub(crate) power: Power,
     /// How far its steady clock is behind the world's: time that it slept through.
     lag: Duration,
+    /// When machine or worker want to be woken next, by its own clock.
+    next: Option<(Instant, &'static str)>,
     outputs: VecDeque<Output<M>>,
 }
 
@@ -153,6 +155,7 @@ impl<M: Machine> Computer<M> {
             address: None,
             power: Power::On,
             lag: Duration::ZERO,
+            next: None,
             outputs: VecDeque::new(),
         };
         computer.set_address(now, Some(address));
@@ -230,11 +233,7 @@ impl<M: Machine> Computer<M> {
 
     /// The next deadline on the world's clock.
     pub(crate) fn next_timeout(&self) -> Option<(Instant, &'static str)> {
-        if !self.is_on() {
-            return None;
-        }
-        let next = [self.worker.poll_timeout(), self.machine.next_timeout()].into_iter().flatten().min();
-        next.map(|(at, why)| (at + self.lag, why))
+        self.next.filter(|_| self.is_on()).map(|(at, why)| (at + self.lag, why))
     }
 
     /// How much its machine holds.
@@ -271,8 +270,10 @@ impl<M: Machine> Computer<M> {
             while let Some(event) = self.machine.next_event() {
                 self.outputs.push_back(Output::Event(event));
             }
-            let Some(event) = self.worker.poll_event() else { return };
+            let Some(event) = self.worker.poll_event() else { break };
             self.machine.worker_event(now, &event);
         }
+        // Asked once for each thing that happens here, and not for each that happens anywhere.
+        self.next = [self.worker.poll_timeout(), self.machine.next_timeout()].into_iter().flatten().min();
     }
 }

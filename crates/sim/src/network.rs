@@ -37,6 +37,8 @@ pub(crate) struct Network {
     pub(crate) quality: Quality,
     /// Only datagrams from or to a relay get through.
     pub(crate) is_direct_blocked: bool,
+    /// Pairs of places that only a relay connects.
+    pub(crate) parted: BTreeSet<(usize, usize)>,
     /// Places that are cut off from everything.
     pub(crate) cut_off: BTreeSet<usize>,
     pub(crate) relays: Vec<IpAddr>,
@@ -54,6 +56,7 @@ impl Network {
         Self {
             quality,
             is_direct_blocked: false,
+            parted: BTreeSet::new(),
             cut_off: BTreeSet::new(),
             relays: Vec::new(),
             places: Vec::new(),
@@ -113,7 +116,8 @@ impl Network {
         // From one port of a relay to another no network is crossed.
         let is_lossless = origin.is_none() && self.is_relay(to.ip());
         let is_lost = !is_lossless && random.random_range(0..1000) < self.quality.loss;
-        if (is_direct && self.is_direct_blocked) || is_lost {
+        if is_lost || is_direct && (self.is_direct_blocked || self.are_parted(origin, self.place_of(to.ip())))
+        {
             return Vec::new();
         }
         let delay =
@@ -127,6 +131,11 @@ impl Network {
                 Arrival { at, from: outer }
             })
             .collect()
+    }
+
+    fn are_parted(&self, one: Option<usize>, other: Option<usize>) -> bool {
+        let (Some(one), Some(other)) = (one, other) else { return false };
+        self.parted.contains(&(one, other)) || self.parted.contains(&(other, one))
     }
 
     /// The place and its socket that a datagram to `to` reaches.

@@ -82,6 +82,22 @@ pub enum Transition {
     PortalDown,
     /// The portal is back.
     PortalUp,
+    /// A client and a gateway cannot reach each other directly any more.
+    Part {
+        /// Which client.
+        client: usize,
+        /// Which gateway.
+        gateway: usize,
+    },
+    /// All that were parted can reach each other again.
+    Unpart,
+    /// A relay's time of day jumps ahead by so many seconds.
+    ClockJump {
+        /// Which relay.
+        relay: usize,
+        /// How far.
+        by_s: u64,
+    },
     /// Only relays carry datagrams between clients and gateways.
     BlockDirect,
     /// Direct paths work again.
@@ -103,6 +119,7 @@ impl Transition {
             // Ten probes and another gateway; or the client's patience with an offline site.
             Self::CrashGateway(_) | Self::StopGateway(_) => 6_000,
             Self::Roam(_) | Self::BlockDirect | Self::UnblockDirect | Self::CrashRelay(_) => 8_000,
+            Self::Part { .. } | Self::Unpart | Self::ClockJump { .. } => 8_000,
             // The portal may name a gateway that is not there; a connection gets ten seconds to find out.
             Self::FreezeGateway { for_ms, .. } => 25_000 + for_ms,
             Self::RestartGateway { away_ms, .. } => 12_000 + away_ms,

@@ -27,6 +27,9 @@ const UNIX_START: Duration = Duration::from_secs(1_800_000_000);
 const PORTAL_LATENCY: Duration = Duration::from_millis(15);
 /// There and back between a gateway and what is behind it.
 const LOCAL_LATENCY: Duration = Duration::from_millis(1);
+/// An ICMP error's way back.
+const REFUSAL_LATENCY: Duration = Duration::from_millis(30);
+
 /// Where clients find the resolver.
 const RESOLVER: [u8; 4] = [100, 96, 0, 1];
 
@@ -126,7 +129,16 @@ pub struct Arrival {
 
 #[derive(Debug)]
 enum Delivery {
-    Datagram { from: SocketAddr, to: SocketAddr, payload: Vec<u8> },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        payload: Vec<u8>,
+    },
+    /// An ICMP error for the sender of a datagram `from` somebody `to` a closed port.
+    Unreachable {
+        from: SocketAddr,
+        to: SocketAddr,
+    },
     FromClient(usize, u64, ClientToPortal),
     FromGateway(usize, u64, GatewayToPortal),
     ToClient(usize, u64, PortalToClient),
@@ -373,6 +385,7 @@ impl World {
         let now = self.now;
         match delivery {
             Delivery::Datagram { from, to, payload } => self.deliver_datagram(from, to, payload),
+            Delivery::Unreachable { from, to } => self.deliver_unreachable(from, to),
             Delivery::Resolved(index, run, id, addresses) if self.is_run(index, run) => {
                 self.gateways[index]
                     .with(now, |gateway, now| gateway.handle_resolved(now, id, Ok(addresses)));
@@ -400,18 +413,44 @@ impl World {
             if self.relays[index].is_up {
                 let out = self.relays[index].datagram(now, from, to, &payload);
                 self.relay_sends(out);
+            } else {
+                self.refuse(from, to);
             }
             return;
         }
+        let outer = to;
         let Some((place, to)) = self.network.deliver(now, from, to) else { return };
         if let Some(index) = self.client_places.iter().position(|here| *here == place) {
             if self.clients[index].is_on() && self.clients[index].address == Some(to) {
                 self.clients[index].datagram(now, to, from, payload);
             }
+        } else if let Some(index) = self.gateway_places.iter().position(|here| *here == place) {
+            match self.gateways[index].power {
+                Power::On => self.gateways[index].datagram(now, to, from, payload),
+                Power::Off => self.refuse(from, outer),
+                Power::Asleep => {}
+            }
+        }
+    }
+
+    /// Nobody listens there any more. Half of the time the host says so.
+    fn refuse(&mut self, from: SocketAddr, to: SocketAddr) {
+        if self.random.random_range(0..2) == 0 {
+            self.schedule(REFUSAL_LATENCY, Delivery::Unreachable { from, to });
+        }
+    }
+
+    fn deliver_unreachable(&mut self, from: SocketAddr, to: SocketAddr) {
+        let now = self.now;
+        let Some((place, inner)) = self.network.deliver(now, to, from) else { return };
+        if let Some(index) = self.client_places.iter().position(|here| *here == place) {
+            if self.clients[index].is_on() && self.clients[index].address == Some(inner) {
+                self.clients[index].with(now, |client, now| client.handle_unreachable(now, to));
+            }
         } else if let Some(index) = self.gateway_places.iter().position(|here| *here == place)
             && self.gateways[index].is_on()
         {
-            self.gateways[index].datagram(now, to, from, payload);
+            self.gateways[index].with(now, |gateway, now| gateway.handle_unreachable(now, to));
         }
     }
 

@@ -41,6 +41,17 @@ impl World {
             Transition::UnblockDirect => self.network.is_direct_blocked = false,
             Transition::CrashRelay(index) if index < self.relays.len() => self.relays[index].is_up = false,
             Transition::StartRelay(index) if index < self.relays.len() => self.start_relay(index),
+            Transition::Part { client, gateway }
+                if client < self.shape.clients && gateway < self.shape.gateways() =>
+            {
+                let pair = (self.client_places[client], self.gateway_places[gateway]);
+                self.network.parted.insert(pair);
+            }
+            Transition::Unpart => self.network.parted.clear(),
+            Transition::ClockJump { relay, by_s } if relay < self.relays.len() => {
+                let unix = self.unix() + Duration::from_secs(by_s);
+                self.relays[relay].server.set_unix_time(self.now, unix);
+            }
             Transition::RepairAll => self.repair_all(),
             ref other => {
                 self.apply_to_client(other);
@@ -71,7 +82,7 @@ impl World {
                 let wake = Delivery::WakeClient(client, self.now, stops_clock);
                 self.schedule(Duration::from_millis(for_ms), wake);
             }
-            Transition::Roam(index) if self.is_client(index, Power::On) => self.roam(index),
+            Transition::Roam(index) if index < self.shape.clients => self.roam(index),
             Transition::CutClient(index) if index < self.shape.clients => {
                 self.network.cut_off.insert(self.client_places[index]);
                 self.doubt_client(index);
@@ -232,6 +243,9 @@ impl World {
                 self.clients[index].oversleep(slept);
             }
             self.clients[index].power = Power::On;
+            // It may have been carried elsewhere.
+            let address = self.network.inner(self.client_places[index]);
+            self.clients[index].set_address(self.now, Some(address));
             if !self.client_sessions[index].is_open {
                 self.clients[index].with(self.now, |client, now| client.handle_portal_lost(now));
             }
@@ -246,8 +260,9 @@ impl World {
         if was_cut {
             self.release_stalled();
         }
-        let address = self.network.inner(place);
-        self.clients[index].set_address(self.now, Some(address));
+        if self.clients[index].is_on() {
+            self.clients[index].set_address(self.now, Some(self.network.inner(place)));
+        }
         // The TCP connection to the portal does not survive a change of address.
         self.end_client_session(index);
     }
@@ -280,6 +295,7 @@ impl World {
     fn repair_all(&mut self) {
         self.network.is_direct_blocked = false;
         self.network.cut_off.clear();
+        self.network.parted.clear();
         self.release_stalled();
         self.is_portal_up = true;
         for index in 0..self.relays.len() {
