@@ -32,6 +32,7 @@ mod extension;
 mod header;
 mod icmp_error;
 mod network;
+pub mod offload;
 pub mod protocol;
 mod quoted;
 mod rewrite;

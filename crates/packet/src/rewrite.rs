@@ -76,6 +76,22 @@ impl Rewrite {
         Ok(())
     }
 
+    /// Rewrites a TCP or UDP packet of the flow whose transport checksum is *partial*: it holds the sum of the pseudo
+    /// header alone, and whoever sends the packet on completes it.
+    ///
+    /// The sum follows the new addresses, so that it stays what it is; new ports are no part of it. Packets of other
+    /// protocols are treated as in [`apply`](Self::apply).
+    ///
+    /// # Errors
+    ///
+    /// See [`RewriteError`]; the packet is unchanged then.
+    pub fn apply_partial(&self, packet: &mut [u8], view: &PacketView) -> Result<(), RewriteError> {
+        let packet = packet.get_mut(..view.total_length()).ok_or(RewriteError::WrongView)?;
+        self.check_family(view.is_ipv4())?;
+        self.edit(packet, &Layers { is_partial: true, ..Layers::of(view) });
+        Ok(())
+    }
+
     /// Rewrites an ICMP error that travels in the direction this rewrite is for.
     ///
     /// The outer addresses change as in any packet of that direction; in the quoted packet, source and destination are
@@ -122,6 +138,8 @@ impl Rewrite {
         match checksum {
             Some((at, Checksum::Udp)) => all.and(change_word(packet, at, |old| covered.apply_udp(old))),
             Some((at, Checksum::Plain)) => all.and(change_word(packet, at, |old| covered.apply(old))),
+            // A partial checksum is not complemented yet.
+            Some((at, Checksum::Partial)) => all.and(change_word(packet, at, |old| !addresses.apply(!old))),
             None => all,
         }
     }
@@ -147,6 +165,7 @@ impl Rewrite {
 enum Checksum {
     Plain,
     Udp,
+    Partial,
 }
 
 /// What an edit needs to know of a packet, whole or quoted.
@@ -155,6 +174,7 @@ struct Layers {
     transport_offset: usize,
     transport: Transport,
     pseudo_header: bool,
+    is_partial: bool,
 }
 
 impl Layers {
@@ -169,13 +189,16 @@ impl Layers {
 
     const fn new(is_ipv4: bool, transport_offset: usize, transport: Transport, protocol: u8) -> Self {
         // ICMP for IPv4 is the one checksum here that does not cover the addresses.
-        Self { is_ipv4, transport_offset, transport, pseudo_header: protocol != protocol::ICMP }
+        let pseudo_header = protocol != protocol::ICMP;
+        Self { is_ipv4, transport_offset, transport, pseudo_header, is_partial: false }
     }
 
     /// Where the transport checksum lies, if it is within the packet.
     #[inline(always)]
     fn checksum(&self, packet: &[u8]) -> Option<(usize, Checksum)> {
         let (offset, rule) = match self.transport {
+            Transport::Tcp { .. } if self.is_partial => (16, Checksum::Partial),
+            Transport::Udp { .. } if self.is_partial => (6, Checksum::Partial),
             Transport::Tcp { .. } => (16, Checksum::Plain),
             Transport::Udp { .. } => (6, Checksum::Udp),
             Transport::Echo { .. } | Transport::IcmpError { .. } | Transport::Icmp { .. } => {

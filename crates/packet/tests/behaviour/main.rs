@@ -1,8 +1,12 @@
 //! What the crate promises, checked from outside and against etherparse as an independent builder and checksummer.
 
+mod checksums;
+mod coalesce;
 mod edits;
 mod hostile;
 mod icmp_errors;
 mod rewrite;
 mod samples;
+mod split;
+mod streams;
 mod view;
