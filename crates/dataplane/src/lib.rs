@@ -6,7 +6,7 @@
 //! up, rewrites addresses and ports, seals or opens in place, and counts.
 //!
 //! ```text
-//! TUN ─► outbound ─ parse ─ flow ─ rewrite ─ seal ─ [channel header] ─► UDP
+//! TUN ─► outbound ─ parse ─ flow ─ rewrite ─ cut ─ seal ─ [channel header] ─► UDP
 //! UDP ─► inbound  ─ [channel header] ─ session ─ open ─ parse ─ flow ─ rewrite ─► TUN
 //! ```
 //!
@@ -50,11 +50,18 @@ pub use event::{EndCause, Event};
 pub use flow::{Flow, FlowCounters, FlowKey, GrantId, NextHop, Origin, PeerId};
 pub use path::Path;
 pub use update::Update;
-pub use worker::{Config, Inbound, Outbound, Sizes, Worker};
+pub use worker::{Config, Datagrams, Inbound, Outbound, Sizes, Worker};
 
 /// Bytes that a TURN channel header takes in front of a datagram.
 pub const CHANNEL_HEADER: usize = 4;
-/// Bytes that a buffer for [`Worker::outbound`] must have before the packet.
-pub const HEADROOM: usize = CHANNEL_HEADER + adit_wireguard::HEADER;
-/// Bytes that a buffer for [`Worker::outbound`] should have behind the packet: tag and padding.
-pub const TAILROOM: usize = adit_wireguard::TAG + adit_wireguard::PADDING - 1;
+
+/// Bytes that a packet of `length` bytes in `segments` segments takes at most once it is sealed.
+#[must_use]
+pub const fn room(length: usize, segments: usize) -> usize {
+    length
+        + segments
+            * (LONGEST_HEADERS + CHANNEL_HEADER + adit_wireguard::OVERHEAD + adit_wireguard::PADDING - 1)
+}
+
+/// IP and TCP headers, which each segment repeats, at their longest.
+const LONGEST_HEADERS: usize = 60 + 60;

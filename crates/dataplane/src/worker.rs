@@ -7,6 +7,7 @@ mod route;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+pub use outbound::Datagrams;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
@@ -29,16 +30,16 @@ pub struct Config {
 /// What to do with a packet from the TUN device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outbound {
-    /// Send `buffer[range]` to the path's remote address.
+    /// Send the datagrams at the start of the buffer to the path's remote address.
     Send {
-        /// Whom it is for.
+        /// Whom they are for.
         peer: PeerId,
         /// The way.
         path: Path,
-        /// The datagram within the buffer, channel header included.
-        range: Range<usize>,
+        /// The datagrams, channel headers included.
+        datagrams: Datagrams,
     },
-    /// No flow, or no session or path to send it: the control thread decides. The packet is unchanged.
+    /// No flow, or no session or path to send it: the control thread decides.
     Miss,
     /// Dropped and counted.
     Drop(DropReason),

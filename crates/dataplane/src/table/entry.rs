@@ -105,15 +105,15 @@ impl Entry {
         self.connection.lifetime(self.keys[0].protocol)
     }
 
-    /// Counts one packet that passes.
-    pub(crate) const fn count(&mut self, reply: bool, bytes: u64) {
+    /// Counts packets that pass.
+    pub(crate) const fn count(&mut self, reply: bool, packets: u64, bytes: u64) {
         let FlowCounters { forward_packets, forward_bytes, reverse_packets, reverse_bytes } =
             &mut self.counters;
         if reply {
-            *reverse_packets += 1;
+            *reverse_packets += packets;
             *reverse_bytes += bytes;
         } else {
-            *forward_packets += 1;
+            *forward_packets += packets;
             *forward_bytes += bytes;
         }
     }

@@ -246,7 +246,7 @@ fn the_flows_of_a_peer_move_with_all_that_belongs_to_them() {
         table.install(0, &flow(number, protocol::TCP)).unwrap();
     }
     let (handle, entry) = table.lookup(5, &key(1, protocol::TCP)).unwrap();
-    entry.count(false, 100);
+    entry.count(false, 1, 100);
     table.note_use(5, handle, TcpFlags::default());
     table.rename_peer(6, from, to);
     let moved = |number| FlowKey { origin: Origin::Peer(to), ..key(number, protocol::TCP) };

@@ -1,32 +1,47 @@
-//! TUN to UDP: find the flow, rewrite, seal, put the channel header in front.
+//! TUN to UDP: find the flow, rewrite, cut, seal, put the channel header in front.
 
-use std::ops::Range;
 use std::time::Instant;
 
-use adit_packet::{PacketView, protocol};
-use adit_wireguard::Attention;
+use adit_packet::offload::{Segments, SuperPacket, VirtioHeader};
+use adit_packet::protocol;
+use adit_wireguard::{Attention, OVERHEAD, Session};
 
 use super::route::Stop;
 use super::{Outbound, Worker};
 use crate::path::ChannelData;
-use crate::{CHANNEL_HEADER, DropReason, HEADROOM, Origin, Path, PeerId};
+use crate::{CHANNEL_HEADER, DropReason, Origin, Path, PeerId};
 
-/// A sealed datagram.
+/// Datagrams side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagrams {
+    /// Bytes of each but the last, which may be shorter.
+    pub segment: usize,
+    /// Bytes of all.
+    pub length: usize,
+}
+
+/// What was sealed, and for whom.
 struct Sealed {
     peer: PeerId,
     path: Path,
-    range: Range<usize>,
+    datagrams: Datagrams,
 }
 
 impl Worker {
-    /// Takes the packet at `buffer[HEADROOM..HEADROOM + packet_len]` from the TUN device.
+    /// Takes a packet from the TUN device, one of many segments perhaps, and seals it into `out`.
     ///
-    /// `buffer` should have [`TAILROOM`](crate::TAILROOM) bytes behind the packet; with less
-    /// than the tag needs the packet is dropped. On [`Outbound::Send`] the packet has been
-    /// rewritten and sealed in place.
-    pub fn outbound(&mut self, now: Instant, buffer: &mut [u8], packet_len: usize) -> Outbound {
-        match self.seal_packet(now, buffer, packet_len) {
-            Ok(Sealed { peer, path, range }) => Outbound::Send { peer, path, range },
+    /// `header` says what the packet is ([`VirtioHeader::NONE`] where the device says nothing). `out` should have
+    /// room for [`room`](crate::room) bytes; with less the packet is dropped. After [`Outbound::Miss`] the packet is
+    /// as it was, but for a checksum that may have been completed.
+    pub fn outbound(
+        &mut self,
+        now: Instant,
+        header: VirtioHeader,
+        packet: &mut [u8],
+        out: &mut [u8],
+    ) -> Outbound {
+        match self.seal_packet(now, header, packet, out) {
+            Ok(Sealed { peer, path, datagrams }) => Outbound::Send { peer, path, datagrams },
             Err(Stop::Miss) => {
                 self.counters.misses += 1;
                 Outbound::Miss
@@ -38,15 +53,19 @@ impl Worker {
         }
     }
 
-    fn seal_packet(&mut self, now: Instant, buffer: &mut [u8], packet_len: usize) -> Result<Sealed, Stop> {
-        let end = HEADROOM.saturating_add(packet_len);
-        let packet = buffer.get_mut(HEADROOM..end).ok_or(DropReason::BufferTooSmall)?;
-        let view = PacketView::parse(packet).map_err(|_| DropReason::MalformedPacket)?;
-        if view.protocol() == protocol::EXPERIMENT {
+    fn seal_packet(
+        &mut self,
+        now: Instant,
+        header: VirtioHeader,
+        packet: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<Sealed, Stop> {
+        let mut packet = SuperPacket::new(header, packet).map_err(|_| DropReason::MalformedPacket)?;
+        if packet.view().protocol() == protocol::EXPERIMENT {
             return Err(DropReason::ControlLookalike.into());
         }
         let millis = self.millis(now);
-        let route = self.route(millis, Origin::Local, packet, view)?;
+        let route = self.route(millis, Origin::Local, packet.packet(), *packet.view())?;
         let Origin::Peer(peer) = self.next_hop(millis, &route)? else {
             return Err(DropReason::InconsistentFlow.into());
         };
@@ -54,26 +73,42 @@ impl Worker {
         if self.peers.way(now, peer).is_none() {
             return Err(Stop::Miss);
         }
-        self.pass(millis, Origin::Local, packet, &route)?;
-        let length = route.view.total_length();
+        self.pass_outbound(millis, &mut packet, &route)?;
+        let (packets, bytes) = (packet.segment_count() as u64, packet.packet().len() as u64);
         let (session, path) = self.peers.way(now, peer).ok_or(Stop::Miss)?;
-        let sealed =
-            session.seal_in_place(&mut buffer[CHANNEL_HEADER..], length).map_err(DropReason::from)?;
-        let attention = session.activity().record_sent(now, 1, length as u64);
-        let range = put_channel_header(&path, buffer, sealed)?;
-        self.counters.sent_packets += 1;
-        self.counters.sent_bytes += length as u64;
+        let datagrams = seal_segments(session, &path, &packet.segments(), out)?;
+        let attention = session.activity().record_sent(now, packets, bytes);
+        self.counters.sent_packets += packets;
+        self.counters.sent_bytes += bytes;
         if attention == Attention::Wanted {
             self.peers.note_active(peer);
         }
-        Ok(Sealed { peer, path, range })
+        Ok(Sealed { peer, path, datagrams })
     }
 }
 
-/// Where the datagram lies after its channel header, if it needs one, is written.
-fn put_channel_header(path: &Path, buffer: &mut [u8], sealed: usize) -> Result<Range<usize>, DropReason> {
-    let end = CHANNEL_HEADER + sealed;
-    let Some(channel) = path.channel else { return Ok(CHANNEL_HEADER..end) };
-    ChannelData::write(channel, sealed, buffer).ok_or(DropReason::BufferTooSmall)?;
-    Ok(0..end)
+/// Writes and seals one segment behind the other.
+fn seal_segments(
+    session: &Session,
+    path: &Path,
+    segments: &Segments<'_>,
+    out: &mut [u8],
+) -> Result<Datagrams, DropReason> {
+    let prefix = if path.channel.is_some() { CHANNEL_HEADER } else { 0 };
+    let (mut segment, mut length) = (0, 0);
+    for index in 0..segments.count() {
+        let datagram = out.get_mut(length..).unwrap_or_default();
+        let place = datagram.get_mut(prefix + adit_wireguard::HEADER..).ok_or(DropReason::BufferTooSmall)?;
+        let plaintext = segments.write(index, place);
+        if plaintext == 0 || datagram.len() < prefix + plaintext + OVERHEAD {
+            return Err(DropReason::BufferTooSmall);
+        }
+        let sealed = session.seal_in_place(&mut datagram[prefix..], plaintext)?;
+        if let Some(channel) = path.channel {
+            ChannelData::write(channel, sealed, datagram).ok_or(DropReason::BufferTooSmall)?;
+        }
+        length += prefix + sealed;
+        segment = segment.max(prefix + sealed);
+    }
+    Ok(Datagrams { segment, length })
 }

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use adit_packet::{FlowTuple, PacketView, Quoted, Transport, protocol};
+use adit_packet::offload::SuperPacket;
+use adit_packet::{FlowTuple, PacketView, Quoted, Rewrite, Transport, protocol};
 
 use super::Worker;
 use crate::flow::translation;
@@ -89,6 +90,26 @@ impl Worker {
         Ok(entry.keys[usize::from(!route.handle.reply)].origin)
     }
 
+    /// Rewrites a packet from the TUN device for its peer and accounts for it.
+    pub(super) fn pass_outbound(
+        &mut self,
+        now: u64,
+        packet: &mut SuperPacket<'_>,
+        route: &Route,
+    ) -> Result<(), DropReason> {
+        if !packet.is_segmented() {
+            return self.pass(now, Origin::Local, packet.packet_mut(), route);
+        }
+        let entry = self.table.get(now, route.handle).ok_or(DropReason::RewriteFailed)?;
+        if entry.translated {
+            let rewrite = rewrite_of(entry, route.handle);
+            packet.rewrite(&rewrite).map_err(|_| DropReason::RewriteFailed)?;
+        }
+        entry.count(route.handle.reply, packet.segment_count() as u64, packet.packet().len() as u64);
+        self.table.note_use(now, route.handle, route.view.tcp_flags());
+        Ok(())
+    }
+
     /// Rewrites a packet for the other side and accounts for it.
     pub(super) fn pass(
         &mut self,
@@ -102,7 +123,7 @@ impl Worker {
         if entry.translated {
             rewrite(entry, route, packet)?;
         }
-        entry.count(handle.reply, view.total_length() as u64);
+        entry.count(handle.reply, 1, view.total_length() as u64);
         if !is_error {
             // An error does not show that the flow is in use.
             self.table.note_use(now, *handle, view.tcp_flags());
@@ -114,9 +135,14 @@ impl Worker {
     }
 }
 
+/// What changes in packets of an entry's direction.
+fn rewrite_of(entry: &Entry, handle: Handle) -> Rewrite {
+    let (this, other) = if handle.reply { (1, 0) } else { (0, 1) };
+    translation(&entry.keys[this], &entry.keys[other])
+}
+
 fn rewrite(entry: &Entry, route: &Route, packet: &mut [u8]) -> Result<(), DropReason> {
-    let (this, other) = if route.handle.reply { (1, 0) } else { (0, 1) };
-    let rewrite = translation(&entry.keys[this], &entry.keys[other]);
+    let rewrite = rewrite_of(entry, route.handle);
     let result = if route.is_error {
         rewrite.apply_to_icmp_error(packet, &route.view)
     } else {

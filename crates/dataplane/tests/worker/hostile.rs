@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use adit_dataplane::{DropReason, Flow, FlowKey, HEADROOM, Origin, Outbound, Update, Worker};
+use adit_dataplane::{DropReason, Flow, FlowKey, Origin, Outbound, Update, Worker};
+use adit_packet::offload::VirtioHeader;
 use adit_wireguard::HEADER;
 use proptest::prelude::*;
 
@@ -101,15 +102,15 @@ fn channel_data_that_claims_too_much_is_dropped() {
 #[test]
 fn buffers_without_room_are_dropped() {
     let mut world = world();
-    let packet = packet();
-    let mut buffer = [&[0; HEADROOM][..], &packet, &[0; 15]].concat();
+
     let drop = Outbound::Drop(DropReason::BufferTooSmall);
-    assert_eq!(world.client.outbound(world.now, &mut buffer, packet.len()), drop);
-    assert_eq!(world.client.outbound(world.now, &mut [0; 4], 100), drop);
-    assert_eq!(world.client.outbound(world.now, &mut [0; 4], usize::MAX), drop);
-    let mut buffer = [&[0; HEADROOM][..], &packet, &[0; 16]].concat();
-    let sent = world.client.outbound(world.now, &mut buffer, packet.len());
-    assert!(matches!(sent, Outbound::Send { .. }), "room for the tag is enough");
+    let mut send =
+        |room: usize| world.client.outbound(world.now, VirtioHeader::NONE, &mut packet(), &mut vec![0; room]);
+    let sealed = packet().len() + adit_wireguard::OVERHEAD;
+    for room in [0, 4, 16, packet().len(), sealed - 1] {
+        assert_eq!(send(room), drop, "{room} bytes");
+    }
+    assert!(matches!(send(sealed), Outbound::Send { .. }), "room for header and tag is enough");
 }
 
 proptest! {

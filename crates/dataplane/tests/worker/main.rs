@@ -4,4 +4,5 @@ mod flows;
 mod hostile;
 mod nat;
 mod paths;
+mod super_packets;
 mod world;

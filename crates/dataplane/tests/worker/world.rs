@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_dataplane::{
-    Config, Event, Flow, FlowKey, GrantId, HEADROOM, Inbound, Origin, Outbound, Path, PeerId, TAILROOM,
-    Update, Worker,
+    Config, Event, Flow, FlowKey, GrantId, Inbound, Origin, Outbound, Path, PeerId, Update, Worker, room,
 };
+use adit_packet::offload::VirtioHeader;
 use adit_packet::{PacketView, build};
 use adit_wireguard::{Device, Event as TunnelEvent, PresharedKey, PrivateKey, Received, Session};
 
@@ -129,12 +129,15 @@ impl World {
 
 /// Puts a packet through `outbound`; the datagram, or what else came of it.
 pub(crate) fn seal(worker: &mut Worker, now: Instant, packet: &[u8]) -> Result<(Vec<u8>, Path), String> {
-    let mut buffer = vec![0xaa; HEADROOM + packet.len() + TAILROOM];
-    buffer[HEADROOM..][..packet.len()].copy_from_slice(packet);
-    match worker.outbound(now, &mut buffer, packet.len()) {
-        Outbound::Send { path, range, .. } => Ok((buffer[range].to_vec(), path)),
+    let mut same = packet.to_vec();
+    let mut out = vec![0xaa; room(packet.len(), 1)];
+    match worker.outbound(now, VirtioHeader::NONE, &mut same, &mut out) {
+        Outbound::Send { path, datagrams, .. } => {
+            assert_eq!(datagrams.segment, datagrams.length, "one packet, one datagram");
+            Ok((out[..datagrams.length].to_vec(), path))
+        }
         Outbound::Miss => {
-            assert_eq!(buffer[HEADROOM..][..packet.len()], *packet, "a miss leaves the packet as it was");
+            assert_eq!(same, *packet, "a miss leaves the packet as it was");
             Err("miss".to_owned())
         }
         Outbound::Drop(reason) => Err(reason.name().to_owned()),

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use adit_dataplane::{self as dataplane, HEADROOM, Inbound, Outbound, PeerId, TAILROOM, Update, Worker};
+use adit_dataplane::{self as dataplane, Inbound, Outbound, PeerId, Update, Worker};
+use adit_packet::offload::VirtioHeader;
 use adit_protocol::{ClientToPortal, GatewayToPortal, PortalToClient, PortalToGateway};
 use adit_tunnel::{Client, ClientEvent, Gateway, GatewayEvent, Transmit};
 
@@ -135,13 +136,14 @@ impl<M: Machine> Host<M> {
 
     /// A packet of the operating system enters the tunnel.
     pub(crate) fn tun_packet(&mut self, now: Instant, packet: &[u8]) {
-        let mut buffer = vec![0; HEADROOM + packet.len() + TAILROOM];
-        buffer[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
-        match self.worker.outbound(now, &mut buffer, packet.len()) {
-            Outbound::Send { path, range, .. } => {
-                self.send(path.local, path.remote, buffer[range].to_vec());
+        let mut packet = packet.to_vec();
+        let mut out = vec![0; dataplane::room(packet.len(), 1)];
+        match self.worker.outbound(now, VirtioHeader::NONE, &mut packet, &mut out) {
+            Outbound::Send { path, datagrams, .. } => {
+                out.truncate(datagrams.length);
+                self.send(path.local, path.remote, out);
             }
-            Outbound::Miss => self.machine.tun_packet(now, &mut packet.to_vec()),
+            Outbound::Miss => self.machine.tun_packet(now, &mut packet),
             Outbound::Drop(_) => {}
         }
         self.settle(now);
