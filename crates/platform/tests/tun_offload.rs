@@ -35,7 +35,19 @@ fn device() -> Tun {
     ip("address add 10.9.0.1/24 dev adit0");
     ip("address add fd09::1/64 dev adit0 nodad");
     ip("link set adit0 up");
+    // The kernel puts the IPv6 address into use a moment later, and drops what comes before.
+    await_true(|| ip("-6 route show table local").contains("local fd09::1"));
     tun
+}
+
+fn await_true(condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it never becomes true");
 }
 
 /// Waits for a packet as an epoll loop would; `None` after a second without one.
@@ -350,7 +362,7 @@ fn a_successor_takes_over_a_persistent_device_with_or_without_offload() {
             successor.add_queue().expect("and more queues");
             successor.set_persistent(false).expect("owns it");
             drop(successor);
-            await_end();
+            await_true(|| !ip("link show").contains("adit0"));
         }
     });
 }
@@ -364,14 +376,4 @@ fn take_over(offload: bool) -> Tun {
         }
     }
     panic!("the device is never free");
-}
-
-fn await_end() {
-    for _ in 0..200 {
-        if !ip("link show").contains("adit0") {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("the device does not go away");
 }
