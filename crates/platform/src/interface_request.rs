@@ -63,10 +63,20 @@ impl InterfaceRequest {
 }
 
 /// Lets a TUN device outlive the process, or not.
-#[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
 pub(crate) fn set_persistent(descriptor: BorrowedFd<'_>, is_persistent: bool) -> io::Result<()> {
-    let value = libc::c_ulong::from(is_persistent);
-    // SAFETY: the descriptor is open for the whole call, and `TUNSETPERSIST` takes a number, no pointer.
-    let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNSETPERSIST, value) };
-    Ok(Errno::result(result).map(drop)?)
+    Ok(set_number(descriptor, libc::TUNSETPERSIST, is_persistent.into())?)
+}
+
+/// Says which kinds of unfinished packets (`TUN_F_*`) the reader of a TUN device takes.
+pub(crate) fn set_offload(descriptor: BorrowedFd<'_>, features: libc::c_uint) -> Result<(), Errno> {
+    set_number(descriptor, libc::TUNSETOFFLOAD, features.into())
+}
+
+/// Performs an ioctl of the TUN driver that takes a number, no pointer.
+#[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
+fn set_number(descriptor: BorrowedFd<'_>, request: libc::Ioctl, value: libc::c_ulong) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open for the whole call, and both requests used above take their argument as a number,
+    // so that no memory is touched, whatever the value.
+    let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), request, value) };
+    Errno::result(result).map(drop)
 }

@@ -1,15 +1,22 @@
 //! The tunnel interface: packets between the kernel and the data plane.
 //!
-//! A [`Tun`] is one queue of one layer-3 device. Reads and writes are single packets without any header in
-//! front and never block; wait for readiness with epoll on its descriptor. Addresses, MTU changes and routes
-//! are the business of [`network`](crate::network).
+//! A [`Tun`] is one queue of one layer-3 device; [`Tun::add_queue`] makes another one for another thread. The kernel
+//! keeps to one queue for each flow: the one that the flow's packets were last written to. Reads and writes never
+//! block; wait for readiness with epoll on the descriptor. Addresses, MTU changes and routes are the business of
+//! [`network`](crate::network).
 //!
-//! Absent for now, by design of the type rather than by accident: several queues (one `Tun` per queue) and
-//! virtio headers (a `Tun` would then carry its offload mode).
+//! # Offload
+//!
+//! Without it, a read or write is a single packet. With it ([`Tun::offload`] says how much of it there is), every packet
+//! has a virtio header of 10 bytes in front, which [`adit_packet::offload`] reads and writes. What is read may then have
+//! a partial checksum or stand for many segments; what is written may too.
 
+#[cfg(target_os = "linux")]
+mod device_queues;
 #[cfg(target_os = "linux")]
 mod linux;
 
+pub use adit_packet::offload::Offload;
 #[cfg(target_os = "linux")]
 pub use linux::Tun;
 
@@ -20,6 +27,8 @@ pub struct Config {
     pub name: String,
     /// Largest packet in bytes, 1,280 to 65,535.
     pub mtu: u32,
+    /// Asks for virtio headers and as much offload as the kernel has; less, or none, is no error.
+    pub offload: bool,
 }
 
 /// Why the device could not be made; each message names the cure.

@@ -24,7 +24,8 @@ struct Resource {
 
 /// A gateway host: `adit-gw` towards the clients, `ethernet0` (10.50.0.1) towards the resource (10.50.0.2).
 fn gateway() -> (Tun, Resource) {
-    let tun = Tun::create(&Config { name: "adit-gw".to_owned(), mtu: 1_280 }).expect("creates");
+    let tun =
+        Tun::create(&Config { name: "adit-gw".to_owned(), mtu: 1_280, offload: false }).expect("creates");
     ip("link set adit-gw up");
     ip("route add 100.64.0.0/11 dev adit-gw");
     let resource = spawn_resource();

@@ -13,7 +13,7 @@ use namespace::{ip, isolated};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 fn create(name: &str) -> Result<Tun, TunError> {
-    Tun::create(&Config { name: name.to_owned(), mtu: 1_280 })
+    Tun::create(&Config { name: name.to_owned(), mtu: 1_280, offload: false })
 }
 
 /// Waits for a packet as an epoll loop would.

@@ -155,7 +155,8 @@ async fn a_flushed_socket_is_drained() {
 #[test]
 fn a_device_without_offload_still_gets_every_segment() {
     isolated(|| async {
-        let tun = Tun::create(&TunConfig { name: "adit0".to_owned(), mtu: 1_400 }).expect("creates");
+        let tun = Tun::create(&TunConfig { name: "adit0".to_owned(), mtu: 1_400, offload: false })
+            .expect("creates");
         ip("address add 10.9.0.1/24 dev adit0");
         ip("link set adit0 up");
         let sender = v4();

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::segment::{Kind, Segment, may_share_flow};
-use super::{MAXIMUM_LENGTH, Offload, Segmentation, VirtioHeader, put_word};
+use super::{MAXIMUM_LENGTH, Offload, Segmentation, VirtioHeader, put_word, word_at};
 use crate::checksum::Sum;
+use crate::header::Ipv4Header;
 use crate::transport::TcpFlags;
 
 /// IPv6 header and the longest TCP header, in bytes.
@@ -35,7 +36,8 @@ pub enum Verdict {
 /// Merges consecutive packets of one flow, one batch at a time.
 ///
 /// Packets go together when the kernel would merge them too (Linux, `tcp_gro_receive`): headers equal but for lengths,
-/// identification, checksums, PSH and the consecutive sequence number; all payloads of one size, the last perhaps
+/// identification (which must be consecutive without "don't fragment"), checksums, PSH and the consecutive sequence
+/// number; all payloads of one size, the last perhaps
 /// shorter; nothing behind PSH. Order within a flow is kept, whatever does not fit. The caller keeps the packets in the
 /// buffers they were received in:
 ///
@@ -173,18 +175,26 @@ impl Batch {
         let same = |range: Range<usize>| own[range.clone()] == other[range];
         let at = self.first.transport_offset;
         let network = if self.first.is_ipv4 {
-            same(0..2) && same(6..10) && same(12..20)
+            same(0..2) && same(6..10) && same(12..20) && self.has_next_identification(packet)
         } else {
             same(0..4) && same(6..40)
         };
         let transport = match self.first.kind {
-            // Header length and control bits are checked already; PSH may differ.
+            // The control bits are checked already; PSH may differ.
             Kind::Tcp => {
                 same(at + 8..at + 13) && same(at + 14..at + 16) && same(at + 18..self.first.header_length)
             }
             Kind::Udp => true,
         };
         network && same(at..at + 4) && transport
+    }
+
+    /// Whether the IPv4 identification is the one that this packet gets when the batch is cut again.
+    ///
+    /// It counts only in packets that may be fragmented on their way (RFC 6864, 4).
+    fn has_next_identification(&self, packet: &[u8]) -> bool {
+        let is_atomic = word_at(packet, 6) & Ipv4Header::DONT_FRAGMENT != 0;
+        is_atomic || word_at(packet, 4) == word_at(&self.headers, 4).wrapping_add(self.count as u16)
     }
 
     fn may_share_flow(&self, packet: &[u8]) -> bool {

@@ -99,11 +99,10 @@ fn plain_network(packet: &[u8]) -> Option<(bool, usize, u8)> {
     const IPV4: usize = size_of::<Ipv4Header>();
     const IPV6: usize = size_of::<Ipv6Header>();
     match packet {
-        // Fragments must not be merged, and what may be fragmented later has an identification that counts.
         [0x45, ..] if packet.len() > IPV4 => {
             let is_whole = usize::from(word_at(packet, 2)) == packet.len();
-            let is_atomic = word_at(packet, 6) == Ipv4Header::DONT_FRAGMENT;
-            (is_whole && is_atomic).then_some((true, IPV4, packet[9]))
+            let is_fragment = word_at(packet, 6) & !Ipv4Header::DONT_FRAGMENT != 0;
+            (is_whole && !is_fragment).then_some((true, IPV4, packet[9]))
         }
         [0x60..=0x6f, ..] if packet.len() > IPV6 => {
             let is_whole = IPV6 + usize::from(word_at(packet, 4)) == packet.len();
@@ -119,7 +118,7 @@ fn plain_tcp(transport: &[u8]) -> Option<(usize, u32, bool)> {
         return None;
     }
     let length = usize::from(transport[12] >> 4) * 4;
-    let is_plain = transport[12] & 0x0f == 0 && transport[13] & !TcpFlags::PSH.0 == TcpFlags::ACK.0;
+    let is_plain = transport[13] & !TcpFlags::PSH.0 == TcpFlags::ACK.0;
     let is_pushed = transport[13] & TcpFlags::PSH.0 != 0;
     let fits = (size_of::<TcpHeader>()..transport.len()).contains(&length);
     (is_plain && fits).then(|| (length, double_word_at(transport, 4), is_pushed))

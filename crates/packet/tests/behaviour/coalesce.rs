@@ -77,7 +77,7 @@ fn with_right_checksums(mut packet: Vec<u8>) -> Vec<u8> {
 
 /// Without the identification of atomic IPv4 packets, which means nothing (RFC 6864, 4.1) and is not kept.
 fn without_identification(mut packet: Vec<u8>) -> Vec<u8> {
-    if packet[0] >> 4 == 4 && packet.len() >= 20 {
+    if packet[0] >> 4 == 4 && packet.len() >= 20 && packet[6] == 0x40 {
         packet[4..6].fill(0);
         packet[10..12].fill(0);
     }
@@ -91,6 +91,7 @@ fn example(is_ipv4: bool, is_tcp: bool) -> Stream {
         source_port: 443,
         destination_port: 40_000,
         identification: 1,
+        dont_fragment: true,
         sequence: 1_000,
         timestamps: Some((1, 2)),
         push: false,
@@ -259,9 +260,25 @@ fn any_difference_that_counts_keeps_packets_apart() {
 
 #[test]
 fn a_datagram_without_checksum_is_not_vouched_for() {
-    let mut packets = example(true, false).segments();
+    let mut stream = example(true, false);
+    (stream.segment_size, stream.payload) = (2, vec![0; 2]);
+    // The content whose checksum is zero, which a sender must not write, for it means none (RFC 768).
+    stream.payload = stream.segment(0)[26..28].to_vec();
+    assert_eq!(stream.segment(0)[26..28], [0xff, 0xff]);
+    let mut packets = vec![stream.segment(0), stream.segment(0)];
+    assert_eq!(coalesce(Offload::TcpAndUdp, &mut packets.clone()).len(), 1);
     for packet in &mut packets {
         packet[26..28].fill(0);
+    }
+    assert_eq!(coalesce(Offload::TcpAndUdp, &mut packets).len(), 2);
+}
+
+#[test]
+fn a_datagram_shorter_than_its_packet_stays_alone() {
+    let mut packets = example(true, false).segments();
+    for packet in &mut packets {
+        packet[25] -= 1;
+        *packet = with_right_checksums(std::mem::take(packet));
     }
     assert_eq!(coalesce(Offload::TcpAndUdp, &mut packets).len(), 3);
 }
@@ -275,9 +292,20 @@ fn options_and_padding_keep_a_packet_alone() {
     let mut with_options = example(true, true).segment(0);
     with_options[0] = 0x46;
     assert_eq!(coalescer.push(&with_options), Verdict::Alone);
-    let mut fragmentable = example(true, true).segment(0);
-    fragmentable[6] = 0;
-    assert_eq!(coalescer.push(&with_right_checksums(fragmentable)), Verdict::Alone);
+}
+
+#[test]
+fn what_may_be_fragmented_keeps_its_identification() {
+    let mut stream = example(true, false);
+    stream.dont_fragment = false;
+    assert_eq!(coalesce(Offload::TcpAndUdp, &mut stream.segments()).len(), 1);
+    let [first, mut second, third] = <[Vec<u8>; 3]>::try_from(stream.segments()).expect("three");
+    second[5] += 1;
+    let second = with_right_checksums(second);
+    let written = coalesce(Offload::TcpAndUdp, &mut [first, second, third.clone()]);
+    // The second one is the fourth's predecessor, which the third is not.
+    assert_eq!(written.len(), 3);
+    assert_eq!(written[2].bytes, third);
 }
 
 #[test]
@@ -310,6 +338,11 @@ fn acknowledgments_of_other_flows_leave_a_batch_open() {
     assert_eq!(coalescer.push(&acknowledgment(&other)), Verdict::Alone);
     (other.push, other.payload) = (true, vec![0; 9]);
     assert_eq!(coalescer.push(&other.segment(0)), Verdict::Alone, "a pushed packet begins nothing");
+    assert_eq!(
+        coalescer.push(&example(true, false).segment(0)),
+        Verdict::Alone,
+        "UDP between the same ports"
+    );
     assert!(matches!(coalescer.push(&stream.segment(1)), Verdict::Appended { .. }));
     assert_eq!(coalescer.push(&acknowledgment(&stream)), Verdict::FlushFirst);
 }
@@ -329,6 +362,9 @@ fn a_fragment_of_the_flow_waits_for_the_batch() {
         coalescer.push(&stream.segment(0));
         let mut fragment = stream.segment(1);
         fragment[at] = value;
+        // What stands where the ports would be is payload, or the options.
+        let ports = stream.transport_offset();
+        fragment[ports..ports + 4].fill(0xee);
         assert_eq!(coalescer.push(&fragment), Verdict::FlushFirst, "{at}");
     }
 }
@@ -353,6 +389,18 @@ fn batches_stay_within_what_the_kernel_takes() {
         assert!(written.iter().all(|write| write.bytes.len() <= 65_535));
         let sizes: Vec<_> = written.iter().take(3).map(|write| write.packets().len()).collect();
         assert_eq!(sizes, counts, "{segment_size}");
+    }
+}
+
+#[test]
+fn a_batch_may_have_65_535_bytes_and_no_more() {
+    for (second, writes) in [(32_731, 1), (32_732, 2)] {
+        let mut stream = example(false, true);
+        stream.segment_size = 32_732;
+        stream.payload = vec![3; 32_732 + second];
+        let written = coalesce(Offload::Tcp, &mut stream.segments());
+        assert_eq!(written.len(), writes, "{second}");
+        assert_eq!(written[0].bytes.len() == 65_535, writes == 1);
     }
 }
 

@@ -174,6 +174,7 @@ fn example(is_ipv4: bool, is_tcp: bool) -> Stream {
         source_port: 40_000,
         destination_port: 443,
         identification: 0xffff,
+        dont_fragment: true,
         sequence: u32::MAX - 50,
         timestamps: Some((1, 2)),
         push: true,
@@ -277,6 +278,18 @@ fn a_datagram_never_says_that_it_has_no_checksum() {
         VirtioHeader { needs_checksum: true, checksum_start: 20, checksum_offset: 6, ..VirtioHeader::NONE };
     complete(header, &mut bytes).expect("valid");
     assert_eq!(bytes[26..28], [0xff, 0xff]);
+}
+
+#[test]
+fn a_cut_datagram_never_says_so_either() {
+    let mut stream = example(true, false);
+    (stream.segment_size, stream.payload) = (2, vec![0; 2]);
+    let zero = stream.segment(0);
+    stream.payload = zero[26..28].repeat(2);
+    let (header, mut bytes) = stream.super_packet();
+    for segment in cut(&SuperPacket::new(header, &mut bytes).expect("valid")) {
+        assert_eq!(segment[26..28], [0xff, 0xff]);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub(crate) struct Stream {
     pub(crate) source_port: u16,
     pub(crate) destination_port: u16,
     pub(crate) identification: u16,
+    pub(crate) dont_fragment: bool,
     pub(crate) sequence: u32,
     pub(crate) timestamps: Option<(u32, u32)>,
     /// On the last segment.
@@ -109,7 +110,7 @@ impl Stream {
             let mut header = etherparse::Ipv4Header::new(0, 63, protocol, [10, 1, 2, 3], [192, 0, 2, 9])
                 .expect("an empty payload fits");
             header.identification = self.identification.wrapping_add(index as u16);
-            (header.dont_fragment, header.fragment_offset) = (true, IpFragOffset::ZERO);
+            (header.dont_fragment, header.fragment_offset) = (self.dont_fragment, IpFragOffset::ZERO);
             etherparse::IpHeaders::Ipv4(header, Default::default())
         } else {
             let (mut source, mut destination) = ([0x20; 16], [0xfd; 16]);
@@ -131,10 +132,10 @@ pub(crate) fn stream() -> impl Strategy<Value = Stream> {
     let size = prop_oneof![1..40usize, 500..1_500usize];
     let flags = any::<(bool, bool, bool)>();
     let numbers = (any::<(u16, u16)>(), any::<u16>(), any::<u32>(), any::<Option<(u32, u32)>>());
-    (any::<(bool, bool)>(), numbers, flags, size, 1..46usize, any::<prop::sample::Index>(), any::<u8>())
+    (any::<(bool, bool, bool)>(), numbers, flags, size, 1..46usize, any::<prop::sample::Index>(), any::<u8>())
         .prop_map(
             |(
-                (is_ipv4, is_tcp),
+                (is_ipv4, is_tcp, dont_fragment),
                 (ports, identification, sequence, timestamps),
                 flags,
                 size,
@@ -150,6 +151,7 @@ pub(crate) fn stream() -> impl Strategy<Value = Stream> {
                     source_port: ports.0,
                     destination_port: ports.1,
                     identification,
+                    dont_fragment,
                     sequence,
                     timestamps,
                     push: flags.0,
