@@ -14,8 +14,9 @@ use adit_platform::tun::Tun;
 use adit_protocol::Message;
 use adit_protocol::peer::GoodbyeReason;
 
+use crate::delivery;
 use crate::sockets::Sockets;
-use crate::worker::{self, FromWorker, WorkerLink};
+use crate::worker::{FromWorker, WorkerLink};
 
 /// The longest that stopping may wait for datagrams to leave.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
@@ -280,7 +281,7 @@ impl<M: Machine> Driver<M> {
         }
         transmit(&mut self.machine, &self.sockets);
         while let Some(packet) = self.machine.poll_tun_write() {
-            worker::write(&self.tun, &packet);
+            delivery::write(&self.tun, &packet);
         }
         while let Some(message) = self.machine.poll_portal_message() {
             self.session.send(message);

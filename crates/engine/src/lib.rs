@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod delivery;
 mod dial;
 mod driver;
 mod export;

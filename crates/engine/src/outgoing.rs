@@ -1,6 +1,13 @@
 //! Datagrams on their way out, gathered so that one system call sends many.
+//!
+//! The worker seals straight into [`Outgoing::room`]; what goes the same way as what waits already, and is cut the
+//! same, leaves together with it. Nothing is moved: what cannot leave together leaves first, from where it lies.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+
+use adit_dataplane::Datagrams;
+use adit_packet::offload::MAXIMUM_SEGMENTS;
 
 use crate::sockets::Sockets;
 
@@ -10,13 +17,18 @@ const MOST_BYTES: usize = 65_507;
 /// The most datagrams that one system call takes (the kernel's `UDP_MAX_SEGMENTS` of old).
 const MOST_DATAGRAMS: usize = 64;
 
+/// Room that a packet of the TUN device may need: 64 KiB in as many segments as it may have. Pages that are never
+/// used take no memory.
+const MOST_ROOM: usize = adit_dataplane::room(65_535, MAXIMUM_SEGMENTS);
+
 /// Consecutive datagrams of one size between the same two addresses; the last may be shorter.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     source: IpAddr,
     destination: SocketAddr,
     segment: usize,
-    count: usize,
+    /// What waits.
+    waiting: Range<usize>,
     contents: Vec<u8>,
 }
 
@@ -27,48 +39,64 @@ impl Outgoing {
             source: nowhere,
             destination: SocketAddr::new(nowhere, 0),
             segment: 0,
-            count: 0,
-            contents: Vec::with_capacity(MOST_BYTES),
+            waiting: 0..0,
+            contents: vec![0; 2 * MOST_ROOM],
         }
     }
 
-    /// Adds a datagram; sends what was gathered first if the two do not go together.
+    /// Where to put the next datagrams, side by side; enough for any packet of the TUN device. Call [`push`](Self::push) then.
+    pub(crate) fn room(&mut self, sockets: &Sockets) -> &mut [u8] {
+        if self.contents.len() - self.waiting.end < MOST_ROOM {
+            self.flush(sockets);
+        }
+        &mut self.contents[self.waiting.end..]
+    }
+
+    /// Takes the datagrams that were put at the start of [`room`](Self::room); sends what can wait no longer.
     pub(crate) fn push(
         &mut self,
         sockets: &Sockets,
         source: IpAddr,
         destination: SocketAddr,
-        datagram: &[u8],
+        datagrams: Datagrams,
     ) {
-        if self.count > 0 && !self.takes(source, destination, datagram.len()) {
-            self.flush(sockets);
+        let Datagrams { segment, length } = datagrams;
+        let start = self.waiting.end;
+        if (self.source, self.destination, self.segment) != (source, destination, segment) {
+            self.send(sockets);
+            (self.source, self.destination, self.segment) = (source, destination, segment);
+            self.waiting.start = start;
         }
-        if self.count == 0 {
-            (self.source, self.destination, self.segment) = (source, destination, datagram.len());
+        self.waiting.end = start + length;
+        let together = (MOST_BYTES / segment.max(1)).clamp(1, MOST_DATAGRAMS) * segment;
+        while self.waiting.len() >= together.max(1) {
+            let first = self.waiting.start..self.waiting.start + together;
+            self.waiting.start = first.end;
+            self.send_range(sockets, first);
         }
-        self.contents.extend_from_slice(datagram);
-        self.count += 1;
-        if datagram.len() < self.segment {
+        if !length.is_multiple_of(segment.max(1)) {
+            // Nothing may follow a shorter one.
             self.flush(sockets);
         }
     }
 
-    /// Sends what was gathered.
+    /// Sends all that waits.
     pub(crate) fn flush(&mut self, sockets: &Sockets) {
-        if self.count > 0 {
-            let segment = (self.count > 1).then_some(self.segment);
-            sockets.send(self.source, self.destination, &self.contents, segment);
-            self.contents.clear();
-            self.count = 0;
+        self.send(sockets);
+        self.waiting = 0..0;
+    }
+
+    fn send(&mut self, sockets: &Sockets) {
+        let range = self.waiting.clone();
+        self.waiting.start = range.end;
+        if !range.is_empty() {
+            self.send_range(sockets, range);
         }
     }
 
-    fn takes(&self, source: IpAddr, destination: SocketAddr, length: usize) -> bool {
-        self.source == source
-            && self.destination == destination
-            && length <= self.segment
-            && self.count < MOST_DATAGRAMS
-            && self.contents.len() + length <= MOST_BYTES
+    fn send_range(&self, sockets: &Sockets, range: Range<usize>) {
+        let segment = (range.len() > self.segment).then_some(self.segment);
+        sockets.send(self.source, self.destination, &self.contents[range], segment);
     }
 }
 
@@ -79,22 +107,42 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn datagrams_keep_their_order_and_their_borders() {
+    /// Puts datagrams of these sizes in, each run in one go, and returns what arrived: size and first byte.
+    fn carried(runs: &[&[usize]]) -> Vec<(usize, u8)> {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let to = receiver.local_addr().unwrap();
         let sockets = Sockets::bind(0, None).unwrap();
         let mut outgoing = Outgoing::new();
-        let sizes = [100, 100, 40, 40, 300, 300, 300, 299, 1];
-        for (number, size) in (0_u8..).zip(sizes) {
-            outgoing.push(&sockets, to.ip(), to, &vec![number; size]);
+        let mut number = 0;
+        for run in runs {
+            let room = outgoing.room(&sockets);
+            let mut length = 0;
+            for size in *run {
+                room[length..length + size].fill(number);
+                (length, number) = (length + size, number + 1);
+            }
+            outgoing.push(&sockets, to.ip(), to, Datagrams { segment: run[0], length });
         }
         outgoing.flush(&sockets);
         let mut buffer = [0; 2048];
-        for (number, size) in (0_u8..).zip(sizes) {
-            let length = receiver.recv(&mut buffer).unwrap();
-            assert_eq!((length, buffer[0]), (size, number));
-        }
+        let mut receive = || receiver.recv(&mut buffer).map(|length| (length, buffer[0])).unwrap();
+        (0..number).map(|_| receive()).collect()
+    }
+
+    #[test]
+    fn datagrams_keep_their_order_and_their_borders() {
+        let runs: [&[usize]; 7] = [&[100], &[100], &[40], &[40], &[300, 300, 300, 299], &[300, 300], &[1]];
+        let expected: Vec<usize> = runs.concat();
+        let (sizes, numbers): (Vec<_>, Vec<_>) = carried(&runs).into_iter().unzip();
+        assert_eq!(sizes, expected);
+        assert!(numbers.iter().enumerate().all(|(at, number)| at == usize::from(*number)));
+    }
+
+    #[test]
+    fn more_than_one_call_takes_is_sent_in_several() {
+        let run = [1_400; 70];
+        assert_eq!(carried(&[&run, &run[..30]]).len(), 100);
+        assert_eq!(carried(&[&[200; 100]]).len(), 100, "more datagrams than the kernel takes at once");
     }
 }

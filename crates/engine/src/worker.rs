@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use adit_dataplane::{Event, Inbound, Outbound, PeerId, Update, Worker};
+use adit_packet::offload::{Offload, SuperPacket, VirtioHeader};
 use adit_platform::tun::Tun;
 use adit_platform::udp::{ReceiveBatch, UdpSocket};
 use anyhow::Context as _;
@@ -23,21 +24,16 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc;
 
+use crate::delivery::Delivery;
 use crate::export;
 use crate::outgoing::Outgoing;
 use crate::sockets::Sockets;
 
-/// Room in front of a packet from the TUN device: TURN channel header and WireGuard header.
-const HEADROOM: usize = adit_dataplane::HEADROOM;
+/// The largest packet that the TUN device may hand over, with its virtio header.
+const LARGEST_PACKET: usize = VirtioHeader::LENGTH + 65_535;
 
-/// Room behind it: padding and tag.
-const TAILROOM: usize = adit_dataplane::TAILROOM;
-
-/// The largest packet that the TUN device may hand over.
-const LARGEST_PACKET: usize = 65_535;
-
-/// Packets taken from the TUN device in one turn.
-const TUN_TURN: usize = 128;
+/// Packets taken from the TUN device in one turn, and bytes after which the turn ends.
+const TUN_TURN: (usize, usize) = (128, 512 * 1024);
 
 /// Super-datagrams received in one call.
 const RECEIVE_SLOTS: usize = 8;
@@ -113,7 +109,7 @@ impl WorkerLink {
             epoll,
             updates: update_queue,
             to_control,
-            packet: vec![0; HEADROOM + LARGEST_PACKET + TAILROOM],
+            packet: vec![0; LARGEST_PACKET],
             outgoing: Outgoing::new(),
             batch: ReceiveBatch::new(RECEIVE_SLOTS),
             exported: Instant::now(),
@@ -255,27 +251,47 @@ impl Loop {
     }
 
     fn turn_of_tun(&mut self, now: Instant) -> anyhow::Result<()> {
-        for _ in 0..TUN_TURN {
-            let room = &mut self.packet[HEADROOM..HEADROOM + LARGEST_PACKET];
-            let length = match self.tun.read(room) {
+        let (packets, mut bytes) = TUN_TURN;
+        for _ in 0..packets {
+            let length = match self.tun.read(&mut self.packet) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error).context("the tunnel interface is gone"),
             };
-            match self.worker.outbound(now, &mut self.packet, length) {
-                Outbound::Send { path, range, .. } => {
-                    let datagram = &self.packet[range];
-                    self.outgoing.push(&self.sockets, path.local.ip(), path.remote, datagram);
-                }
-                Outbound::Miss => {
-                    let packet = self.packet[HEADROOM..HEADROOM + length].to_vec();
-                    self.tell(FromWorker::TunPacket(packet));
-                }
-                Outbound::Drop(_) => {}
+            self.packet_of_tun(now, length);
+            bytes = bytes.saturating_sub(length);
+            if bytes == 0 {
+                break;
             }
         }
         self.outgoing.flush(&self.sockets);
         Ok(())
+    }
+
+    fn packet_of_tun(&mut self, now: Instant, length: usize) {
+        let (header, packet) = match self.tun.offload() {
+            Offload::None => (VirtioHeader::NONE, &mut self.packet[..length]),
+            _ => match VirtioHeader::parse(&self.packet[..length]) {
+                Ok(header) => (header, &mut self.packet[VirtioHeader::LENGTH..length]),
+                Err(_) => return counter!("adit_tun_read_dropped_total").increment(1),
+            },
+        };
+        match self.worker.outbound(now, header, packet, self.outgoing.room(&self.sockets)) {
+            Outbound::Send { path, datagrams, .. } => {
+                self.outgoing.push(&self.sockets, path.local.ip(), path.remote, datagrams);
+            }
+            Outbound::Miss => {
+                // The worker has read it with the same header.
+                let Ok(packet) = SuperPacket::new(header, packet) else { return };
+                let segments = packet.segments();
+                for index in 0..segments.count() {
+                    let mut packet = vec![0; segments.length(index)];
+                    segments.write(index, &mut packet);
+                    tell(&self.to_control, FromWorker::TunPacket(packet));
+                }
+            }
+            Outbound::Drop(_) => {}
+        }
     }
 
     fn turn_of_socket(&mut self, now: Instant, index: usize, is_in_error: bool) -> anyhow::Result<()> {
@@ -288,10 +304,11 @@ impl Loop {
             unreachable.for_each(|remote| tell(&self.to_control, FromWorker::Unreachable(remote)));
         }
         socket.receive(&mut self.batch).context("a UDP socket is broken")?;
+        let mut delivery = Delivery::new(&self.tun);
         for datagram in self.batch.datagrams() {
             let step = match self.worker.inbound(now, datagram.local, datagram.source, datagram.payload) {
                 Inbound::Tun(range) => {
-                    write(&self.tun, &datagram.payload[range]);
+                    delivery.push(&mut datagram.payload[range]);
                     continue;
                 }
                 Inbound::Miss { peer, range } => {
@@ -306,11 +323,8 @@ impl Loop {
             };
             tell(&self.to_control, step);
         }
+        delivery.flush();
         Ok(())
-    }
-
-    fn tell(&self, message: FromWorker) {
-        tell(&self.to_control, message);
     }
 }
 
@@ -318,14 +332,6 @@ impl Loop {
 fn tell(to_control: &mpsc::Sender<FromWorker>, message: FromWorker) {
     if to_control.capacity() <= EVENT_ROOM || to_control.try_send(message).is_err() {
         counter!("adit_control_queue_dropped_total").increment(1);
-    }
-}
-
-/// Hands a packet to the kernel; one that it does not take is dropped and counted.
-pub(crate) fn write(tun: &Tun, packet: &[u8]) {
-    if let Err(error) = tun.write(packet) {
-        let reason = if error.kind() == io::ErrorKind::WouldBlock { "full" } else { "refused" };
-        counter!("adit_tun_write_dropped_total", "reason" => reason).increment(1);
     }
 }
 

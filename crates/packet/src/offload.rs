@@ -19,7 +19,7 @@ mod virtio;
 
 pub use coalescer::{Coalescer, Verdict};
 pub use segments::Segments;
-pub use super_packet::{SuperPacket, complete};
+pub use super_packet::{MAXIMUM_SEGMENTS, SuperPacket, complete};
 pub use virtio::{Segmentation, VirtioHeader};
 
 use crate::network::ParseError;

@@ -15,7 +15,7 @@ use crate::view::PacketView;
 ///
 /// A peer that announces a tiny maximum segment size gets that many from Linux, which sends at least 8 bytes each; no
 /// peer that wants to get anywhere announces less than 48.
-const MAXIMUM_SEGMENTS: usize = 2_048;
+pub const MAXIMUM_SEGMENTS: usize = 2_048;
 
 /// A packet of one or many segments.
 ///
