@@ -98,7 +98,11 @@ impl Shell {
     fn start(arguments: &Arguments) -> Result<Self> {
         let signals = take_signals()?;
         let socket = UdpSocket::bind(&udp::Config::new(arguments.listen))?;
-        let tun = Tun::create(&tun::Config { name: arguments.interface.clone(), mtu: arguments.mtu, offload: false })?;
+        let tun = Tun::create(&tun::Config {
+            name: arguments.interface.clone(),
+            mtu: arguments.mtu,
+            offload: false,
+        })?;
         set_addresses(arguments)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&tun, EpollEvent::new(EpollFlags::EPOLLIN, TUN))?;

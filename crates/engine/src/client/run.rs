@@ -133,8 +133,11 @@ impl<'a> Control<'a> {
         publisher: &'a watch::Sender<Snapshot>,
     ) -> anyhow::Result<(Self, Inputs)> {
         let bypass = Bypass::default();
-        let tun_config =
-            tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU), offload: false };
+        let tun_config = tun::Config {
+            name: config.interface.clone(),
+            mtu: u32::from(adit_tunnel::DEFAULT_MTU),
+            offload: false,
+        };
         // Before anything is undone: whoever holds the interface is no earlier run.
         let tun = Arc::new(Tun::create(&tun_config)?);
         let mut network = LinuxNetwork::new(&config.state_dir, Some(bypass));

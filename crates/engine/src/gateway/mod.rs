@@ -139,8 +139,11 @@ impl Control {
         secrets: &dyn SecretStore,
         status: watch::Sender<GatewayStatus>,
     ) -> anyhow::Result<(Self, Inputs)> {
-        let tun_config =
-            tun::Config { name: config.interface.clone(), mtu: u32::from(adit_tunnel::DEFAULT_MTU), offload: false };
+        let tun_config = tun::Config {
+            name: config.interface.clone(),
+            mtu: u32::from(adit_tunnel::DEFAULT_MTU),
+            offload: false,
+        };
         // Before anything is undone: whoever holds the interface is no earlier run.
         let tun = Arc::new(Tun::create(&tun_config)?);
         let succession = Succession::new(&config.state_dir);
