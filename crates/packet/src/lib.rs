@@ -1,4 +1,4 @@
-//! IP packets as bytes: views, edits, checksums, NAT rewrite, ICMP errors and buffers.
+//! IP packets as bytes: views, edits, checksums, NAT rewrite, ICMP errors, super-packets and buffers.
 //!
 //! The hot path reads a packet once: [`PacketView::parse`] checks every length and returns a small `Copy` value with
 //! the addresses, the ports, the fragment state and the *real* length (the buffer may be longer). All edits take that
@@ -20,7 +20,8 @@
 //! its receiver instead of being laundered here.
 //!
 //! Deliberately absent: reassembly of fragments, translation between IPv4 and IPv6, verification of checksums on the
-//! hot path (see [`checksum`] for doing it on demand), and any notion of flows beyond the [`FlowTuple`].
+//! hot path other than before packets are merged ([`offload`]; see [`checksum`] for doing it on demand), and any notion
+//! of flows beyond the [`FlowTuple`].
 
 #![forbid(unsafe_code)]
 

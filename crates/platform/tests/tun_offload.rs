@@ -367,6 +367,21 @@ fn a_successor_takes_over_a_persistent_device_with_or_without_offload() {
     });
 }
 
+#[test]
+fn a_device_made_for_one_queue_is_used_with_one() {
+    isolated(|| async {
+        ip("tuntap add mode tun name adit0");
+        for offload in [false, true] {
+            let tun = take_over(offload);
+            assert!(matches!(create("adit0", offload), Err(TunError::NameTaken(_))));
+            assert!(matches!(tun.add_queue(), Err(TunError::NotTun(_))));
+            if !offload {
+                assert_segments_of_one_datagram(&tun);
+            }
+        }
+    });
+}
+
 /// A program that another test is just starting may hold the old descriptors for a moment.
 fn take_over(offload: bool) -> Tun {
     for _ in 0..200 {

@@ -21,11 +21,20 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_TUN_NUM_QUEUES: u16 = 8;
 const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
 
-/// Queues of the device `name`, in use or disabled; 0 for one that was left persistent.
+/// The queues that a TUN device has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Queues {
+    /// It was not made for several, so that the kernel itself keeps a second process away.
+    Single,
+    /// So many, in use or disabled; 0 when the device was left persistent.
+    Several(u32),
+}
+
+/// Says how many queues of the device `name` are held.
 ///
 /// # Errors
-/// `EINVAL` when the interface is no TUN device, or has a single queue only; otherwise what the kernel said.
-pub(super) fn count(name: &str) -> Result<u32, Errno> {
+/// `EINVAL` when the interface is no TUN device; otherwise what the kernel said.
+pub(super) fn count(name: &str) -> Result<Queues, Errno> {
     let index = nix::net::if_::if_nametoindex(name)?;
     let answer = ask(index)?;
     queues(&answer).ok_or(Errno::EINVAL)
@@ -55,8 +64,8 @@ fn question(index: u32) -> [u8; MESSAGE_HEADER + LINK_HEADER] {
     bytes
 }
 
-/// The number of queues in an `RTM_NEWLINK` message.
-fn queues(message: &[u8]) -> Option<u32> {
+/// The number of queues in an `RTM_NEWLINK` message about a TUN device.
+fn queues(message: &[u8]) -> Option<Queues> {
     if u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?) != libc::RTM_NEWLINK {
         return None;
     }
@@ -66,7 +75,10 @@ fn queues(message: &[u8]) -> Option<u32> {
     }
     let data = attribute(information, IFLA_INFO_DATA)?;
     let number = |kind| Some(u32::from_ne_bytes(attribute(data, kind)?.try_into().ok()?));
-    Some(number(IFLA_TUN_NUM_QUEUES)? + number(IFLA_TUN_NUM_DISABLED_QUEUES)?)
+    Some(match (number(IFLA_TUN_NUM_QUEUES), number(IFLA_TUN_NUM_DISABLED_QUEUES)) {
+        (Some(used), Some(disabled)) => Queues::Several(used.saturating_add(disabled)),
+        _ => Queues::Single,
+    })
 }
 
 /// The payload of the first attribute of a kind (`struct rtattr`, padded to 4 bytes).
@@ -95,10 +107,12 @@ mod tests {
         bytes
     }
 
-    fn answer(kind: &[u8]) -> Vec<u8> {
-        let data = with_attribute(Vec::new(), 7, &[1]);
-        let data = with_attribute(data, IFLA_TUN_NUM_QUEUES, &3_u32.to_ne_bytes());
-        let data = with_attribute(data, IFLA_TUN_NUM_DISABLED_QUEUES, &1_u32.to_ne_bytes());
+    fn answer(kind: &[u8], queues: Option<(u32, u32)>) -> Vec<u8> {
+        let mut data = with_attribute(Vec::new(), 7, &[queues.is_some().into()]);
+        if let Some((used, disabled)) = queues {
+            data = with_attribute(data, IFLA_TUN_NUM_QUEUES, &used.to_ne_bytes());
+            data = with_attribute(data, IFLA_TUN_NUM_DISABLED_QUEUES, &disabled.to_ne_bytes());
+        }
         let information = with_attribute(Vec::new(), IFLA_INFO_KIND, kind);
         let information = with_attribute(information, IFLA_INFO_DATA, &data);
         let mut message = vec![0; MESSAGE_HEADER + LINK_HEADER];
@@ -109,13 +123,14 @@ mod tests {
 
     #[test]
     fn queues_are_counted_in_use_or_not() {
-        assert_eq!(queues(&answer(b"tun\0")), Some(4));
-        assert_eq!(queues(&answer(b"veth\0")), None);
+        assert_eq!(queues(&answer(b"tun\0", Some((3, 1)))), Some(Queues::Several(4)));
+        assert_eq!(queues(&answer(b"tun\0", None)), Some(Queues::Single));
+        assert_eq!(queues(&answer(b"veth\0", Some((3, 1)))), None);
     }
 
     #[test]
     fn a_message_cut_short_or_of_another_type_counts_nothing() {
-        let whole = answer(b"tun\0");
+        let whole = answer(b"tun\0", Some((3, 1)));
         assert!((0..whole.len()).all(|end| queues(&whole[..end]).is_none()));
         let mut error = whole;
         error[4] = 2;

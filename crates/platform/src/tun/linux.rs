@@ -11,7 +11,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
-use super::{Config, TunError, device_queues};
+use super::device_queues::{self, Queues};
+use super::{Config, TunError};
 use crate::interface_request::{InterfaceRequest, set_offload};
 
 const NODE: &str = "/dev/net/tun";
@@ -71,7 +72,7 @@ impl Tun {
     /// Another queue of the same device, with the same offload.
     ///
     /// # Errors
-    /// See [`TunError`]; the kernel has a limit of 256 queues.
+    /// See [`TunError`]; the kernel has a limit of 256 queues, and of one for devices that somebody else made so.
     pub fn add_queue(&self) -> Result<Self, TunError> {
         let virtio = if self.offload == Offload::None { 0 } else { libc::IFF_VNET_HDR };
         let attached = attach(&self.name, virtio | libc::IFF_MULTI_QUEUE);
@@ -187,14 +188,15 @@ fn attach_first(name: &str, flags: libc::c_int) -> Result<Option<Tun>, TunError>
 
 /// Attaches to a device that an earlier process has left; `EBUSY` when a process holds it.
 fn take_over(name: &str, flags: libc::c_int) -> Result<(OwnedFd, String), AttachError> {
-    let queues = || device_queues::count(name).map_err(AttachError::Refused);
-    // Asked before, so that a running process loses no packet to our queue, and after, because another one may have
-    // done the same in between.
-    if queues()? > 0 {
-        return Err(AttachError::Refused(Errno::EBUSY));
-    }
-    let (descriptor, name) = attach(name, flags)?;
-    if queues()? > 1 {
+    let count = || device_queues::count(name).map_err(AttachError::Refused);
+    let (descriptor, name) = match count()? {
+        Queues::Single => attach(name, flags & !libc::IFF_MULTI_QUEUE)?,
+        Queues::Several(0) => attach(name, flags)?,
+        // Found out before it comes to that: a running process would lose packets to our queue.
+        Queues::Several(_) => return Err(AttachError::Refused(Errno::EBUSY)),
+    };
+    // Another process may have come by the same way at the same moment.
+    if matches!(count()?, Queues::Several(2..)) {
         return Err(AttachError::Refused(Errno::EBUSY));
     }
     // What the earlier process took, this one need not.
