@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use adit_lab::scenario::{self, Outcome, Plan, Scenario};
 use adit_lab::scenarios;
 use adit_lab::summary;
-use adit_lab::system::Programs;
+use adit_lab::system::{EXAMPLES, Programs};
 use adit_lab::world;
 use anyhow::Result;
 
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &LabArguments) -> Result<Verdict> {
     }
     let workspace = Workspace::read()?;
     workspace.build_programs(&arguments.profile)?;
-    workspace.build_examples(&arguments.profile)?;
+    workspace.build_examples(&arguments.profile, &EXAMPLES)?;
     let plan = Plan {
         programs: Programs::new(workspace.binaries(&arguments.profile)),
         runs: arguments.runs,

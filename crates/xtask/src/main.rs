@@ -1,8 +1,9 @@
-//! Developer commands: `cargo xtask demo · test · lab · sim · lint · size · packages`.
+//! Developer commands: `cargo xtask demo · test · lab · bench · sim · lint · size · packages`.
 //!
 //! Exit status: 0 when everything asked for is in order, 1 when something failed, 2 when it could not be tried
 //! (wrong usage, missing packages, missing rights).
 
+mod bench;
 mod coverage;
 mod demo;
 mod lab;
@@ -36,6 +37,8 @@ enum Command {
     Test(TestArguments),
     /// Run scenarios with real kernels and real programs. Needs root.
     Lab(LabArguments),
+    /// Measure our tunnel against others over the same wire, or profile it. Needs root.
+    Bench(BenchArguments),
     /// Search for orders of events that strand somebody, in a simulated world.
     Sim(SimArguments),
     /// Check format, clippy, layer rules, sizes, dependencies and licences.
@@ -83,6 +86,40 @@ struct LabArguments {
     /// Directory for logs; those of runs that pass are removed.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
+    /// Build profile of the programs.
+    #[arg(long, default_value = "release", value_name = "PROFILE")]
+    profile: String,
+}
+
+#[derive(Debug, Default, Args)]
+struct BenchArguments {
+    /// Groups to run; `--list` names them.
+    #[arg(value_name = "GROUP")]
+    groups: Vec<String>,
+    /// Run each case this many times.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    rounds: u32,
+    /// Length of one throughput measurement, and of a profile.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60), value_name = "S")]
+    seconds: u32,
+    /// Run these cases alone.
+    #[arg(long, value_delimiter = ',', value_name = "CASE")]
+    cases: Vec<String>,
+    /// Measure against these peers alone.
+    #[arg(long, value_delimiter = ',', value_name = "PEER")]
+    peers: Vec<String>,
+    /// Write each verdict as a JSON line to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only list groups, cases and peers.
+    #[arg(long)]
+    list: bool,
+    /// Keep the logs of all programs in this directory.
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Directory for profiles.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Build profile of the programs.
     #[arg(long, default_value = "release", value_name = "PROFILE")]
     profile: String,
@@ -168,6 +205,7 @@ fn run(command: Command) -> Result<Verdict> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Size(arguments) => size::run(&arguments),

@@ -1,4 +1,4 @@
-//! Debian packages that the lab needs: found by the programs they bring, installed when this is root.
+//! Debian packages that the lab and the bench need: found by the programs they bring, installed when this is root.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,10 @@ use anyhow::{Context, Result, bail};
 use crate::{PackagesArguments, Verdict};
 
 /// A program, the package that brings it, and what it is for.
-const NEEDED: [(&str, &str, &str); 11] = [
+type Needed = (&'static str, &'static str, &'static str);
+
+/// What demo, test and lab need.
+const NEEDED: [Needed; 11] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
@@ -23,6 +26,10 @@ const NEEDED: [(&str, &str, &str); 11] = [
     ("turnutils_uclient", "coturn", "interop"),
 ];
 
+/// What only `bench` needs.
+const NEEDED_FOR_BENCH: [Needed; 2] =
+    [("iperf3", "iperf3", "bench: TCP throughput"), ("perf", "linux-perf", "bench: profiles")];
+
 /// Directories for administrators' programs, which a user's `PATH` may lack.
 const ALSO: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
@@ -32,7 +39,7 @@ pub(crate) fn run(arguments: &PackagesArguments) -> Result<Verdict> {
     if arguments.install {
         return Ok(Verdict::from_ok(ensure()?));
     }
-    for (program, package, purpose) in NEEDED {
+    for (program, package, purpose) in NEEDED.into_iter().chain(NEEDED_FOR_BENCH) {
         let state = if is_installed(program) { "installed" } else { "missing" };
         println!("{package:<18} {program:<18} {state:<10} {purpose}");
     }
@@ -41,7 +48,16 @@ pub(crate) fn run(arguments: &PackagesArguments) -> Result<Verdict> {
 
 /// Makes sure that everything is installed; `false`, with the packages named, when that needs root.
 pub(crate) fn ensure() -> Result<bool> {
-    let missing = missing();
+    ensure_all(&NEEDED)
+}
+
+/// As [`ensure`] for what only `bench` needs.
+pub(crate) fn ensure_for_bench() -> Result<bool> {
+    ensure_all(&NEEDED_FOR_BENCH)
+}
+
+fn ensure_all(needed: &[Needed]) -> Result<bool> {
+    let missing = missing(needed);
     if missing.is_empty() {
         return Ok(true);
     }
@@ -57,17 +73,17 @@ pub(crate) fn ensure() -> Result<bool> {
     arguments.extend(&missing);
     apt(&arguments)?;
     drop(quiet);
-    let missing = self::missing();
+    let missing = self::missing(needed);
     if !missing.is_empty() {
         bail!("still missing after the installation: {}", missing.join(" "));
     }
     Ok(true)
 }
 
-fn missing() -> Vec<&'static str> {
+fn missing(needed: &[Needed]) -> Vec<&'static str> {
     let mut packages: Vec<&str> = Vec::new();
-    for (program, package, _) in NEEDED {
-        if !is_installed(program) && !packages.contains(&package) {
+    for (program, package, _) in needed {
+        if !is_installed(program) && !packages.contains(package) {
             packages.push(package);
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use adit_lab::scenario::Plan;
 use adit_lab::scenarios;
-use adit_lab::system::Programs;
+use adit_lab::system::{EXAMPLES, Programs};
 use adit_lab::world;
 use anyhow::Result;
 
@@ -79,7 +79,7 @@ fn simulation(workspace: &Workspace) -> Command {
 
 fn scenarios(workspace: &Workspace) -> Result<Tally> {
     workspace.build_programs(PROGRAM_PROFILE)?;
-    workspace.build_examples(PROGRAM_PROFILE)?;
+    workspace.build_examples(PROGRAM_PROFILE, &EXAMPLES)?;
     let plan = Plan {
         programs: Programs::new(workspace.binaries(PROGRAM_PROFILE)),
         runs: 1,

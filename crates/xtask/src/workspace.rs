@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use adit_lab::system::EXAMPLES;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
@@ -70,15 +69,15 @@ impl Workspace {
         self.build(&arguments, "the programs")
     }
 
-    /// Builds the peers that the lab sets against other implementations.
+    /// Builds examples, each given by package and name: peers that the lab sets against other implementations.
     ///
     /// In a build of their own, so that what only they depend on does not slip into the programs; but together with
     /// the programs' packages, so that cargo chooses the same features and dependencies are not built twice.
-    pub(crate) fn build_examples(&self, profile: &str) -> Result<()> {
+    pub(crate) fn build_examples(&self, profile: &str, examples: &[(&str, &str)]) -> Result<()> {
         let mut arguments = vec!["build", "--locked", "--profile", profile];
         arguments.extend(PROGRAM_PACKAGES.iter().flat_map(|package| ["--package", *package]));
-        for (package, example) in EXAMPLES {
-            if !PROGRAM_PACKAGES.contains(&package) {
+        for (package, example) in examples {
+            if !PROGRAM_PACKAGES.contains(package) {
                 arguments.extend(["--package", package]);
             }
             arguments.extend(["--example", example]);

@@ -11,6 +11,7 @@ pub mod ping;
 pub mod streams;
 pub(crate) mod tls;
 pub mod udp;
+pub mod udp_load;
 pub mod web;
 
 use std::os::fd::AsFd;

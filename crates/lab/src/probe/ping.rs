@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::world::Host;
 
@@ -46,6 +46,29 @@ pub fn ping_with(host: &Host, target: &str, count: u32, interval: Duration, size
         .with_context(|| format!("{}: ping {target}: {}", host.name(), finished.complaint()))
 }
 
+/// Round trips of `count` echo requests, `interval` apart, in the order of their replies; lost ones are left out.
+///
+/// # Errors
+/// When `ping` cannot run, or no reply comes.
+pub fn round_trips(host: &Host, target: &str, count: u32, interval: Duration) -> Result<Vec<Duration>> {
+    let (count_text, interval_text) = (count.to_string(), interval.as_secs_f64().to_string());
+    let command = ["ping", "-n", "-c", &count_text, "-i", &interval_text, "-W", "1", target];
+    let finished = host.finish(&command, interval * count + Duration::from_secs(10))?;
+    let times = parse_times(&finished.stdout);
+    if times.is_empty() {
+        bail!("{}: ping {target}: {}", host.name(), finished.complaint());
+    }
+    Ok(times)
+}
+
+fn parse_times(output: &str) -> Vec<Duration> {
+    let time = |line: &str| {
+        let milliseconds = line.split_once(" time=")?.1.strip_suffix(" ms")?.parse::<f64>().ok()?;
+        Some(Duration::from_secs_f64(milliseconds / 1e3))
+    };
+    output.lines().filter_map(time).collect()
+}
+
 fn parse(output: &str) -> Option<Report> {
     let totals = output.lines().find(|line| line.contains("packets transmitted"))?;
     let mut numbers =
@@ -68,6 +91,15 @@ mod tests {
         let report = parse(output).unwrap();
         assert_eq!((report.sent, report.received), (20, 19));
         assert_eq!(report.average, Some(Duration::from_micros(20_250)));
+    }
+
+    #[test]
+    fn single_round_trips_are_read() {
+        let output = "PING 10.0.0.1 (10.0.0.1) 56(84) bytes of data.\n\
+            64 bytes from 10.0.0.1: icmp_seq=1 ttl=62 time=0.125 ms\n\
+            64 bytes from 10.0.0.1: icmp_seq=3 ttl=62 time=12 ms\n\n\
+            3 packets transmitted, 2 received, 33% packet loss, time 950ms\n";
+        assert_eq!(parse_times(output), [Duration::from_micros(125), Duration::from_millis(12)]);
     }
 
     #[test]

@@ -30,7 +30,21 @@ impl Gateway {
         programs: &Programs,
         state: &StateDir,
     ) -> Result<Self> {
-        let host = edge.host.clone();
+        Self::on(&edge.host, token, portal, programs, state)
+    }
+
+    /// As [`Gateway::new`] on any machine that can reach the portal.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub fn on(
+        host: &Host,
+        token: &str,
+        portal: &Portal,
+        programs: &Programs,
+        state: &StateDir,
+    ) -> Result<Self> {
+        let host = host.clone();
         let spawn = Spawn::new("adit-gateway", programs.path("adit-gateway"))
             .args(["--portal", &portal.peer_url(), "--name", host.name(), "--ca"])
             .arg(portal.ca_file())

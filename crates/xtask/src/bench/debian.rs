@@ -1,0 +1,146 @@
+//! Packages of Debian's newest suite, unpacked and not installed, with apt's own client.
+//!
+//! apt gets a directory of its own for its lists and its state, so that the machine's stay as they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+const SUITE: &str = "sid";
+const USUAL_MIRROR: &str = "http://deb.debian.org/debian";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// An unpacked package.
+#[derive(Debug)]
+pub(super) struct Package {
+    directory: PathBuf,
+    /// Version, and where it comes from.
+    pub(super) version: String,
+}
+
+impl Package {
+    /// One of its files.
+    ///
+    /// # Errors
+    /// When it has none at this path.
+    pub(super) fn program(&self, path: &str) -> Result<PathBuf> {
+        let program = self.directory.join(path);
+        ensure!(program.is_file(), "the package has no {path}");
+        Ok(program)
+    }
+}
+
+/// Fetches and unpacks a package below `cache`, unless it is there already.
+///
+/// # Errors
+/// When apt cannot get it.
+pub(super) fn unpack(name: &str, cache: &Path) -> Result<Package> {
+    let root = cache.join(SUITE);
+    let directory = root.join(name);
+    let version_file = root.join(format!("{name}.version"));
+    if let Ok(version) = fs::read_to_string(&version_file) {
+        return Ok(Package { directory, version });
+    }
+    println!("fetching {name} of Debian {SUITE}, once");
+    let archive = download(name, &root)?;
+    let mut command = Command::new("dpkg-deb");
+    run(command.arg("-x").arg(&archive).arg(&directory))?;
+    let version = run(Command::new("dpkg-deb").arg("-f").arg(&archive).arg("Version"))?;
+    let version = format!("{} (Debian {SUITE})", version.trim());
+    fs::remove_file(&archive)?;
+    // Last, since it says that all is there.
+    fs::write(&version_file, &version)?;
+    Ok(Package { directory, version })
+}
+
+/// The version of a package that is installed on this machine.
+///
+/// # Errors
+/// When it is not installed.
+pub(super) fn installed_version(name: &str) -> Result<String> {
+    let version = run(Command::new("dpkg-query").args(["-W", "-f", "${Version}", name]))?;
+    Ok(version.trim().to_owned())
+}
+
+fn download(name: &str, root: &Path) -> Result<PathBuf> {
+    let configuration = configure(root)?;
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        run(command.args(["-qq"]).args(arguments).current_dir(root).env("APT_CONFIG", &configuration))
+    };
+    apt(&["update"])?;
+    apt(&["download", name])?;
+    let is_archive = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
+    };
+    let found = fs::read_dir(root)?.flatten().map(|entry| entry.path()).find(is_archive);
+    found.with_context(|| format!("apt-get download {name} left no archive"))
+}
+
+/// An apt that knows this suite alone and keeps everything below `root`.
+fn configure(root: &Path) -> Result<PathBuf> {
+    for directory in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(root.join(directory))?;
+    }
+    let mirror = mirror().unwrap_or_else(|| USUAL_MIRROR.to_owned());
+    let sources = root.join("sources.list");
+    fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main\n"))?;
+    let configuration = root.join("apt.conf");
+    let root = root.display();
+    let text = format!(
+        "Dir::Etc::sourcelist \"{}\";
+Dir::Etc::sourceparts \"/dev/null\";
+Dir::State::Lists \"{root}/lists\";
+Dir::State::status \"/dev/null\";
+Dir::Cache \"{root}/cache\";
+APT::Sandbox::User \"root\";
+",
+        sources.display()
+    );
+    fs::write(&configuration, text)?;
+    Ok(configuration)
+}
+
+/// The mirror that this machine uses for its own packages.
+fn mirror() -> Option<String> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    let more = fs::read_dir("/etc/apt/sources.list.d").ok().into_iter().flatten().flatten();
+    files.extend(more.map(|entry| entry.path()));
+    files.iter().find_map(|file| mirror_in(&fs::read_to_string(file).ok()?))
+}
+
+/// The first archive named in either of apt's formats.
+fn mirror_in(sources: &str) -> Option<String> {
+    let is_archive = |word: &&str| word.contains("://") && !word.contains("security");
+    let lines =
+        sources.lines().map(str::trim).filter(|line| line.starts_with("URIs:") || line.starts_with("deb "));
+    lines.flat_map(str::split_whitespace).find(is_archive).map(str::to_owned)
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("starting {command:?}"))?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = complaint.lines().rev().take(4).collect();
+        bail!("{command:?} ended with {}: {}", output.status, lines.join("; "));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_found_in_both_formats() {
+        let new = "Types: deb\n# http://snapshot.example/\nURIs: http://deb.example/debian\nSuites: stable\n";
+        let old = "# deb cdrom:[x]/ y\ndeb http://security.example/debian-security s main\n\
+            deb [arch=amd64] https://mirror.example/debian stable main\n";
+        assert_eq!(mirror_in(new).as_deref(), Some("http://deb.example/debian"));
+        assert_eq!(mirror_in(old).as_deref(), Some("https://mirror.example/debian"));
+        assert_eq!(mirror_in("# nothing\n"), None);
+    }
+}
