@@ -295,6 +295,20 @@ fn options_and_padding_keep_a_packet_alone() {
 }
 
 #[test]
+fn fragments_stay_alone_even_among_themselves() {
+    // More fragments, an offset, the reserved bit.
+    for (at, value) in [(6, 0x20), (6, 0x60), (7, 1), (6, 0x80)] {
+        let mut packets = example(true, false).segments();
+        for packet in &mut packets {
+            (packet[6], packet[7]) = (0, 0);
+            packet[at] = value;
+            *packet = with_right_checksums(std::mem::take(packet));
+        }
+        assert_eq!(coalesce(Offload::TcpAndUdp, &mut packets).len(), 3, "{at}, {value:#x}");
+    }
+}
+
+#[test]
 fn what_may_be_fragmented_keeps_its_identification() {
     let mut stream = example(true, false);
     stream.dont_fragment = false;
