@@ -38,6 +38,9 @@ const RAMP: Duration = Duration::from_millis(700);
 /// A shorter look says too little about rare events.
 const IDLE_AT_LEAST: u32 = 5;
 
+/// Time in which connections of the last test say goodbye, and new tunnels have settled.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// What a test gave.
 pub(super) type Figures = Vec<(Quantity, f64)>;
 
@@ -65,8 +68,7 @@ pub(super) fn measure(test: Test, contestant: &Contestant, ground: &Ground, seco
 /// When a program has ended.
 pub(super) fn idle(contestants: &[&Contestant], seconds: u32) -> Result<Vec<Figures>> {
     let seconds = seconds.max(IDLE_AT_LEAST);
-    // The last test's connections say goodbye.
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(SETTLE);
     let count = |contestant: &&Contestant| contestant.client.map(usage::context_switches).transpose();
     let (begin, before) = (Instant::now(), contestants.iter().map(count).collect::<Result<Vec<_>>>()?);
     std::thread::sleep(Duration::from_secs(seconds.into()));

@@ -82,7 +82,8 @@ impl Contestant {
     /// When none comes in time.
     pub(super) fn reach(&self) -> Result<()> {
         let begin = Instant::now();
-        let command = ["ping", "-n", "-q", "-c", "1", "-W", "1", &self.target];
+        // A name has addresses of both versions; the race is about IPv4.
+        let command = ["ping", "-4", "-n", "-q", "-c", "1", "-W", "1", &self.target];
         while !self.host.finish(&command, REACH_LIMIT)?.success() {
             if begin.elapsed() > REACH_LIMIT {
                 bail!("{}: {} does not answer", self.implementation.name(), self.target);
