@@ -57,7 +57,7 @@ pub(super) fn measure(test: Test, contestant: &Contestant, ground: &Ground, seco
             let times = ping::round_trips(&contestant.host, &contestant.target, PINGS, PING_IDLE_INTERVAL)?;
             Ok(vec![(Quantity::RoundTrip, median_microseconds(times))])
         }
-        Test::PingLoaded => ping_loaded(contestant, ground, seconds),
+        Test::PingLoaded => iperf::retry(|| ping_loaded(contestant, ground, seconds)),
         Test::Idle => bail!("idle programs are looked at all together"),
     }
 }
@@ -103,15 +103,20 @@ fn tcp(
     reverse: bool,
     seconds: u32,
 ) -> Result<Figures> {
-    let before = cpu(contestant)?;
-    let transfer = transfer(contestant, ground, streams, reverse, seconds)?;
+    // Time used by an attempt that fails must not count.
+    let (transfer, used) = iperf::retry(|| {
+        let before = cpu(contestant)?;
+        let transfer = transfer(contestant, ground, streams, reverse, seconds)?;
+        Ok((transfer, cpu(contestant)?.zip(before).map(|(after, before)| after - before)))
+    })?;
     let mut figures = vec![(Quantity::Throughput, transfer.gigabits_per_second)];
-    if let Some(used) = cpu(contestant)?.zip(before).map(|(after, before)| after - before) {
+    if let Some(used) = used {
         figures.push((Quantity::CpuPerGigabyte, used / (transfer.bytes / 1e9)));
     }
     Ok(figures)
 }
 
+/// One attempt.
 fn transfer(
     contestant: &Contestant,
     ground: &Ground,
@@ -151,6 +156,10 @@ fn udp_steady(contestant: &Contestant, ground: &Ground, seconds: u32) -> Result<
     let arrivals = datagrams(contestant, ground, STEADY, Duration::from_secs(seconds.into()))?;
     if arrivals.received == 0 {
         bail!("{}: no datagram arrived", contestant.implementation.name());
+    }
+    if arrivals.stale > 0 {
+        let (name, stale) = (contestant.implementation.name(), arrivals.stale);
+        println!("  NOTE: {name}: {stale} datagrams of an earlier load arrived only now");
     }
     let mut figures = vec![
         (Quantity::Reordered, arrivals.reordered as f64),

@@ -138,6 +138,9 @@ struct Side<'a> {
 }
 
 /// Both ends of a peer's tunnel, the client's first. Names, addresses and ports are the peer's own.
+///
+/// Inner addresses are link-local (RFC 3927), since implementations that look for all ways between two hosts would
+/// take any other for one more of them, and might run through a tunnel of a competitor.
 fn sides(peer: Implementation, ground: &Ground) -> [Side<'_>; 2] {
     let number = peer.number();
     let [client_port, gateway_port] = [51_000, 52_000].map(|base| base + u16::from(number));
@@ -145,7 +148,7 @@ fn sides(peer: Implementation, ground: &Ground) -> [Side<'_>; 2] {
         host,
         processor,
         interface: format!("tunnel{number}"),
-        inner: Ipv4Addr::new(10, 99, number, last),
+        inner: Ipv4Addr::new(169, 254, number, last),
         port,
         other: std::net::SocketAddrV4::new(other, other_port),
     };
