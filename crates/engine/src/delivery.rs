@@ -97,14 +97,14 @@ mod tests {
         packets.iter_mut().for_each(|packet| delivery.push(packet));
         delivery.flush();
         let mut buffer = vec![0; 70_000];
-        let mut read = || {
+        let read = || {
             let length = kernel.read(&mut buffer).ok()?;
             Some(match offload {
                 Offload::None => (VirtioHeader::NONE, length),
                 _ => (VirtioHeader::parse(&buffer).unwrap(), length - VirtioHeader::LENGTH),
             })
         };
-        std::iter::from_fn(|| read()).collect()
+        std::iter::from_fn(read).collect()
     }
 
     #[test]
