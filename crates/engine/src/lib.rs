@@ -28,6 +28,7 @@ pub mod gateway;
 mod identity;
 mod interface;
 mod lookup;
+mod offloads;
 mod outgoing;
 mod portal;
 mod sockets;
@@ -35,4 +36,5 @@ mod upstream;
 mod worker;
 
 pub use identity::{Identity, IdentityError};
+pub use offloads::{OffloadKind, Offloads, UnknownOffload};
 pub use portal::PortalConfig;

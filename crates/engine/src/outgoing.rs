@@ -106,13 +106,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::offloads::Offloads;
 
     /// Puts datagrams of these sizes in, each run in one go, and returns what arrived: size and first byte.
     fn carried(runs: &[&[usize]]) -> Vec<(usize, u8)> {
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let to = receiver.local_addr().unwrap();
-        let sockets = Sockets::bind(0, None).unwrap();
+        let sockets = Sockets::bind(0, None, Offloads::default()).unwrap();
         let mut outgoing = Outgoing::new();
         let mut number = 0;
         for run in runs {

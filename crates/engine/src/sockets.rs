@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use adit_platform::udp::{BindError, Config, SendError, Transmit, UdpSocket};
 use metrics::counter;
 
+use crate::offloads::Offloads;
+
 /// One socket for each family that the host has; at least one.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -18,14 +20,20 @@ impl Sockets {
     /// # Errors
     ///
     /// When the port is taken, or the host has neither family.
-    pub(crate) fn bind(port: u16, mark: Option<u32>) -> Result<Self, BindError> {
-        let ipv4 = family(Config { fwmark: mark, ..Config::wildcard_v4(port) })?;
+    pub(crate) fn bind(port: u16, mark: Option<u32>, offloads: Offloads) -> Result<Self, BindError> {
+        let family = |config| {
+            family(Config {
+                fwmark: mark,
+                segmentation: offloads.udp_send,
+                coalescing: offloads.udp_receive,
+                ..config
+            })
+        };
+        let ipv4 = family(Config::wildcard_v4(port))?;
         let same = ipv4.as_ref().map_or(port, |socket| socket.local_addr().port());
-        let ipv6 = match family(Config { fwmark: mark, ..Config::wildcard_v6(same) }) {
+        let ipv6 = match family(Config::wildcard_v6(same)) {
             // Nobody asked for this port, so another one does as well.
-            Err(BindError::Taken(_)) if port == 0 => {
-                family(Config { fwmark: mark, ..Config::wildcard_v6(0) })?
-            }
+            Err(BindError::Taken(_)) if port == 0 => family(Config::wildcard_v6(0))?,
             other => other?,
         };
         if ipv4.is_none() && ipv6.is_none() {
@@ -106,9 +114,9 @@ mod tests {
 
     #[test]
     fn both_families_share_a_port_and_a_taken_port_is_an_error() {
-        let sockets = Sockets::bind(0, None).unwrap();
+        let sockets = Sockets::bind(0, None, Offloads::default()).unwrap();
         let ports: Vec<u16> = sockets.all().map(|socket| socket.local_addr().port()).collect();
         assert!(ports.windows(2).all(|pair| pair[0] == pair[1]));
-        assert!(matches!(Sockets::bind(ports[0], None), Err(BindError::Taken(_))));
+        assert!(matches!(Sockets::bind(ports[0], None, Offloads::default()), Err(BindError::Taken(_))));
     }
 }

@@ -37,7 +37,7 @@ const LARGEST_PACKET: usize = VirtioHeader::LENGTH + 65_535;
 const TUN_TURN: (usize, usize) = (128, 512 * 1024);
 
 /// Super-datagrams received in one call.
-const RECEIVE_SLOTS: usize = 8;
+const RECEIVE_SLOTS: usize = 32;
 
 /// ICMP errors taken in one turn.
 const ERRORS_TURN: usize = 16;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use adit_engine::OffloadKind;
 use clap::Parser;
 use url::Url;
 
@@ -60,6 +61,11 @@ pub(crate) struct Arguments {
     /// The UDP port for tunnels; 0 takes any free one.
     #[arg(long, env = "ADIT_PORT", value_name = "PORT", default_value_t = 0)]
     pub(crate) port: u16,
+
+    /// Do without these offloads of the kernel: tun, tun-udp, udp-send, udp-receive (for kernels and drivers that do
+    /// not keep what they promise).
+    #[arg(long, env = "ADIT_WITHOUT_OFFLOAD", value_name = "KIND", value_delimiter = ',')]
+    pub(crate) without_offload: Vec<OffloadKind>,
 
     /// How long clients wait for a successor, in seconds, when SIGUSR1 asks this gateway to make room for it.
     #[arg(

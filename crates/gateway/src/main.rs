@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use adit_engine::gateway::{GatewayConfig, GatewayError, GatewayStatus, Stop};
-use adit_engine::{Identity, PortalConfig};
+use adit_engine::{Identity, Offloads, PortalConfig};
 use adit_platform::secrets::FileSecrets;
 use adit_platform::service::{self, RestartSignal, StopSignals};
 use adit_platform::settings;
@@ -114,6 +114,7 @@ fn configuration(arguments: &Arguments, secrets: &FileSecrets) -> anyhow::Result
             .context("cannot keep the gateway's identity")?,
         interface: arguments.interface.clone(),
         port: arguments.port,
+        offloads: Offloads::without(&arguments.without_offload),
         state_dir: arguments.state_dir.clone(),
     })
 }

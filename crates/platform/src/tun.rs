@@ -27,8 +27,8 @@ pub struct Config {
     pub name: String,
     /// Largest packet in bytes, 1,280 to 65,535.
     pub mtu: u32,
-    /// Asks for virtio headers and as much offload as the kernel has; less, or none, is no error.
-    pub offload: bool,
+    /// The most offload to ask the kernel for; less, or none, is no error.
+    pub offload: Offload,
 }
 
 /// Why the device could not be made; each message names the cure.

@@ -44,6 +44,10 @@ pub struct Config {
     /// Keeps ICMP errors for [`UdpSocket::take_unreachable`], which must then be called whenever the socket
     /// is in error (`EPOLLERR`).
     pub keep_errors: bool,
+    /// Lets the kernel cut what is sent in one call into datagrams, where it can.
+    pub segmentation: bool,
+    /// Lets the kernel hand over datagrams that arrive together as one, where it can.
+    pub coalescing: bool,
     /// Receive buffer asked of the kernel in bytes.
     pub receive_buffer: usize,
     /// Send buffer asked of the kernel in bytes.
@@ -71,6 +75,8 @@ impl Config {
             fwmark: None,
             reuse_port: false,
             keep_errors: false,
+            segmentation: true,
+            coalescing: true,
             receive_buffer: 7 << 20,
             send_buffer: 7 << 20,
         }
@@ -200,6 +206,7 @@ pub struct UdpSocket {
     state: UdpSocketState,
     local: SocketAddr,
     segmentation: AtomicBool,
+    may_segment: bool,
     keeps_errors: bool,
 }
 
@@ -220,8 +227,13 @@ impl UdpSocket {
         let state = UdpSocketState::new(UdpSockRef::from(&socket)).map_err(system)?;
         let local = socket.local_addr().map_err(system)?;
         let local = local.as_socket().ok_or_else(|| system(io::ErrorKind::Unsupported.into()))?;
-        let segmentation = AtomicBool::new(state.max_gso_segments() > 1);
-        Ok(Self { socket, state, local, segmentation, keeps_errors: config.keep_errors })
+        #[cfg(target_os = "linux")]
+        if !config.coalescing {
+            linux::disable_coalescing(&socket);
+        }
+        let segmentation = AtomicBool::new(config.segmentation && state.max_gso_segments() > 1);
+        let (keeps_errors, may_segment) = (config.keep_errors, config.segmentation);
+        Ok(Self { socket, state, local, segmentation, may_segment, keeps_errors })
     }
 
     /// The bound address; for a wildcard socket only the port says something.
@@ -239,7 +251,8 @@ impl UdpSocket {
 
     /// Tries segmentation again, for example after the machine moved to another network interface.
     pub fn retry_segmentation(&self) {
-        self.segmentation.store(linux::supports_segmentation(&self.socket), Ordering::Relaxed);
+        let is_supported = self.may_segment && linux::supports_segmentation(&self.socket);
+        self.segmentation.store(is_supported, Ordering::Relaxed);
     }
 
     /// Receives what waits, up to the size of `batch`; 0 when nothing does.

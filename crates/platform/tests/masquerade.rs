@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use adit_platform::masquerade::{MasqueradeControl as _, MasqueradeState, NftablesMasquerade};
-use adit_platform::tun::{Config, Tun};
+use adit_platform::tun::{Config, Offload, Tun};
 use namespace::{enter, ip, isolated, run, set_sysctl, sysctl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -24,8 +24,8 @@ struct Resource {
 
 /// A gateway host: `adit-gw` towards the clients, `ethernet0` (10.50.0.1) towards the resource (10.50.0.2).
 fn gateway() -> (Tun, Resource) {
-    let tun =
-        Tun::create(&Config { name: "adit-gw".to_owned(), mtu: 1_280, offload: false }).expect("creates");
+    let tun = Tun::create(&Config { name: "adit-gw".to_owned(), mtu: 1_280, offload: Offload::None })
+        .expect("creates");
     ip("link set adit-gw up");
     ip("route add 100.64.0.0/11 dev adit-gw");
     let resource = spawn_resource();

@@ -3,7 +3,7 @@
 mod namespace;
 
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _, NetworkError, NetworkState};
-use adit_platform::tun::{Config, Tun};
+use adit_platform::tun::{Config, Offload, Tun};
 use namespace::{ip, isolated, set_sysctl, sysctl};
 
 /// A host with a way out through `ethernet0`.
@@ -19,7 +19,7 @@ fn host() -> Tun {
     ip("route add default via 203.0.113.1");
     ip("-6 route add default via 2001:db8::1 dev ethernet0");
     steady_picture();
-    Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280, offload: false }).expect("creates")
+    Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280, offload: Offload::None }).expect("creates")
 }
 
 /// The picture once the kernel has done what it does some time after a link or an address came up.
@@ -130,8 +130,8 @@ fn a_crash_is_repaired_by_the_next_run() {
         drop(tun);
         let directory = tempfile::tempdir().expect("temporary directory");
         let (before, filter) = (steady_picture(), sysctl("net/ipv4/conf/ethernet0/rp_filter"));
-        let tun =
-            Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280, offload: false }).expect("creates");
+        let tun = Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280, offload: Offload::None })
+            .expect("creates");
         let mut crashing = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
         let applied = crashing.apply(&state(&["0.0.0.0/0", "::/0"])).await.expect("applies");
         assert_eq!(applied.loosened, ["ethernet0"]);
@@ -184,8 +184,8 @@ fn a_host_without_ipv6_gets_the_ipv4_half() {
     isolated(|| async {
         set_sysctl("net/ipv6/conf/all/disable_ipv6", "1");
         set_sysctl("net/ipv6/conf/default/disable_ipv6", "1");
-        let _tun =
-            Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280, offload: false }).expect("creates");
+        let _tun = Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280, offload: Offload::None })
+            .expect("creates");
         let directory = tempfile::tempdir().expect("temporary directory");
         let mut network = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
         let applied = network.apply(&state(&["10.20.0.0/16", "fd20::/64"])).await.expect("applies");

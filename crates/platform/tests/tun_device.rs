@@ -8,12 +8,12 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use adit_platform::tun::{Config, Tun, TunError};
+use adit_platform::tun::{Config, Offload, Tun, TunError};
 use namespace::{ip, isolated};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 fn create(name: &str) -> Result<Tun, TunError> {
-    Tun::create(&Config { name: name.to_owned(), mtu: 1_280, offload: false })
+    Tun::create(&Config { name: name.to_owned(), mtu: 1_280, offload: Offload::None })
 }
 
 /// Waits for a packet as an epoll loop would.

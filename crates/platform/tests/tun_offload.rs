@@ -24,7 +24,8 @@ const ROOM: usize = VirtioHeader::LENGTH + 65_535;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-fn create(name: &str, offload: bool) -> Result<Tun, TunError> {
+fn create(name: &str, has_offload: bool) -> Result<Tun, TunError> {
+    let offload = if has_offload { Offload::TcpAndUdp } else { Offload::None };
     Tun::create(&Config { name: name.to_owned(), mtu: 1_420, offload })
 }
 

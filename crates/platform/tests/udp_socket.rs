@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use adit_platform::tun::{Config as TunConfig, Tun};
+use adit_platform::tun::{Config as TunConfig, Offload, Tun};
 use adit_platform::udp::{BindError, Config, ReceiveBatch, SendError, Transmit, UdpSocket, drained};
 use namespace::{ip, isolated};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -155,7 +155,7 @@ async fn a_flushed_socket_is_drained() {
 #[test]
 fn a_device_without_offload_still_gets_every_segment() {
     isolated(|| async {
-        let tun = Tun::create(&TunConfig { name: "adit0".to_owned(), mtu: 1_400, offload: false })
+        let tun = Tun::create(&TunConfig { name: "adit0".to_owned(), mtu: 1_400, offload: Offload::None })
             .expect("creates");
         ip("address add 10.9.0.1/24 dev adit0");
         ip("link set adit0 up");

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use adit_client_ipc::DEFAULT_SOCKET;
+use adit_engine::OffloadKind;
 use clap::{Parser, ValueEnum};
 use url::Url;
 
@@ -60,6 +61,11 @@ pub(super) struct Arguments {
     /// The UDP port for tunnels; 0 takes any free one.
     #[arg(long, env = "ADIT_PORT", value_name = "PORT", default_value_t = 0)]
     pub(super) port: u16,
+
+    /// Do without these offloads of the kernel: tun, tun-udp, udp-send, udp-receive (for kernels and drivers that do
+    /// not keep what they promise).
+    #[arg(long, env = "ADIT_WITHOUT_OFFLOAD", value_name = "KIND", value_delimiter = ',')]
+    pub(super) without_offload: Vec<OffloadKind>,
 
     /// How the system's resolver is pointed at the tunnel.
     #[arg(long, env = "ADIT_DNS_CONTROL", value_enum, default_value = "resolv-conf")]

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use adit_client_ipc::Reason;
+use adit_engine::Offloads;
 use adit_platform::dns_control::{Disabled, DnsControl, ResolvConf};
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::FileSecrets;
@@ -103,6 +104,7 @@ async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
         name: arguments.name,
         interface: arguments.interface,
         port: arguments.port,
+        offloads: Offloads::without(&arguments.without_offload),
         dns: dns_factory(arguments.dns_control, arguments.resolv_conf, arguments.state_dir.clone()),
         state_dir: arguments.state_dir,
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adit_client_ipc::{ErrorCode, Reason, Request, RequestError, Response, Token};
 use adit_engine::client::{ClientConfig, ClientEngine, PingFailure, PortalState, Snapshot};
-use adit_engine::{Identity, PortalConfig};
+use adit_engine::{Identity, Offloads, PortalConfig};
 use adit_platform::dns_control::DnsControl;
 use adit_platform::secrets::{FileSecrets, SecretError, SecretStore as _};
 use adit_protocol::peer::GoodbyeReason;
@@ -34,6 +34,7 @@ pub(super) struct Config {
     pub(super) name: Option<String>,
     pub(super) interface: String,
     pub(super) port: u16,
+    pub(super) offloads: Offloads,
     pub(super) state_dir: PathBuf,
     pub(super) dns: Box<dyn Fn() -> Box<dyn DnsControl>>,
 }
@@ -232,6 +233,7 @@ impl Session {
             identity,
             interface: self.config.interface.clone(),
             port: self.config.port,
+            offloads: self.config.offloads,
             state_dir: self.config.state_dir.clone(),
             dns: (self.config.dns)(),
         })

@@ -1,8 +1,8 @@
 //! New flows whose packets must wait their turn.
 //!
 //! The first packets of a flow are with the control thread, or on their way to it, when the flow is installed. What the
-//! worker sent at once would overtake them. So it goes on handing the flow's packets over until the control thread has
-//! dealt with all that it had been given by then.
+//! worker sent at once would overtake them. So it goes on handing over the flow's packets in that direction until the
+//! control thread has dealt with all that it had been given by then.
 
 use std::collections::VecDeque;
 

@@ -81,7 +81,8 @@ impl Worker {
             Transport::Icmp { .. } => return Err(DropReason::UnsupportedIcmp.into()),
         };
         match entry.verdict {
-            Verdict::Pass { .. } if entry.is_held => Err(Stop::Miss),
+            // Replies have no packets before them that anybody could still have.
+            Verdict::Pass { .. } if entry.is_held && !handle.reply => Err(Stop::Miss),
             Verdict::Pass { .. } => Ok(Route { view, handle, is_error }),
             Verdict::Refuse { reason, .. } => Err(reason.into()),
         }

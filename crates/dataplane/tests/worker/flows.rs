@@ -275,7 +275,7 @@ fn first_traffic_after_quiet_is_told_once() {
 #[test]
 fn a_new_flow_overtakes_nothing_that_the_control_thread_still_has() {
     let mut world = World::new();
-    let packet = udp("100.64.0.1:4000", "10.0.0.9:53", b"one");
+    let packet = question();
     let tuple = view(&packet).flow().unwrap();
     let miss = Err("miss".to_owned());
     for _ in 0..2 {
@@ -287,6 +287,10 @@ fn a_new_flow_overtakes_nothing_that_the_control_thread_still_has() {
     world.client.apply(world.now, Update::FlowInstalled(Box::new(flow)));
     assert_eq!(seal(&mut world.client, world.now, &packet).map(drop), miss, "nothing has been sent yet");
     world.client.note_miss();
+    let reply = FlowKey::new(Origin::Peer(CLIENT), view(&answer()).flow().unwrap());
+    let there = Flow::untranslated(FlowKey::new(Origin::Local, reply.tuple()), Origin::Peer(CLIENT), GRANT);
+    install_flow(&mut world.gateway, world.now, there);
+    assert_eq!(world.backward(&answer()), Ok(answer()), "but what comes back is not held");
     world.client.apply(world.now, Update::Flushed { misses: 1 });
     assert_eq!(seal(&mut world.client, world.now, &packet).map(drop), miss, "the second is on its way");
     world.client.apply(world.now, Update::Flushed { misses: 2 });

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use adit_platform::network::{LinuxNetwork, NetworkControl, NetworkState};
-use adit_platform::tun::{self, Tun};
+use adit_platform::tun::{self, Offload, Tun};
 use adit_platform::udp::{self, ReceiveBatch, Transmit, UdpSocket};
 use adit_wireguard::{PresharedKey, PrivateKey, PublicKey};
 use anyhow::{Context as _, Result};
@@ -101,7 +101,7 @@ impl Shell {
         let tun = Tun::create(&tun::Config {
             name: arguments.interface.clone(),
             mtu: arguments.mtu,
-            offload: false,
+            offload: Offload::None,
         })?;
         set_addresses(arguments)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;

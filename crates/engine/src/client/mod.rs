@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use adit_tunnel::{ConnectionStatus, PathStatus, ResourceState, ResourceStatus};
 
 pub use self::snapshot::{InterfaceState, PingFailure, PingResult, PortalState, Snapshot};
+use crate::offloads::Offloads;
 use crate::{Identity, PortalConfig};
 
 /// Commands that wait for the control thread.
@@ -37,6 +38,8 @@ pub struct ClientConfig {
     pub interface: String,
     /// The UDP port for tunnels; 0 takes any free one.
     pub port: u16,
+    /// Which of the kernel's offloads to use.
+    pub offloads: Offloads,
     /// Where changes of the host are written down, so that they can be taken back after a crash.
     pub state_dir: PathBuf,
     /// How the system's resolver is set.

@@ -136,7 +136,7 @@ impl<'a> Control<'a> {
         let tun_config = tun::Config {
             name: config.interface.clone(),
             mtu: u32::from(adit_tunnel::DEFAULT_MTU),
-            offload: true,
+            offload: config.offloads.tun,
         };
         // Before anything is undone: whoever holds the interface is no earlier run.
         let tun = Arc::new(Tun::create(&tun_config)?);
@@ -146,7 +146,7 @@ impl<'a> Control<'a> {
         dns.recover().context("cannot undo what an earlier run left of the resolver's configuration")?;
 
         let mark = bypass.fwmark;
-        let sockets = Arc::new(Sockets::bind(config.port, Some(mark))?);
+        let sockets = Arc::new(Sockets::bind(config.port, Some(mark), config.offloads)?);
         let (now, run) = (Instant::now(), Run::new()?);
         let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed };

@@ -31,6 +31,7 @@ use crate::export;
 use crate::identity::{Run, lasting_secret, unix_now};
 use crate::interface::network_state;
 use crate::lookup::{LookupFailure, Lookups, Outcome};
+use crate::offloads::Offloads;
 use crate::sockets::Sockets;
 use crate::worker::{FromWorker, WorkerLink};
 use crate::{Identity, PortalConfig};
@@ -66,6 +67,8 @@ pub struct GatewayConfig {
     pub interface: String,
     /// The UDP port for tunnels; 0 takes any free one.
     pub port: u16,
+    /// Which of the kernel's offloads to use.
+    pub offloads: Offloads,
     /// Where changes of the host are written down, so that they can be taken back after a crash.
     pub state_dir: PathBuf,
 }
@@ -142,7 +145,7 @@ impl Control {
         let tun_config = tun::Config {
             name: config.interface.clone(),
             mtu: u32::from(adit_tunnel::DEFAULT_MTU),
-            offload: true,
+            offload: config.offloads.tun,
         };
         // Before anything is undone: whoever holds the interface is no earlier run.
         let tun = Arc::new(Tun::create(&tun_config)?);
@@ -157,7 +160,7 @@ impl Control {
             masquerade.clear().context("cannot undo what an earlier run left of the packet filter")?;
         }
 
-        let sockets = Arc::new(bind(config.port, inheritance.as_ref())?);
+        let sockets = Arc::new(bind(config.port, config.offloads, inheritance.as_ref())?);
         let (now, mut run) = (Instant::now(), Run::new()?);
         if let Some(inheritance) = &inheritance {
             run.private_key = inheritance.private_key.clone();
@@ -330,10 +333,10 @@ impl Control {
 }
 
 /// The sockets of an earlier run, as far as nobody has taken their port: clients look for us there.
-fn bind(port: u16, inheritance: Option<&Inheritance>) -> anyhow::Result<Sockets> {
+fn bind(port: u16, offloads: Offloads, inheritance: Option<&Inheritance>) -> anyhow::Result<Sockets> {
     let wanted = inheritance.and_then(|inheritance| inheritance.port).filter(|_| port == 0);
-    match wanted.map(|port| Sockets::bind(port, None)) {
+    match wanted.map(|port| Sockets::bind(port, None, offloads)) {
         Some(Ok(sockets)) => Ok(sockets),
-        Some(Err(_)) | None => Ok(Sockets::bind(port, None)?),
+        Some(Err(_)) | None => Ok(Sockets::bind(port, None, offloads)?),
     }
 }

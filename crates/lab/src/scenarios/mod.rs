@@ -11,6 +11,7 @@ mod harsh;
 mod held;
 mod interop;
 mod outage;
+mod packets;
 mod paths;
 mod relays;
 mod revoke;
@@ -166,6 +167,16 @@ pub const ALL: &[Scenario] = &[
         name: "symmetric-nat-both",
         description: "Neither NAT can be predicted; a relay carries it.",
         run: harsh::symmetric,
+    },
+    Scenario {
+        name: "without-offloads",
+        description: "Kernels that lack one offload or all: what arrives is what was sent.",
+        run: packets::without_offloads,
+    },
+    Scenario {
+        name: "narrow-path",
+        description: "A path that carries less than Ethernet, known from the start or all of a sudden.",
+        run: packets::narrow,
     },
     Scenario {
         name: "many-clients",

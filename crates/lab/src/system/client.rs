@@ -77,7 +77,8 @@ impl Client {
             // Never by the bus of the machine outside, whose resolver is none of our business.
             .args(["--dns-control", "resolv-conf", "--name", host.name()])
             .args(["--health", &health().to_string(), "--log-dir"])
-            .arg(host.log_dir()?);
+            .arg(host.log_dir()?)
+            .args(programs.offload_arguments());
         let mut process = host.spawn(&spawn)?;
         let ready_after = process.wait_healthy(health(), "/healthz", READY_LIMIT)?;
         Ok(Self { host, program: programs.path("adit"), socket, process, ready_after })

@@ -38,12 +38,25 @@ pub const EXAMPLES: [(&str, &str); 2] = [("adit-engine", "wireguard-peer"), ("ad
 #[derive(Clone, Debug)]
 pub struct Programs {
     directory: PathBuf,
+    /// Offloads that clients and gateways do without, as their switch takes them.
+    without_offload: Option<&'static str>,
 }
 
 impl Programs {
     /// Programs in `directory`, usually a profile's directory in Cargo's target directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), without_offload: None }
+    }
+
+    /// The same programs, whose clients and gateways do without these offloads.
+    #[must_use]
+    pub fn without_offload(&self, kinds: &'static str) -> Self {
+        Self { without_offload: Some(kinds), ..self.clone() }
+    }
+
+    /// The switch for a client or gateway.
+    fn offload_arguments(&self) -> Vec<&'static str> {
+        self.without_offload.into_iter().flat_map(|kinds| ["--without-offload", kinds]).collect()
     }
 
     /// Path of one program.

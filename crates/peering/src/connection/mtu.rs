@@ -8,7 +8,7 @@
 //! Each end probes the way that its own packets take. A new path begins at 1,280 bytes again. While much is sent the
 //! size in use is asked for again from time to time: a path that has become narrower without a word is noticed within
 //! seconds, and one that has become wider within minutes. ICMP errors are no proof of anything, but they hasten the
-//! question. Probes count as traffic wherever traffic is counted, so they must be too little to call for others.
+//! question. Probes and answers are not counted as traffic here, or two peers would keep each other asking.
 
 use std::time::{Duration, Instant};
 
@@ -35,9 +35,9 @@ const QUESTIONS: u32 = 4;
 /// A probe's answer may take this long, or three round trips if that is more.
 const MIN_ANSWER: Duration = Duration::from_millis(300);
 /// How often the size in use is asked for while there is traffic.
-const CONFIRM_EVERY: Duration = Duration::from_secs(10);
-/// Bytes sent since the last question that make another worth while; all probes of a search are fewer.
-const WORTH_WHILE: u64 = 128 * 1024;
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+/// Bytes sent since the last question that make another worth while: two large packets.
+const WORTH_WHILE: u64 = 2_500;
 /// How often larger sizes are tried again.
 const SEARCH_EVERY: Duration = Duration::from_secs(600);
 
@@ -60,8 +60,10 @@ pub(super) struct PathMtu {
     /// `None` while there is no traffic.
     next: Option<Instant>,
     searched: Instant,
-    /// Bytes that had been sent when the last question went out.
+    /// Bytes of traffic that had been sent when the last question went out.
     sent: u64,
+    /// Bytes of probes and answers sent.
+    own: u64,
     /// Answers to older messages are about another path.
     since: u32,
 }
@@ -74,6 +76,7 @@ impl PathMtu {
             next: Some(now + START_AFTER),
             searched: now,
             sent: 0,
+            own: 0,
             since: message,
         }
     }
@@ -88,7 +91,9 @@ impl Connection {
     pub(super) fn restart_mtu(&mut self, context: &mut Context<'_>) {
         let fresh = PathMtu::new(context.now, self.next_message);
         let Some(connected) = self.connected() else { return };
-        let before = std::mem::replace(&mut connected.mtu, fresh).size;
+        let before = std::mem::replace(&mut connected.mtu, fresh);
+        connected.mtu.own = before.own;
+        let before = before.size;
         if before != BASE_MTU {
             context.out.forwarding(Forwarding::MtuChanged { id: self.id, mtu: BASE_MTU });
         }
@@ -165,8 +170,22 @@ impl Connection {
         self.send_size_probe(context, pair, size);
     }
 
-    fn bytes_sent(&self, context: &Context<'_>) -> u64 {
-        context.device.activity(self.peer).map_or(0, |activity| activity.sent().1)
+    /// Bytes of traffic.
+    fn bytes_sent(&mut self, context: &Context<'_>) -> u64 {
+        let sent = context.device.activity(self.peer).map_or(0, |activity| activity.sent().1);
+        let own = self.connected().map_or(0, |connected| connected.mtu.own);
+        sent.saturating_sub(own)
+    }
+
+    /// Sends a probe or an answer.
+    fn send_about_size(&mut self, context: &mut Context<'_>, pair: Pair, id: u32, message: &PeerMessage) {
+        let Ok(packet) = self.encode(id, message) else { return };
+        // Without a session there is nothing to find out; who asked asks again.
+        if self.seal_and_send(context, pair, &packet).is_ok()
+            && let Some(connected) = self.connected()
+        {
+            connected.mtu.own += packet.len() as u64;
+        }
     }
 
     fn patience_for_size(&self) -> Duration {
@@ -175,18 +194,13 @@ impl Connection {
 
     fn send_size_probe(&mut self, context: &mut Context<'_>, pair: Pair, size: u16) {
         let id = self.next_message_id();
-        if let Ok(packet) = self.encode(id, &PeerMessage::SizeProbe { size }) {
-            // Without a session there is nothing to find out; the timer comes again.
-            let _ = self.seal_and_send(context, pair, &packet);
-        }
+        self.send_about_size(context, pair, id, &PeerMessage::SizeProbe { size });
     }
 
     /// The peer sent a probe, and it arrived.
     pub(super) fn answer_size_probe(&mut self, context: &mut Context<'_>, id: u32, size: u16) {
-        let Some(pair) = self.selected else { return };
-        if let Ok(packet) = self.encode(id, &PeerMessage::SizeConfirmed { size }) {
-            // As above: the peer asks again.
-            let _ = self.seal_and_send(context, pair, &packet);
+        if let Some(pair) = self.selected {
+            self.send_about_size(context, pair, id, &PeerMessage::SizeConfirmed { size });
         }
     }
 

@@ -39,7 +39,10 @@ impl Tun {
     /// # Errors
     /// See [`TunError`].
     pub fn create(config: &Config) -> Result<Self, TunError> {
-        let offloading = if config.offload { Self::create_with_offload(&config.name)? } else { None };
+        let offloading = match config.offload {
+            Offload::None => None,
+            most => Self::create_with_offload(&config.name, most)?,
+        };
         let tun = match offloading {
             Some(tun) => tun,
             None => Self::create_without_offload(&config.name)?,
@@ -49,9 +52,9 @@ impl Tun {
     }
 
     /// `None` when the kernel has no virtio headers or none of the offloads.
-    fn create_with_offload(name: &str) -> Result<Option<Self>, TunError> {
+    fn create_with_offload(name: &str, most: Offload) -> Result<Option<Self>, TunError> {
         let Some(mut tun) = attach_first(name, libc::IFF_VNET_HDR)? else { return Ok(None) };
-        tun.offload = negotiate(|features| set_offload(tun.descriptor.as_fd(), features));
+        tun.offload = negotiate(most, |features| set_offload(tun.descriptor.as_fd(), features));
         Ok((tun.offload != Offload::None).then_some(tun))
     }
 
@@ -166,9 +169,10 @@ fn uninterrupted(mut call: impl FnMut() -> Result<usize, Errno>) -> Result<usize
     }
 }
 
-/// Asks for the most that the kernel grants; each refusal costs one feature.
-fn negotiate(mut set_features: impl FnMut(libc::c_uint) -> Result<(), Errno>) -> Offload {
-    let granted = OFFLOADS.into_iter().find(|(_, features)| set_features(*features).is_ok());
+/// Asks for the most that is wanted and that the kernel grants; each refusal costs one feature.
+fn negotiate(most: Offload, mut set_features: impl FnMut(libc::c_uint) -> Result<(), Errno>) -> Offload {
+    let mut wanted = OFFLOADS.into_iter().filter(|(offload, _)| *offload <= most);
+    let granted = wanted.find(|(_, features)| set_features(*features).is_ok());
     granted.map_or(Offload::None, |(offload, _)| offload)
 }
 
@@ -294,7 +298,7 @@ mod tests {
     #[test]
     fn bad_names_are_refused_before_anything_is_opened() {
         for name in ["", "a name", "a/b", "sixteen-bytes-xx", "nul\0"] {
-            let made = Tun::create(&Config { name: name.to_owned(), mtu: 1280, offload: false });
+            let made = Tun::create(&Config { name: name.to_owned(), mtu: 1280, offload: Offload::None });
             assert!(matches!(made, Err(TunError::BadName(_))), "{name:?}: {made:?}");
         }
     }
@@ -335,9 +339,10 @@ mod tests {
         let kernel = |known: libc::c_uint| {
             move |features| if features & !known == 0 { Ok(()) } else { Err(Errno::EINVAL) }
         };
-        assert_eq!(negotiate(kernel(0x7f)), Offload::TcpAndUdp);
-        assert_eq!(negotiate(kernel(0x1f)), Offload::Tcp, "before Linux 6.2");
-        assert_eq!(negotiate(kernel(0)), Offload::None);
+        assert_eq!(negotiate(Offload::TcpAndUdp, kernel(0x7f)), Offload::TcpAndUdp);
+        assert_eq!(negotiate(Offload::TcpAndUdp, kernel(0x1f)), Offload::Tcp, "before Linux 6.2");
+        assert_eq!(negotiate(Offload::TcpAndUdp, kernel(0)), Offload::None);
+        assert_eq!(negotiate(Offload::Tcp, kernel(0x7f)), Offload::Tcp, "more is not wanted");
     }
 
     #[test]

@@ -20,6 +20,11 @@ pub(super) fn supports_segmentation(socket: &Socket) -> bool {
     nix::sys::socket::getsockopt(socket, sockopt::UdpGsoSegment).is_ok()
 }
 
+/// Has each datagram handed over alone. Kernels that do not know `UDP_GRO` do nothing else.
+pub(super) fn disable_coalescing(socket: &Socket) {
+    let _ = setsockopt(socket, sockopt::UdpGroSegment, &false);
+}
+
 /// Bytes handed to the kernel that have not left it yet; `None` when it cannot say.
 #[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
 pub(super) fn queued_bytes(socket: &Socket) -> Option<usize> {

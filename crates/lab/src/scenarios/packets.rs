@@ -1,0 +1,97 @@
+//! What goes through the tunnel arrives as it was, whatever the kernel can do and the path carries.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::scenario::{Context, Target};
+use crate::stage::Stage;
+use crate::topology::Options;
+
+/// Bytes of a transfer.
+const TRANSFER: usize = 20_000_000;
+
+/// Each switch alone, and all together.
+const SWITCHES: [&str; 5] = ["tun", "tun-udp", "udp-send", "udp-receive", "tun,udp-send,udp-receive"];
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Downloads and large pings without each of the kernel's offloads.
+pub(super) fn without_offloads(context: &mut Context) -> Result<()> {
+    let programs = context.programs.clone();
+    for kinds in SWITCHES {
+        context.programs = programs.without_offload(kinds);
+        let stage = Stage::complete(&Options::lan(), context)?;
+        stage.open_page(&stage.page_by_address())?;
+        let rate = download(&stage)?;
+        context.record(&format!("download without {kinds}"), rate, "Mbit/s", Target::AtLeast(20.0));
+        large_pings(&stage)?;
+        stage.close()?;
+    }
+    context.programs = programs;
+    Ok(())
+}
+
+/// A path of 1,400 bytes between client and gateway; then one that becomes so without a word.
+pub(super) fn narrow(context: &mut Context) -> Result<()> {
+    let stage = Stage::complete(&Options::lan(), context)?;
+    let router = &stage.topology.client().router.host;
+    router.ip("link set dev wan mtu 1400")?;
+    stage.open_page(&stage.page_by_address())?;
+    context.record("download over 1,400 bytes", download(&stage)?, "Mbit/s", Target::AtLeast(20.0));
+    large_pings(&stage)?;
+    router.ip("link set dev wan mtu 1500")?;
+    stage.close()?;
+
+    let stage = Stage::complete(&Options::lan(), context)?;
+    stage.open_page(&stage.page_by_address())?;
+    let wide = download(&stage)?;
+    // Too large datagrams vanish, and nobody says so.
+    let hole = "flush ruleset
+table inet hole {
+    chain forward {
+        type filter hook forward priority filter; policy accept;
+        meta length > 1420 drop
+    }
+}
+";
+    stage.topology.client().router.host.nft(hole)?;
+    let begin = Instant::now();
+    download(&stage)?;
+    context.record("download over Ethernet", wide, "Mbit/s", Target::AtLeast(20.0));
+    context.record_time("download into a black hole", begin.elapsed(), Target::AtMost(20_000.0));
+    large_pings(&stage)?;
+    stage.close()
+}
+
+/// Megabits per second of a download whose bytes must be right.
+fn download(stage: &Stage) -> Result<f64> {
+    let url = format!("{}bytes/{TRANSFER}", stage.page_by_address());
+    let host = stage.client().host();
+    let begin = Instant::now();
+    let script = format!("curl -sS --max-time 55 {url} | sha256sum");
+    let finished = host.finish(&["sh", "-c", &script], LIMIT)?;
+    let took = begin.elapsed();
+    ensure!(finished.success(), "{}", finished.complaint());
+    let expected = host.run(&["sh", "-c", &format!("head -c {TRANSFER} /dev/zero | sha256sum")])?;
+    let sum = |text: &str| text.split_whitespace().next().map(str::to_owned);
+    ensure!(sum(&finished.stdout) == sum(&expected), "the download is damaged");
+    Ok(TRANSFER as f64 * 8.0 / 1e6 / took.as_secs_f64())
+}
+
+/// Packets beyond every size that a path carries, with and without leave to fragment them.
+fn large_pings(stage: &Stage) -> Result<()> {
+    let address = stage.topology.sites[0].web_address.v4.to_string();
+    let host = stage.client().host();
+    // ping says what it learns of the path, and tries again.
+    for options in [["-M", "dont", "-s", "1250"], ["-M", "dont", "-s", "3000"], ["-M", "want", "-s", "1390"]]
+    {
+        let mut command = vec!["ping", "-c", "5", "-i", "0.2", "-W", "2"];
+        command.extend(options);
+        command.push(&address);
+        let finished = host.finish(&command, LIMIT)?;
+        let is_answered = finished.stdout.contains(" bytes from ");
+        ensure!(is_answered, "{}: {} {}", command.join(" "), finished.stdout, finished.complaint());
+    }
+    Ok(())
+}
