@@ -16,7 +16,7 @@ fn super_packet(payload: usize, segment_size: u16) -> (VirtioHeader, Vec<u8>) {
     let mut packet = tcp("100.64.0.1:4000", "10.0.0.9:443", "A");
     packet.truncate(packet.len() - PLACEHOLDER.len());
     packet.extend((0..payload).map(|at| (at % 251) as u8));
-    let length = u16::try_from(packet.len()).unwrap();
+    let length = u16::try_from(packet.len()).expect("a packet that fits");
     packet[2..4].copy_from_slice(&length.to_be_bytes());
     let header = VirtioHeader {
         needs_checksum: true,
@@ -55,19 +55,22 @@ fn send(world: &mut World, header: VirtioHeader, packet: &[u8]) -> (Vec<u8>, Dat
 fn receive(world: &mut World, out: &[u8], segment: usize, from: &str) -> Vec<Vec<u8>> {
     let addresses = [socket(GATEWAY_ADDRESS), socket(from)];
     out.chunks(segment)
-        .map(|datagram| deliver(&mut world.gateway, world.now, addresses, datagram.to_vec()).unwrap())
+        .map(|datagram| {
+            deliver(&mut world.gateway, world.now, addresses, datagram.to_vec()).expect("a packet")
+        })
         .collect()
 }
 
 fn assert_is_right(packet: &[u8]) {
-    let sliced = etherparse::SlicedPacket::from_ip(packet).unwrap();
+    let sliced = etherparse::SlicedPacket::from_ip(packet).expect("a good packet");
     let (Some(etherparse::NetSlice::Ipv4(ip)), Some(etherparse::TransportSlice::Tcp(tcp))) =
         (sliced.net, sliced.transport)
     else {
         panic!("not TCP over IPv4");
     };
     assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
-    let expected = tcp.to_header().calc_checksum_ipv4(&ip.header().to_header(), tcp.payload()).unwrap();
+    let expected =
+        tcp.to_header().calc_checksum_ipv4(&ip.header().to_header(), tcp.payload()).expect("it fits");
     assert_eq!(tcp.checksum(), expected);
 }
 
