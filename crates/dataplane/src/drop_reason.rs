@@ -25,6 +25,8 @@ pub enum DropReason {
     RewriteFailed,
     /// The buffer has no room for headers and tag.
     BufferTooSmall,
+    /// Longer than what the path carries; its sender is told.
+    PacketTooBig,
     /// The session cannot seal any more.
     SealFailed,
     /// Channel data that is shorter than its header says.
@@ -62,7 +64,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::MalformedPacket,
         Self::ControlLookalike,
         Self::FragmentWithoutFirst,
@@ -71,6 +73,7 @@ impl DropReason {
         Self::UnrelatedIcmpError,
         Self::RewriteFailed,
         Self::BufferTooSmall,
+        Self::PacketTooBig,
         Self::SealFailed,
         Self::MalformedChannelData,
         Self::Decryption,
@@ -101,6 +104,7 @@ impl DropReason {
             Self::UnrelatedIcmpError => "unrelated_icmp_error",
             Self::RewriteFailed => "rewrite_failed",
             Self::BufferTooSmall => "buffer_too_small",
+            Self::PacketTooBig => "packet_too_big",
             Self::SealFailed => "seal_failed",
             Self::MalformedChannelData => "malformed_channel_data",
             Self::Decryption => "decryption",

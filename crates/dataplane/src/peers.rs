@@ -12,9 +12,21 @@ use crate::{Event, Path, PeerId};
 /// Least time between two reports that a peer's datagrams come another way, in milliseconds.
 const ROAM_INTERVAL: u64 = 100;
 
+/// Bytes of an inner packet that every path carries.
+const BASE_MTU: u16 = 1280;
+
+/// How to send to a peer.
+pub(crate) struct Way<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) path: Path,
+    /// The most bytes of an inner packet.
+    pub(crate) mtu: u16,
+}
+
 #[derive(Debug, Default)]
 struct Peer {
     path: Option<Path>,
+    mtu: Option<u16>,
     send: Option<Arc<Session>>,
     /// Receiver indices of its sessions.
     indices: Vec<u32>,
@@ -56,10 +68,10 @@ impl Peers {
     }
 
     /// How to send to a peer now: `None` without a live session or without a path.
-    pub(crate) fn way(&self, now: Instant, peer: PeerId) -> Option<(&Session, Path)> {
+    pub(crate) fn way(&self, now: Instant, peer: PeerId) -> Option<Way<'_>> {
         let peer = self.peers.get(&peer)?;
         let session = peer.send.as_deref().filter(|session| !session.is_expired(now))?;
-        Some((session, peer.path?))
+        Some(Way { session, path: peer.path?, mtu: peer.mtu.unwrap_or(BASE_MTU) })
     }
 
     pub(crate) fn add_session(&mut self, id: PeerId, session: Arc<Session>) {
@@ -85,6 +97,10 @@ impl Peers {
         if peer.path != Some(path) {
             (peer.path, peer.told) = (Some(path), None);
         }
+    }
+
+    pub(crate) fn set_mtu(&mut self, peer: PeerId, mtu: u16) {
+        self.peers.entry(peer).or_default().mtu = Some(mtu.max(BASE_MTU));
     }
 
     pub(crate) fn remove(&mut self, id: PeerId) {

@@ -36,6 +36,13 @@ pub enum Update {
         /// The way.
         path: Path,
     },
+    /// Packets for `peer` may have up to this many bytes from now on; before, they may have 1,280.
+    MtuChanged {
+        /// Which peer.
+        peer: PeerId,
+        /// Length of the inner packet in bytes.
+        mtu: u16,
+    },
     /// Forget the peer with its sessions and its path. Packets of its flows are misses until these
     /// are forgotten too, or moved.
     PeerRemoved {

@@ -39,6 +39,11 @@ pub enum Outbound {
         /// The datagrams, channel headers included.
         datagrams: Datagrams,
     },
+    /// The packet is longer than what the path carries, and cannot be cut: its sender should be told.
+    TooBig {
+        /// The most bytes that a packet may have.
+        mtu: u16,
+    },
     /// No flow, or no session or path to send it: the control thread decides.
     Miss,
     /// Dropped and counted.
@@ -114,6 +119,7 @@ impl Worker {
             Update::SessionRemoved { receiver_index } => self.peers.remove_session(receiver_index),
             Update::SendSession { peer, session } => self.peers.set_send_session(peer, session),
             Update::PathChanged { peer, path } => self.peers.set_path(peer, path),
+            Update::MtuChanged { peer, mtu } => self.peers.set_mtu(peer, mtu),
             Update::PeerRemoved { peer } => self.peers.remove(peer),
             Update::FlowInstalled(flow) => {
                 if let Err(reason) = self.table.install(millis, &flow) {

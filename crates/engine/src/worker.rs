@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use adit_dataplane::{Event, Inbound, Outbound, PeerId, Update, Worker};
 use adit_packet::offload::{Offload, SuperPacket, VirtioHeader};
+use adit_packet::{IcmpError, PacketView, icmp_error};
 use adit_platform::tun::Tun;
 use adit_platform::udp::{ReceiveBatch, UdpSocket};
 use anyhow::Context as _;
@@ -24,7 +25,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::mpsc;
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, write};
 use crate::export;
 use crate::outgoing::Outgoing;
 use crate::sockets::Sockets;
@@ -280,6 +281,7 @@ impl Loop {
             Outbound::Send { path, datagrams, .. } => {
                 self.outgoing.push(&self.sockets, path.local.ip(), path.remote, datagrams);
             }
+            Outbound::TooBig { mtu } => reject(&self.tun, packet, mtu),
             Outbound::Miss => {
                 // The worker has read it with the same header.
                 let Ok(packet) = SuperPacket::new(header, packet) else { return };
@@ -325,6 +327,16 @@ impl Loop {
         }
         delivery.flush();
         Ok(())
+    }
+}
+
+/// Tells the sender of a packet that it was too big.
+fn reject(tun: &Tun, packet: &[u8], mtu: u16) {
+    let Ok(view) = PacketView::parse(packet) else { return };
+    let error = IcmpError::PacketTooBig { mtu: mtu.into() };
+    // Nobody between here and there speaks with an address of its own, so the destination does.
+    if let Ok(answer) = icmp_error(error, view.destination(), packet, &view) {
+        write(tun, &answer);
     }
 }
 

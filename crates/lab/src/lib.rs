@@ -1,8 +1,9 @@
 //! The world in network namespaces: real kernels, real programs, measured scenarios.
 //!
 //! Start at [`stage::Stage`], the whole system in the usual world; [`topology`] is that world, [`world`] what it is
-//! made of, [`system`] the programs, [`probe`] the instruments, [`scenarios`] the stories, [`bench`] the race against others. Everything runs in
-//! namespaces made here and leaves nothing behind, also when it fails, and two runs can go side by side.
+//! made of, [`system`] the programs, [`probe`] the instruments, [`scenarios`] the stories, [`mod@bench`] the race against
+//! others. Everything runs in namespaces made here and leaves nothing behind, also when it fails, and two runs can go
+//! side by side.
 
 pub mod bench;
 pub mod demo;

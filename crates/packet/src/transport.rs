@@ -69,6 +69,8 @@ impl TcpFlags {
     pub const PSH: Self = Self(0x08);
     /// The acknowledgment number counts.
     pub const ACK: Self = Self(0x10);
+    /// The urgent pointer counts.
+    pub const URG: Self = Self(0x20);
     /// The sender has reduced its congestion window (RFC 3168, 6.1.2).
     pub const CWR: Self = Self(0x80);
 

@@ -16,6 +16,7 @@ mod control;
 mod copies;
 mod handshaking;
 mod liveness;
+mod mtu;
 mod selection;
 
 use std::collections::BTreeSet;
@@ -101,6 +102,7 @@ enum Timer {
     Ticket,
     Liveness,
     Upgrade,
+    Mtu,
 }
 
 impl Timer {
@@ -114,6 +116,7 @@ impl Timer {
             Self::Ticket => "peering: repeat the reset ticket",
             Self::Liveness => "peering: liveness",
             Self::Upgrade => "peering: look for a direct path",
+            Self::Mtu => "peering: path MTU",
         }
     }
 }
@@ -263,6 +266,7 @@ impl Connection {
                 Timer::Ticket => self.repeat_ticket(context),
                 Timer::Liveness => self.check_liveness(context),
                 Timer::Upgrade => self.upgrade(context),
+                Timer::Mtu => self.check_mtu(context),
             }
         }
     }
@@ -273,7 +277,7 @@ impl Connection {
         next.map(|(at, timer)| (at, timer.name()))
     }
 
-    fn timers(&mut self) -> [Option<(Instant, Timer)>; 8] {
+    fn timers(&mut self) -> [Option<(Instant, Timer)>; 9] {
         let check = self.ice.poll_timeout();
         let (phase, connected) = match &self.phase {
             Phase::Checking(checking) => (Some(checking.until()), None),
@@ -290,6 +294,7 @@ impl Connection {
             (of(|connected| connected.ticket_repeat_at), Timer::Ticket),
             (of(|connected| Some(connected.liveness.deadline())), Timer::Liveness),
             (of(|connected| connected.upgrade_at), Timer::Upgrade),
+            (of(|connected| connected.mtu.deadline()), Timer::Mtu),
         ]
         .map(|(at, timer)| at.map(|at| (at, timer)))
     }

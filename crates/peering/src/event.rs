@@ -171,6 +171,14 @@ pub enum Forwarding {
         /// The path.
         path: Path,
     },
+    /// Packets of up to this many bytes arrive on the path from now on. A session begins with
+    /// [`BASE_MTU`](crate::BASE_MTU).
+    MtuChanged {
+        /// The connection.
+        id: ConnectionId,
+        /// Length of the inner packet in bytes, at least [`BASE_MTU`](crate::BASE_MTU).
+        mtu: u16,
+    },
     /// Forget the peer.
     PeerRemoved {
         /// The connection.

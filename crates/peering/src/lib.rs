@@ -56,6 +56,9 @@ mod relays;
 mod reset;
 mod transactions;
 
+/// Every path carries inner packets of this many bytes.
+pub const BASE_MTU: u16 = 1280;
+
 pub use api::{Config, ConnectionId, Introduction, OpenError, Role, SendError, Statistics};
 pub use drop_reason::{Counters, DropReason};
 pub use event::{

@@ -272,6 +272,7 @@ impl Node {
         self.touch_all(now, |connection, context| {
             if connection.leads_to(context.relays, remote) {
                 connection.doubt_gently(context);
+                connection.doubt_mtu(context);
             }
         });
         self.drain(now);

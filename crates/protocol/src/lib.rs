@@ -50,6 +50,7 @@ pub const REVISIONS: &[(&str, u16, &str)] = &[
         2,
         "a draining gateway may say when its successor takes over; which gateways to avoid most, and to prefer",
     ),
+    ("2026-11-27", 3, "peers ask each other which sizes of packets arrive"),
 ];
 
 /// The newest revision that this build speaks; sent in every hello.

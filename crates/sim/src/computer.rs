@@ -201,7 +201,7 @@ impl<M: Machine> Computer<M> {
                 self.send(path.local, path.remote, out);
             }
             Outbound::Miss => self.machine.tun_packet(now, &mut packet),
-            Outbound::Drop(_) => {}
+            Outbound::TooBig { .. } | Outbound::Drop(_) => {}
         }
         self.settle(now);
     }

@@ -4,8 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// The inner MTU until the path was probed: the least that IPv6 allows (RFC 8200, 5).
-pub const DEFAULT_MTU: u16 = 1280;
+/// The MTU of the interface until a path is known to carry more.
+///
+/// Most paths carry it. For those that do not, or are not known yet, TCP is cut more finely on its way, and the senders
+/// of anything else are told.
+pub const DEFAULT_MTU: u16 = 1420;
 
 /// The whole desired state of the tunnel interface; applying it twice changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]

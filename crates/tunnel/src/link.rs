@@ -18,6 +18,7 @@ use adit_protocol::{PeerIntroduction, RelayAccess, peer};
 use adit_wireguard::{PresharedKey, PublicKey};
 
 use crate::drops::{DropCounters, DropReason};
+use crate::interface::DEFAULT_MTU;
 
 /// The peers of a machine and the forwarding state of its workers.
 #[derive(Debug)]
@@ -29,6 +30,9 @@ pub(crate) struct Link {
     last_grant: u64,
     connections: HashMap<PeerId, ConnectionId>,
     handshakes: HashMap<PeerId, Instant>,
+    /// The largest inner packet that any path has carried, and whether nobody was told yet.
+    widest: u16,
+    is_wider: bool,
     /// Packets that the slow path dropped.
     pub(crate) drops: DropCounters,
 }
@@ -48,6 +52,8 @@ impl Link {
             last_grant: 0,
             connections: HashMap::new(),
             handshakes: HashMap::new(),
+            widest: DEFAULT_MTU,
+            is_wider: false,
             drops: DropCounters::new(),
         }
     }
@@ -227,9 +233,23 @@ impl Link {
             {
                 self.handshakes.insert(peer_of(*id), now);
             }
+            if let Forwarding::MtuChanged { mtu, .. } = forwarding {
+                self.is_wider |= mtu > self.widest;
+                self.widest = self.widest.max(mtu);
+            }
             self.updates.push_back(to_update(forwarding));
         }
         self.node.poll_event()
+    }
+
+    /// The MTU that suits the interface: what the widest path so far carries.
+    pub(crate) const fn interface_mtu(&self) -> u16 {
+        self.widest
+    }
+
+    /// Whether that has grown since this was last asked.
+    pub(crate) fn take_wider(&mut self) -> bool {
+        std::mem::take(&mut self.is_wider)
     }
 
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
@@ -254,6 +274,7 @@ fn to_update(forwarding: Forwarding) -> Update {
             let path = adit_dataplane::Path { local: path.local, remote: path.remote, channel: path.channel };
             Update::PathChanged { peer: peer_of(id), path }
         }
+        Forwarding::MtuChanged { id, mtu } => Update::MtuChanged { peer: peer_of(id), mtu },
         Forwarding::PeerRemoved { id } => Update::PeerRemoved { peer: peer_of(id) },
     }
 }

@@ -136,6 +136,7 @@ fn join(worker: &mut Worker, now: Instant, peer: PeerId, session: &Arc<Session>,
     worker.apply(now, Update::SessionAdded { peer, session: session.clone() });
     worker.apply(now, Update::SendSession { peer, session: session.clone() });
     worker.apply(now, Update::PathChanged { peer, path });
+    worker.apply(now, Update::MtuChanged { peer, mtu: packets::FULL as u16 });
 }
 
 /// Installs the gateway's flow of this number. It rests on the grant that has its peer's number.

@@ -38,8 +38,8 @@ pub(crate) const CASES: &[Case] = &[
     ("seal_1420", || seal(FULL)),
     ("open_64", || open(SMALL)),
     ("open_1420", || open(FULL)),
-    ("outbound_64", || outbound(SMALL, VirtioHeader::NONE)),
-    ("outbound_1420", || outbound(FULL, VirtioHeader::NONE)),
+    ("outbound_64", || outbound(SMALL)),
+    ("outbound_1420", || outbound(FULL)),
     ("outbound_64k", outbound_super_packet),
     ("inbound_64", || inbound(SMALL)),
     ("inbound_1420", || inbound(FULL)),
@@ -168,23 +168,23 @@ fn sealed(session: &Session, plaintext: &[u8]) -> Vec<u8> {
 }
 
 /// A client sends a packet.
-fn outbound(length: usize, header: VirtioHeader) -> Run {
-    send(header, packets::tcp(&ends::inside(0, 1), length), room(length, 1))
+fn outbound(length: usize) -> Run {
+    send(VirtioHeader::NONE, packets::tcp(&ends::inside(0, 1), length), 1)
 }
 
 fn outbound_super_packet() -> Run {
     let (header, packet) = packets::super_packet(&ends::inside(0, 1));
-    let room = room(packet.len(), SEGMENTS);
-    send(header, packet, room)
+    send(header, packet, SEGMENTS)
 }
 
-fn send(header: VirtioHeader, mut packet: Vec<u8>, room: usize) -> Run {
+fn send(header: VirtioHeader, mut packet: Vec<u8>, segments: usize) -> Run {
     let gateway = gateway();
     let (now, mut client) = (gateway.now, gateway.client());
-    let mut out = vec![0; room];
+    let mut out = vec![0; room(packet.len(), segments)];
     Box::new(move |_| {
         let sent = client.outbound(now, header, &mut packet, &mut out);
-        assert!(matches!(sent, Outbound::Send { .. }), "{sent:?}");
+        let Outbound::Send { datagrams, .. } = sent else { panic!("{sent:?}") };
+        assert_eq!(datagrams.length, segments * datagrams.segment);
     })
 }
 

@@ -96,7 +96,8 @@ impl Site {
         stopwatch.time(|| {
             for reply in &mut replies {
                 let sent = worker.outbound(now, VirtioHeader::NONE, reply, out);
-                assert!(matches!(sent, Outbound::Send { .. }), "{sent:?}");
+                let Outbound::Send { datagrams, .. } = sent else { panic!("{sent:?}") };
+                assert_eq!(datagrams.length, datagrams.segment, "one packet, one datagram");
             }
         });
         stopwatch.nanoseconds_each(PACKETS)

@@ -56,6 +56,7 @@ impl Worker {
                 self.counters.misses += 1;
                 Inbound::Miss { peer: opened.peer, range }
             }
+            Err(Stop::TooBig(_)) => self.drop_inbound(DropReason::PacketTooBig),
             Err(Stop::Drop(reason)) => self.drop_inbound(reason),
         }
     }

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use adit_packet::offload::{Segments, SuperPacket, VirtioHeader};
 use adit_packet::protocol;
-use adit_wireguard::{Attention, OVERHEAD, Session};
+use adit_wireguard::{Attention, OVERHEAD};
 
 use super::route::Stop;
 use super::{Outbound, Worker};
 use crate::path::ChannelData;
+use crate::peers::Way;
 use crate::{CHANNEL_HEADER, DropReason, Origin, Path, PeerId};
 
 /// Datagrams side by side.
@@ -46,6 +47,10 @@ impl Worker {
                 self.counters.misses += 1;
                 Outbound::Miss
             }
+            Err(Stop::TooBig(mtu)) => {
+                self.counters.note_drop(DropReason::PacketTooBig);
+                Outbound::TooBig { mtu }
+            }
             Err(Stop::Drop(reason)) => {
                 self.counters.note_drop(reason);
                 Outbound::Drop(reason)
@@ -70,13 +75,15 @@ impl Worker {
             return Err(DropReason::InconsistentFlow.into());
         };
         // Asked before anything is changed, because a miss must leave the packet as it is.
-        if self.peers.way(now, peer).is_none() {
-            return Err(Stop::Miss);
+        let Some(Way { mtu, .. }) = self.peers.way(now, peer) else { return Err(Stop::Miss) };
+        if !packet.limit(usize::from(mtu)) {
+            return Err(Stop::TooBig(mtu));
         }
         self.pass_outbound(millis, &mut packet, &route)?;
         let (packets, bytes) = (packet.segment_count() as u64, packet.packet().len() as u64);
-        let (session, path) = self.peers.way(now, peer).ok_or(Stop::Miss)?;
-        let datagrams = seal_segments(session, &path, &packet.segments(), out)?;
+        let way = self.peers.way(now, peer).ok_or(Stop::Miss)?;
+        let datagrams = seal_segments(&way, &packet.segments(), out)?;
+        let Way { session, path, .. } = way;
         let attention = session.activity().record_sent(now, packets, bytes);
         self.counters.sent_packets += packets;
         self.counters.sent_bytes += bytes;
@@ -88,12 +95,8 @@ impl Worker {
 }
 
 /// Writes and seals one segment behind the other.
-fn seal_segments(
-    session: &Session,
-    path: &Path,
-    segments: &Segments<'_>,
-    out: &mut [u8],
-) -> Result<Datagrams, DropReason> {
+fn seal_segments(way: &Way<'_>, segments: &Segments<'_>, out: &mut [u8]) -> Result<Datagrams, DropReason> {
+    let Way { session, path, mtu } = way;
     let prefix = if path.channel.is_some() { CHANNEL_HEADER } else { 0 };
     let (mut segment, mut length) = (0, 0);
     for index in 0..segments.count() {
@@ -103,7 +106,9 @@ fn seal_segments(
         if plaintext == 0 || datagram.len() < prefix + plaintext + OVERHEAD {
             return Err(DropReason::BufferTooSmall);
         }
-        let sealed = session.seal_in_place(&mut datagram[prefix..], plaintext)?;
+        // Padding must not make a datagram larger than the path carries.
+        let end = datagram.len().min(prefix + usize::from(*mtu).max(plaintext) + OVERHEAD);
+        let sealed = session.seal_in_place(&mut datagram[prefix..end], plaintext)?;
         if let Some(channel) = path.channel {
             ChannelData::write(channel, sealed, datagram).ok_or(DropReason::BufferTooSmall)?;
         }

@@ -15,6 +15,8 @@ use crate::{DropReason, FlowKey, Origin};
 pub(super) enum Stop {
     /// The control thread decides.
     Miss,
+    /// Longer than this many bytes, which is what the path carries.
+    TooBig(u16),
     /// Dropped.
     Drop(DropReason),
 }

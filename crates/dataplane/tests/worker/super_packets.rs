@@ -1,11 +1,13 @@
 //! Packets of many segments: looked up once, translated once, and each segment whole at the other end.
 
-use adit_dataplane::{Datagrams, Outbound, Path, room};
+use adit_dataplane::{Datagrams, DropReason, Outbound, Path, Update, room};
 use adit_packet::PacketView;
 use adit_packet::offload::{Segmentation, VirtioHeader};
 use proptest::prelude::*;
 
-use crate::world::{CLIENT_ADDRESS, GATEWAY_ADDRESS, RELAY_ADDRESS, World, deliver, socket, tcp, view};
+use crate::world::{
+    CLIENT_ADDRESS, GATEWAY, GATEWAY_ADDRESS, RELAY_ADDRESS, World, deliver, seal, socket, tcp, udp, view,
+};
 
 const IP_AND_TCP: usize = 40;
 /// Bytes that `world::tcp` has behind its headers.
@@ -105,6 +107,30 @@ fn a_miss_can_be_cut_by_somebody_else() {
     assert_eq!(world.client.outbound(world.now, header, &mut same, &mut out), Outbound::Miss);
     assert_eq!(same, packet);
     assert_eq!(world.client.counters().misses, 1);
+}
+
+#[test]
+fn what_is_larger_than_the_path_is_cut_or_refused() {
+    let mut world = world(None);
+    let (header, packet) = super_packet(3_500, 1_380);
+    let longest = |world: &mut World| {
+        let (out, datagrams, _) = send(world, header, &packet);
+        let packets = receive(world, &out, datagrams.segment, CLIENT_ADDRESS);
+        packets.iter().for_each(|packet| assert_is_right(packet));
+        assert_eq!(packets.iter().map(|packet| packet.len() - IP_AND_TCP).sum::<usize>(), 3_500);
+        packets.iter().map(Vec::len).max()
+    };
+    assert_eq!(longest(&mut world), Some(1_280), "nothing is known of the path");
+    world.client.apply(world.now, Update::MtuChanged { peer: GATEWAY, mtu: 1_400 });
+    assert_eq!(longest(&mut world), Some(1_400));
+    world.client.apply(world.now, Update::MtuChanged { peer: GATEWAY, mtu: 9_000 });
+    assert_eq!(longest(&mut world), Some(1_420), "as the sender wants it");
+    let datagram = udp("100.64.0.1:4000", "10.0.0.9:443", &[0; 1_400]);
+    world.install(&datagram, &datagram);
+    assert!(seal(&mut world.client, world.now, &datagram).is_ok());
+    world.client.apply(world.now, Update::MtuChanged { peer: GATEWAY, mtu: 1_280 });
+    assert_eq!(seal(&mut world.client, world.now, &datagram), Err("too big for 1280".to_owned()));
+    assert_eq!(world.client.counters().dropped(DropReason::PacketTooBig), 1);
 }
 
 proptest! {

@@ -140,6 +140,7 @@ pub(crate) fn seal(worker: &mut Worker, now: Instant, packet: &[u8]) -> Result<(
             assert_eq!(same, *packet, "a miss leaves the packet as it was");
             Err("miss".to_owned())
         }
+        Outbound::TooBig { mtu } => Err(format!("too big for {mtu}")),
         Outbound::Drop(reason) => Err(reason.name().to_owned()),
     }
 }

@@ -16,7 +16,6 @@ use anyhow::Result;
 
 use super::case::Setting;
 use super::implementation::Implementation;
-use crate::nat::DirectPaths;
 use crate::topology::{self, Families, PUBLIC_RESOLVER, Server, Subnet, Zone};
 use crate::world::{End, Host, World};
 
@@ -30,9 +29,9 @@ const OUR_GATEWAY: &str = "10.30.0.1";
 const PEER_GATEWAY: &str = "10.30.1.1";
 const PEER_NETWORK: &str = "10.30.1.0/24";
 
-/// Prefixes that only the second client and only the gateway have.
-const SECOND_CLIENT: (&str, &str) = ("198.51.100.8/29", "2001:db8:c:1::/64");
-const GATEWAY: (&str, &str) = ("192.0.2.0/29", "2001:db8:b::/64");
+/// The network of the second client, and that of portal and relay.
+const SECOND_CLIENT: &str = "198.51.100.8/29";
+const SERVERS: &str = "203.0.113.0/24";
 
 /// The machines; dropping it takes them down.
 #[derive(Debug)]
@@ -84,8 +83,7 @@ impl Ground {
         self.shape()?;
         if let Some(second) = &self.second {
             second.set_resolvers(&[PUBLIC_RESOLVER.v4.into()])?;
-            let paths = [[SECOND_CLIENT.0, GATEWAY.0], [SECOND_CLIENT.1, GATEWAY.1]];
-            DirectPaths::new(&self.router, paths[0], paths[1]).block()?;
+            self.router.nft(&servers_only(SECOND_CLIENT))?;
         }
         Ok(self)
     }
@@ -149,6 +147,21 @@ impl Ground {
 /// The address that belongs to this peer alone.
 pub(super) fn resource_address(peer: Implementation) -> String {
     format!("10.30.1.{}", peer.number())
+}
+
+/// Rules by which these clients can talk UDP to the servers alone: every address of the gateway is out of their reach.
+fn servers_only(clients: &str) -> String {
+    format!(
+        "flush ruleset
+table ip filter {{
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        ip saddr {clients} ip daddr != {SERVERS} meta l4proto udp drop
+        ip daddr {clients} ip saddr != {SERVERS} meta l4proto udp drop
+    }}
+}}
+"
+    )
 }
 
 fn join(world: &mut World, router: &Host, name: &str, subnet: Subnet) -> Result<Host> {

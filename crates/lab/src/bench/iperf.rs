@@ -45,24 +45,25 @@ pub(super) fn serve(host: &Host) -> Result<Process> {
     Ok(process)
 }
 
-/// Runs a client to its end.
+/// Repeats what involves a client until it succeeds, a few times.
 ///
 /// # Errors
-/// When no attempt succeeds.
-pub(super) fn run(host: &Host, order: &Order<'_>) -> Result<Transfer> {
-    let mut last = Ok(());
-    for _ in 0..ATTEMPTS {
-        match attempt(host, order) {
-            Ok(transfer) => return Ok(transfer),
-            Err(error) => last = Err(error),
+/// That of the last attempt.
+pub(super) fn retry<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        if let Ok(done) = attempt() {
+            return Ok(done);
         }
         std::thread::sleep(PAUSE);
     }
-    last?;
-    bail!("no attempt was made")
+    attempt()
 }
 
-fn attempt(host: &Host, order: &Order<'_>) -> Result<Transfer> {
+/// Runs a client to its end.
+///
+/// # Errors
+/// When nothing arrives, also because the server still clears up; see [`retry`].
+pub(super) fn run(host: &Host, order: &Order<'_>) -> Result<Transfer> {
     let (port, streams, seconds) = (PORT.to_string(), order.streams.to_string(), order.seconds.to_string());
     let mut command = vec!["iperf3", "--version4", "--json", "--client", order.target, "--port", &port];
     command.extend(["--parallel", &streams, "--time", &seconds, "--connect-timeout", "3000"]);
@@ -113,6 +114,17 @@ mod tests {
             "sum_received":{"start":0,"seconds":3.0,"bytes":1500000000,"bits_per_second":4.0e9}}}"#;
         let expected = Transfer { bytes: 1.5e9, gigabits_per_second: 4.0 };
         assert_eq!(parse(printed).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_attempt_that_succeeds_is_the_last() {
+        let mut attempts = 0;
+        let second = retry(|| {
+            attempts += 1;
+            if attempts == 2 { Ok(attempts) } else { bail!("busy") }
+        });
+        assert_eq!(second.unwrap(), 2);
+        retry::<()>(|| bail!("busy")).unwrap_err();
     }
 
     #[test]

@@ -38,6 +38,9 @@ const RAMP: Duration = Duration::from_millis(700);
 /// A shorter look says too little about rare events.
 const IDLE_AT_LEAST: u32 = 5;
 
+/// Time in which connections of the last test say goodbye, and new tunnels have settled.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// What a test gave.
 pub(super) type Figures = Vec<(Quantity, f64)>;
 
@@ -54,7 +57,7 @@ pub(super) fn measure(test: Test, contestant: &Contestant, ground: &Ground, seco
             let times = ping::round_trips(&contestant.host, &contestant.target, PINGS, PING_IDLE_INTERVAL)?;
             Ok(vec![(Quantity::RoundTrip, median_microseconds(times))])
         }
-        Test::PingLoaded => ping_loaded(contestant, ground, seconds),
+        Test::PingLoaded => iperf::retry(|| ping_loaded(contestant, ground, seconds)),
         Test::Idle => bail!("idle programs are looked at all together"),
     }
 }
@@ -65,8 +68,7 @@ pub(super) fn measure(test: Test, contestant: &Contestant, ground: &Ground, seco
 /// When a program has ended.
 pub(super) fn idle(contestants: &[&Contestant], seconds: u32) -> Result<Vec<Figures>> {
     let seconds = seconds.max(IDLE_AT_LEAST);
-    // The last test's connections say goodbye.
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(SETTLE);
     let count = |contestant: &&Contestant| contestant.client.map(usage::context_switches).transpose();
     let (begin, before) = (Instant::now(), contestants.iter().map(count).collect::<Result<Vec<_>>>()?);
     std::thread::sleep(Duration::from_secs(seconds.into()));
@@ -101,15 +103,20 @@ fn tcp(
     reverse: bool,
     seconds: u32,
 ) -> Result<Figures> {
-    let before = cpu(contestant)?;
-    let transfer = transfer(contestant, ground, streams, reverse, seconds)?;
+    // Time used by an attempt that fails must not count.
+    let (transfer, used) = iperf::retry(|| {
+        let before = cpu(contestant)?;
+        let transfer = transfer(contestant, ground, streams, reverse, seconds)?;
+        Ok((transfer, cpu(contestant)?.zip(before).map(|(after, before)| after - before)))
+    })?;
     let mut figures = vec![(Quantity::Throughput, transfer.gigabits_per_second)];
-    if let Some(used) = cpu(contestant)?.zip(before).map(|(after, before)| after - before) {
+    if let Some(used) = used {
         figures.push((Quantity::CpuPerGigabyte, used / (transfer.bytes / 1e9)));
     }
     Ok(figures)
 }
 
+/// One attempt.
 fn transfer(
     contestant: &Contestant,
     ground: &Ground,
@@ -149,6 +156,10 @@ fn udp_steady(contestant: &Contestant, ground: &Ground, seconds: u32) -> Result<
     let arrivals = datagrams(contestant, ground, STEADY, Duration::from_secs(seconds.into()))?;
     if arrivals.received == 0 {
         bail!("{}: no datagram arrived", contestant.implementation.name());
+    }
+    if arrivals.stale > 0 {
+        let (name, stale) = (contestant.implementation.name(), arrivals.stale);
+        println!("  NOTE: {name}: {stale} datagrams of an earlier load arrived only now");
     }
     let mut figures = vec![
         (Quantity::Reordered, arrivals.reordered as f64),

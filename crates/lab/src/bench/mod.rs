@@ -24,6 +24,7 @@ mod samples;
 mod usage;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -41,6 +42,10 @@ use measure::Figures;
 
 use crate::process::Process;
 use crate::system::Programs;
+
+/// How long to look whether the machine is quiet, and how many processors may be busy on one that is.
+const LOOK_AROUND: Duration = Duration::from_millis(500);
+const QUIET: f64 = 0.2;
 
 /// What to measure, and with what.
 #[derive(Clone, Debug)]
@@ -94,6 +99,7 @@ struct Arena {
 impl Arena {
     fn raise(setting: Setting, cases: &[Case], plan: &Plan) -> Result<Self> {
         println!("world `{}`", setting.name());
+        warn_of_others()?;
         let log_dir = plan.log_dir.join(setting.name().replace(", ", "-"));
         let ground = Ground::raise(setting, &log_dir)?;
         let adit = Adit::start(&ground, &plan.programs)?;
@@ -166,6 +172,15 @@ impl Arena {
         drop(ground);
         Ok(())
     }
+}
+
+/// Says so when others use this machine: figures are worth less then.
+fn warn_of_others() -> Result<()> {
+    let (busy, processors) = usage::busy_processors(LOOK_AROUND)?;
+    if busy > QUIET {
+        println!("  NOTE: {busy:.1} of {processors:.0} processors are busy with other work");
+    }
+    Ok(())
 }
 
 fn takes_part(field: Field, implementation: Implementation) -> bool {

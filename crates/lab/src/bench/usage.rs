@@ -1,6 +1,7 @@
 //! What a program has used so far, from `/proc`.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -40,6 +41,35 @@ pub(super) fn context_switches(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
+/// How many of this machine's processors are busy now, looked at for `period`, and how many there are.
+///
+/// # Errors
+/// When the kernel does not say.
+pub(super) fn busy_processors(period: Duration) -> Result<(f64, f64)> {
+    let look = || {
+        let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+        parse_idle(&stat).with_context(|| format!("/proc/stat: {stat}"))
+    };
+    let (begin, (idle_before, _)) = (Instant::now(), look()?);
+    std::thread::sleep(period);
+    let (idle_after, processors) = look()?;
+    let ticks = idle_after.saturating_sub(idle_before) as f64;
+    let idle = ticks / TICKS_PER_SECOND / begin.elapsed().as_secs_f64();
+    let processors = processors as f64;
+    Ok(((processors - idle).max(0.0), processors))
+}
+
+/// Ticks in which processors had nothing to do or waited for a disk, all together, and the number of processors.
+fn parse_idle(stat: &str) -> Option<(u64, usize)> {
+    let mut fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().skip(3);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    let is_processor = |line: &&str| {
+        let number = line.strip_prefix("cpu").unwrap_or_default();
+        number.starts_with(|first: char| first.is_ascii_digit())
+    };
+    Some((next()? + next()?, stat.lines().filter(is_processor).count()))
+}
+
 fn read(pid: u32, file: &str) -> Result<String> {
     let path = format!("/proc/{pid}/{file}");
     fs::read_to_string(&path).with_context(|| format!("reading {path}"))
@@ -72,6 +102,14 @@ mod tests {
         assert_eq!(parse_ticks(stat), Some(53));
         assert_eq!(parse_ticks("812 (cut off"), None);
         assert_eq!(parse_ticks("812 (a) S 1"), None);
+    }
+
+    #[test]
+    fn idle_time_is_that_of_all_processors() {
+        let stat = "cpu  10 1 12 900 50 0 3 0 0 0\ncpu0 5 1 6 450 25 0 1 0 0 0\ncpu1 5 0 6 450 25 0 2 0 0 0\nintr 7\n";
+        assert_eq!(parse_idle(stat), Some((950, 2)));
+        assert_eq!(parse_idle("cpu  1 2"), None);
+        assert_eq!(parse_idle(""), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -20,8 +20,11 @@ const BATCH: usize = 64;
 /// Largest datagram.
 const LARGEST: usize = 2048;
 
-/// Number and time of sending.
-const HEADER: usize = 16;
+/// Load, number and time of sending.
+const HEADER: usize = 24;
+
+/// Loads sent by this process so far; tells a load's datagrams from what an earlier one left in some queue.
+static LOADS: AtomicU64 = AtomicU64::new(0);
 
 /// Socket buffers: a receiver that is not scheduled for some milliseconds is not a lossy tunnel.
 const BUFFER: usize = 8 << 20;
@@ -42,7 +45,7 @@ pub struct Load {
     pub per_second: f64,
     /// For how long.
     pub duration: Duration,
-    /// Bytes of payload, 16 to 2048.
+    /// Bytes of payload, 24 to 2048.
     pub size: usize,
 }
 
@@ -59,6 +62,8 @@ pub struct Arrivals {
     pub rate: f64,
     /// Datagrams that arrived after a later one.
     pub reordered: u64,
+    /// Datagrams of an earlier load that arrived only now; they count as nothing else.
+    pub stale: u64,
     /// Median one-way delay.
     pub median_delay: Duration,
 }
@@ -84,10 +89,10 @@ pub fn run(from: &Host, to: &Host, target: SocketAddr, load: &Load) -> Result<Ar
         Ok(socket)
     })??;
     setsockopt(&sender, sockopt::SndBufForce, &BUFFER)?;
-    let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
+    let (clock, stop) = (Clock::start(), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let received = scope.spawn(|| receive(&receiver, epoch, &stop));
-        let sent = send(&sender, epoch, load);
+        let received = scope.spawn(|| receive(&receiver, clock, &stop));
+        let sent = send(&sender, clock, load);
         std::thread::sleep(GRACE);
         stop.store(true, Ordering::Relaxed);
         let mut tally = received.join().map_err(|_| anyhow!("the receiver panicked"))?;
@@ -95,8 +100,21 @@ pub fn run(from: &Host, to: &Host, target: SocketAddr, load: &Load) -> Result<Ar
     })
 }
 
+/// What sender and receiver of a load have in common.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    load: u64,
+    epoch: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { load: LOADS.fetch_add(1, Ordering::Relaxed), epoch: Instant::now() }
+    }
+}
+
 /// Keeps to the schedule, in batches when it is late; returns how many datagrams were due.
-fn send(socket: &UdpSocket, epoch: Instant, load: &Load) -> u64 {
+fn send(socket: &UdpSocket, clock: Clock, load: &Load) -> u64 {
     let size = load.size.clamp(HEADER, LARGEST);
     let mut memory = vec![0; BATCH * size];
     let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
@@ -113,10 +131,11 @@ fn send(socket: &UdpSocket, epoch: Instant, load: &Load) -> u64 {
             std::thread::sleep(PAUSE);
             continue;
         }
-        let now = nanoseconds(epoch.elapsed());
+        let now = nanoseconds(clock.epoch.elapsed());
         for (datagram, number) in memory.chunks_exact_mut(size).take(count).zip(number..) {
-            datagram[..8].copy_from_slice(&number.to_be_bytes());
-            datagram[8..HEADER].copy_from_slice(&now.to_be_bytes());
+            for (field, value) in datagram.as_chunks_mut::<8>().0.iter_mut().zip([clock.load, number, now]) {
+                *field = value.to_be_bytes();
+            }
         }
         number += send_batch(socket, &memory, size, count, &mut headers);
     }
@@ -140,17 +159,19 @@ fn send_batch(
 /// What the receiver has seen.
 #[derive(Debug, Default)]
 struct Tally {
+    load: u64,
     first: Option<Duration>,
     last: Duration,
     /// The latest number plus one.
     expected: u64,
     reordered: u64,
+    stale: u64,
     /// One-way delays in nanoseconds.
     delays: Vec<u64>,
 }
 
-fn receive(socket: &UdpSocket, epoch: Instant, stop: &AtomicBool) -> Tally {
-    let mut tally = Tally::default();
+fn receive(socket: &UdpSocket, clock: Clock, stop: &AtomicBool) -> Tally {
+    let mut tally = Tally { load: clock.load, ..Tally::default() };
     let mut memory = vec![0; BATCH * LARGEST];
     let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
     while !stop.load(Ordering::Relaxed) {
@@ -160,7 +181,7 @@ fn receive(socket: &UdpSocket, epoch: Instant, stop: &AtomicBool) -> Tally {
         let received = recvmmsg(socket.as_raw_fd(), &mut headers, &mut slices, wait_for_one, None);
         // Nothing within the time limit, or an ICMP error of no concern to a receiver.
         let Ok(received) = received else { continue };
-        let now = epoch.elapsed();
+        let now = clock.epoch.elapsed();
         for message in received {
             if let Some(datagram) = message.iovs().next() {
                 tally.note(datagram, now);
@@ -172,9 +193,14 @@ fn receive(socket: &UdpSocket, epoch: Instant, stop: &AtomicBool) -> Tally {
 
 impl Tally {
     fn note(&mut self, datagram: &[u8], now: Duration) {
-        let Some((number, rest)) = datagram.split_first_chunk::<8>() else { return };
-        let Some(sent) = rest.first_chunk::<8>() else { return };
-        let (number, sent) = (u64::from_be_bytes(*number), u64::from_be_bytes(*sent));
+        let Some(fields) = datagram.first_chunk::<HEADER>() else { return };
+        let field =
+            |index: usize| fields.as_chunks().0.get(index).map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let (number, sent) = (field(1), field(2));
+        if field(0) != self.load {
+            self.stale += 1;
+            return;
+        }
         self.first.get_or_insert(now);
         self.last = now;
         if number < self.expected {
@@ -197,6 +223,7 @@ impl Tally {
             received,
             rate: received as f64 / took.as_secs_f64(),
             reordered: self.reordered,
+            stale: self.stale,
             median_delay: Duration::from_nanos(median),
         }
     }
@@ -210,15 +237,16 @@ fn nanoseconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn datagram(number: u64, sent: u64) -> Vec<u8> {
-        [number.to_be_bytes(), sent.to_be_bytes()].concat()
+    fn datagram(load: u64, number: u64, sent: u64) -> Vec<u8> {
+        [load, number, sent].map(u64::to_be_bytes).concat()
     }
 
     #[test]
     fn losses_reordering_and_delays_are_told_apart() {
-        let mut tally = Tally::default();
+        let mut tally = Tally { load: 7, ..Tally::default() };
+        tally.note(&datagram(6, 900, 5), Duration::from_nanos(9));
         for (number, sent, received) in [(0, 0, 10), (2, 20, 50), (1, 10, 51), (4, 40, 60)] {
-            tally.note(&datagram(number, sent), Duration::from_nanos(received));
+            tally.note(&datagram(7, number, sent), Duration::from_nanos(received));
         }
         tally.note(b"short", Duration::from_nanos(70));
         let load = Load { per_second: 5.0, duration: Duration::from_secs(1), size: 64 };
@@ -229,6 +257,7 @@ mod tests {
             received: 4,
             rate: 4.0,
             reordered: 1,
+            stale: 1,
             median_delay: Duration::from_nanos(30),
         };
         assert_eq!(arrivals, expected);
@@ -242,10 +271,10 @@ mod tests {
         let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         sender.connect(receiver.local_addr().unwrap()).unwrap();
         let load = Load { per_second: 1_000.0, duration: Duration::from_millis(50), size: 64 };
-        let (epoch, stop) = (Instant::now(), AtomicBool::new(false));
+        let (clock, stop) = (Clock::start(), AtomicBool::new(false));
         let (sent, tally) = std::thread::scope(|scope| {
-            let received = scope.spawn(|| receive(&receiver, epoch, &stop));
-            let sent = send(&sender, epoch, &load);
+            let received = scope.spawn(|| receive(&receiver, clock, &stop));
+            let sent = send(&sender, clock, &load);
             std::thread::sleep(GRACE);
             stop.store(true, Ordering::Relaxed);
             (sent, received.join().unwrap())

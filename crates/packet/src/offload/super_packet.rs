@@ -1,12 +1,12 @@
 //! A packet from a TUN queue with its virtio header, checked and ready to be looked up, rewritten and cut.
 
-use super::segments::Cut;
+use super::segments::{Cut, Kind};
 use super::{
     MAXIMUM_LENGTH, OffloadError, Segmentation, Segments, TCP_CHECKSUM, UDP_CHECKSUM, VirtioHeader, put_word,
     word_at,
 };
 use crate::checksum::{self, Sum};
-use crate::header::UdpHeader;
+use crate::header::{Ipv4Header, UdpHeader};
 use crate::rewrite::{Rewrite, RewriteError};
 use crate::transport::{TcpFlags, Transport};
 use crate::view::PacketView;
@@ -67,9 +67,50 @@ impl<'a> SuperPacket<'a> {
         self.cut.map_or(1, |cut| cut.count)
     }
 
-    /// Whether it is to be cut at all. If not, it is complete as it is and need not be copied.
+    /// Whether it is to be cut into segments whose checksums are yet to be made. If not, its checksums are complete,
+    /// even if it is to be cut into fragments.
     pub const fn is_segmented(&self) -> bool {
-        self.cut.is_some()
+        matches!(self.cut, Some(Cut { kind: Kind::Tcp | Kind::Udp, .. }))
+    }
+
+    /// Cuts more finely, so that no piece is longer than `longest` bytes; false when that cannot be done.
+    ///
+    /// TCP can be cut anywhere, in super-packets and in ordinary packets; an ordinary IPv4 packet that may be
+    /// fragmented becomes fragments. All else has borders that mean something.
+    pub fn limit(&mut self, longest: usize) -> bool {
+        let piece = self
+            .cut
+            .map_or(self.packet.len(), |cut| (cut.header_length + cut.segment_size).min(self.packet.len()));
+        if piece <= longest {
+            return true;
+        }
+        let finer = match (self.cut, self.view.transport()) {
+            (Some(Cut { kind: Kind::Tcp, header_length, .. }), _) => {
+                finer(self.packet.len(), header_length, longest, Kind::Tcp)
+            }
+            (None, Transport::Tcp { flags, .. }) if self.is_plain_tcp(flags) => {
+                let header_length =
+                    tcp_header(&self.view, &self.packet[self.view.transport_offset()..], flags);
+                header_length.ok().and_then(|header| finer(self.packet.len(), header, longest, Kind::Tcp))
+            }
+            (None, _) if may_be_fragmented(self.packet) => {
+                finer(self.packet.len(), size_of::<Ipv4Header>(), longest, Kind::Fragments)
+            }
+            _ => None,
+        };
+        self.cut = finer.or(self.cut);
+        finer.is_some()
+    }
+
+    /// A TCP segment with nothing about it that belongs to one place, and nothing wrong with it: its checksums are
+    /// made anew when it is cut.
+    fn is_plain_tcp(&self, flags: TcpFlags) -> bool {
+        let is_without_extensions =
+            self.view.is_ipv4() || self.view.transport_offset() == size_of::<crate::header::Ipv6Header>();
+        is_without_extensions
+            && self.view.fragment().is_none()
+            && !flags.contains(TcpFlags::URG)
+            && checksum::verify(self.packet).is_ok()
     }
 
     /// Changes addresses and ports, of all segments at once.
@@ -187,8 +228,25 @@ fn cut(
         (0, _) => Err(OffloadError::NoPayload),
         (_, 0) => Err(OffloadError::SegmentSize),
         _ if payload.div_ceil(segment_size) > MAXIMUM_SEGMENTS => Err(OffloadError::TooManySegments),
-        _ => Ok(Cut { header_length, segment_size, count: payload.div_ceil(segment_size) }),
+        _ => {
+            let kind = if segmentation == Segmentation::Udp { Kind::Udp } else { Kind::Tcp };
+            Ok(Cut { header_length, segment_size, count: payload.div_ceil(segment_size), kind })
+        }
     }
+}
+
+/// A cut into pieces of at most `longest` bytes, if that leaves room for payload.
+fn finer(length: usize, header_length: usize, longest: usize, kind: Kind) -> Option<Cut> {
+    let room = longest.checked_sub(header_length)?;
+    let segment_size = if kind == Kind::Fragments { room / 8 * 8 } else { room };
+    let count = length.checked_sub(header_length)?.div_ceil(segment_size.max(1));
+    let is_possible = segment_size > 0 && (1..=MAXIMUM_SEGMENTS).contains(&count);
+    is_possible.then_some(Cut { header_length, segment_size, count, kind })
+}
+
+/// IPv4 without options, which not every fragment would repeat, and without "don't fragment".
+fn may_be_fragmented(packet: &[u8]) -> bool {
+    packet.first() == Some(&0x45) && word_at(packet, 6) & Ipv4Header::DONT_FRAGMENT == 0
 }
 
 /// Length of all headers, when the packet is one that may be cut like this.

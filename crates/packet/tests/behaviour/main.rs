@@ -5,6 +5,7 @@ mod coalesce;
 mod edits;
 mod hostile;
 mod icmp_errors;
+mod limits;
 mod rewrite;
 mod samples;
 mod split;

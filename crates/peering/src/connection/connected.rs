@@ -8,6 +8,7 @@ use adit_wireguard::{ExpiryReason, Session};
 
 use super::candidates::SETTLE_AFTER;
 use super::liveness::Liveness;
+use super::mtu::PathMtu;
 use super::{Connection, Context, Phase};
 use crate::Role;
 use crate::reset::Token;
@@ -34,10 +35,11 @@ pub(super) struct Connected {
     pub(super) token: Option<Token>,
     /// When a relayed connection looks for a direct path again.
     pub(super) upgrade_at: Option<Instant>,
+    pub(super) mtu: PathMtu,
 }
 
 impl Connected {
-    fn enter(now: Instant) -> Self {
+    fn enter(now: Instant, message: u32) -> Self {
         Self {
             liveness: Liveness::new(now),
             settle_at: Some(now + SETTLE_AFTER),
@@ -45,6 +47,7 @@ impl Connected {
             ticket_repeat_at: None,
             token: None,
             upgrade_at: None,
+            mtu: PathMtu::new(now, message),
         }
     }
 }
@@ -54,7 +57,7 @@ impl Connection {
     pub(crate) fn note_send_session(&mut self, context: &mut Context<'_>, session: &Arc<Session>) {
         let first = !self.is_connected();
         if first {
-            self.phase = Phase::Connected(Box::new(Connected::enter(context.now)));
+            self.phase = Phase::Connected(Box::new(Connected::enter(context.now, self.next_message)));
             self.copies = None;
             self.widen_at = None;
         }

@@ -8,7 +8,7 @@ use adit_wireguard::{OVERHEAD, PADDING};
 use super::{Connection, Context};
 use crate::address::Pair;
 use crate::reset::Reset;
-use crate::{CloseReason, DropReason, Event};
+use crate::{BASE_MTU, CloseReason, DropReason, Event};
 use crate::{Role, SendError};
 
 /// The longest packet that fits a datagram.
@@ -33,7 +33,10 @@ impl Connection {
         if packet.len() > MAX_PACKET {
             return Err(SendError::TooLarge);
         }
-        let room = packet.len().next_multiple_of(PADDING) + OVERHEAD;
+        // What may just fit the path must not grow.
+        let is_large = packet.len() > usize::from(BASE_MTU);
+        let padded = if is_large { packet.len() } else { packet.len().next_multiple_of(PADDING) };
+        let room = padded + OVERHEAD;
         let mut datagram = vec![0; room];
         datagram[adit_wireguard::HEADER..][..packet.len()].copy_from_slice(packet);
         let sealed = context.device.seal(context.now, self.peer, &mut datagram, packet.len());
@@ -116,6 +119,8 @@ impl Connection {
             PeerMessage::Candidates { added, removed } => {
                 self.update_remotes(context, &added, &removed);
             }
+            PeerMessage::SizeProbe { size } => self.answer_size_probe(context, received.id, size),
+            PeerMessage::SizeConfirmed { size } => self.note_size_confirmed(context, received.id, size),
             message @ (PeerMessage::AssignedAddresses { .. }
             | PeerMessage::DomainStatus { .. }
             | PeerMessage::Draining { .. }) => {

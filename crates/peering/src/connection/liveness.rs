@@ -147,6 +147,7 @@ impl Connection {
         }
         connected.liveness.busy = context.now;
         connected.liveness.watch = Watch::Looking { next: context.now + silence, since: context.now };
+        self.wake_mtu(context.now);
     }
 
     fn tolerated_silence(&self) -> Duration {
@@ -342,7 +343,7 @@ impl Connection {
         LAST_ANSWER.max(self.round_trip() * 3 / 2)
     }
 
-    fn round_trip(&self) -> Duration {
+    pub(super) fn round_trip(&self) -> Duration {
         self.selected.and_then(|pair| self.paths.rtt(pair)).unwrap_or_default()
     }
 

@@ -94,6 +94,7 @@ impl Connection {
             context.device.set_round_trip(self.peer, rtt);
         }
         self.publish(context);
+        self.restart_mtu(context);
         if let Some(path) = self.path_info(context.relays) {
             context.out.event(Event::PathChanged { id: self.id, path });
         }

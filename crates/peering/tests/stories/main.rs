@@ -6,6 +6,7 @@ mod endures;
 mod garbage;
 mod goodbye;
 mod liveness;
+mod mtu;
 mod relays;
 mod reset;
 mod roams;

@@ -17,8 +17,8 @@ const CONTROL: usize = 256;
 /// ICMP types that say that a datagram did not arrive (RFC 792; RFC 4443, section 3.1).
 const DESTINATION_UNREACHABLE_V4: u8 = 3;
 const DESTINATION_UNREACHABLE_V6: u8 = 1;
-/// ICMPv4 code: it was too large (RFC 1191); the destination may well be there.
-const FRAGMENTATION_NEEDED: u8 = 4;
+/// ICMPv6 type: it was too large (RFC 8201). ICMPv4 has a code for that (RFC 1191).
+const PACKET_TOO_BIG_V6: u8 = 2;
 
 /// Asks the kernel to keep errors.
 pub(super) fn enable(socket: &Socket, is_ipv4: bool) -> nix::Result<()> {
@@ -44,12 +44,11 @@ pub(super) fn take(socket: &Socket) -> Option<Option<SocketAddr>> {
 fn says_so(message: &ControlMessageOwned) -> bool {
     match message {
         ControlMessageOwned::Ipv4RecvErr(error, _) => {
-            error.ee_origin == libc::SO_EE_ORIGIN_ICMP
-                && error.ee_type == DESTINATION_UNREACHABLE_V4
-                && error.ee_code != FRAGMENTATION_NEEDED
+            error.ee_origin == libc::SO_EE_ORIGIN_ICMP && error.ee_type == DESTINATION_UNREACHABLE_V4
         }
         ControlMessageOwned::Ipv6RecvErr(error, _) => {
-            error.ee_origin == libc::SO_EE_ORIGIN_ICMP6 && error.ee_type == DESTINATION_UNREACHABLE_V6
+            error.ee_origin == libc::SO_EE_ORIGIN_ICMP6
+                && matches!(error.ee_type, DESTINATION_UNREACHABLE_V6 | PACKET_TOO_BIG_V6)
         }
         _ => false,
     }

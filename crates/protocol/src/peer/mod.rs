@@ -3,7 +3,8 @@
 //! A message is an ordinary IPv6 packet with next header 253 (RFC 3692) and hop limit 1,
 //! from the sender's tunnel address to the receiver's. After the IPv6 header come 8 bytes
 //! (version, kind, flags, reserved, message id in network order) and a CBOR map with
-//! integer keys. 1,280 bytes at most in all.
+//! integer keys. 1,280 bytes at most in all; only a size probe may be larger, and has zeros
+//! behind its map up to the size that it names.
 //!
 //! ```text
 //!  0      1      2      3      4                            8
@@ -138,6 +139,16 @@ pub enum PeerMessage {
         /// When it stops, in milliseconds from now.
         deadline_ms: u32,
     },
+    /// A packet as large as it says, to find out whether the path carries it.
+    SizeProbe {
+        /// Length of the whole packet in bytes, IPv6 header included, at least 128.
+        size: u16,
+    },
+    /// The answer to a size probe: one of this size has arrived.
+    SizeConfirmed {
+        /// Length of the probe in bytes.
+        size: u16,
+    },
 }
 
 /// A received peer control message.
@@ -159,7 +170,7 @@ pub enum PeerMessageError {
     /// Truncated, or its length field is wrong.
     #[error("truncated or with a wrong length")]
     Length,
-    /// Longer than [`MAX_PACKET`].
+    /// Longer than [`MAX_PACKET`], and no size probe.
     #[error("larger than 1,280 bytes")]
     TooLarge,
     /// Not an IPv6 packet with our next header and hop limit.
@@ -195,10 +206,12 @@ pub fn encode(
     message: &PeerMessage,
 ) -> Result<Vec<u8>, PeerMessageError> {
     let (kind, content) = wire::encode(message);
-    let total = IPV6_HEADER + MESSAGE_HEADER + content.len();
-    if total > MAX_PACKET {
-        return Err(PeerMessageError::TooLarge);
-    }
+    let written = IPV6_HEADER + MESSAGE_HEADER + content.len();
+    let total = match message {
+        PeerMessage::SizeProbe { size } => written.max(usize::from(*size)),
+        _ if written > MAX_PACKET => return Err(PeerMessageError::TooLarge),
+        _ => written,
+    };
     let payload = u16::try_from(total - IPV6_HEADER).map_err(|_| PeerMessageError::TooLarge)?;
     let mut packet = Vec::with_capacity(total);
     packet.extend_from_slice(&[0x60, 0, 0, 0]);
@@ -209,6 +222,7 @@ pub fn encode(
     packet.extend_from_slice(&[VERSION, kind, 0, 0]);
     packet.extend_from_slice(&id.to_be_bytes());
     packet.extend_from_slice(&content);
+    packet.resize(total, 0);
     Ok(packet)
 }
 
@@ -225,14 +239,18 @@ pub fn decode(packet: &[u8]) -> Result<Received, PeerMessageError> {
     }
     let payload = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
     let body = packet.get(IPV6_HEADER..IPV6_HEADER + payload).ok_or(PeerMessageError::Length)?;
-    if IPV6_HEADER + payload > MAX_PACKET {
-        return Err(PeerMessageError::TooLarge);
-    }
     let (header, content) = body.split_at_checked(MESSAGE_HEADER).ok_or(PeerMessageError::Length)?;
     if header[0] != VERSION {
         return Err(PeerMessageError::Version(header[0]));
     }
+    let is_probe = header[1] == wire::SIZE_PROBE;
+    if IPV6_HEADER + payload > MAX_PACKET && !is_probe {
+        return Err(PeerMessageError::TooLarge);
+    }
     let message = wire::decode(header[1], content)?;
+    if matches!(message, PeerMessage::SizeProbe { size } if usize::from(size) != IPV6_HEADER + payload) {
+        return Err(PeerMessageError::Content);
+    }
     let id = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
     Ok(Received { source: address_at(packet, 8), destination: address_at(packet, 24), id, message })
 }

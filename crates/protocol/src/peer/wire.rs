@@ -76,6 +76,16 @@ struct Draining {
     deadline_ms: u32,
 }
 
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct Size {
+    #[n(0)]
+    size: u16,
+}
+
+/// The kind of size probes, which alone may be large.
+pub(super) const SIZE_PROBE: u8 = 6;
+
 pub(super) fn encode(message: &PeerMessage) -> (u8, Vec<u8>) {
     match message {
         PeerMessage::Goodbye { reason, retry_after_ms } => {
@@ -97,6 +107,8 @@ pub(super) fn encode(message: &PeerMessage) -> (u8, Vec<u8>) {
             }),
         ),
         PeerMessage::Draining { deadline_ms } => (5, bytes(&Draining { deadline_ms: *deadline_ms })),
+        PeerMessage::SizeProbe { size } => (SIZE_PROBE, bytes(&Size { size: *size })),
+        PeerMessage::SizeConfirmed { size } => (7, bytes(&Size { size: *size })),
     }
 }
 
@@ -124,6 +136,8 @@ pub(super) fn decode(kind: u8, content: &[u8]) -> Result<PeerMessage, PeerMessag
             }
         }
         5 => PeerMessage::Draining { deadline_ms: value::<Draining>(content)?.deadline_ms },
+        SIZE_PROBE => PeerMessage::SizeProbe { size: value::<Size>(content)?.size },
+        7 => PeerMessage::SizeConfirmed { size: value::<Size>(content)?.size },
         other => return Err(PeerMessageError::UnknownKind(other)),
     })
 }

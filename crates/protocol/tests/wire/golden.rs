@@ -100,6 +100,8 @@ fn name_of(message: &PeerMessage) -> &'static str {
         PeerMessage::AssignedAddresses { .. } => "assigned_addresses",
         PeerMessage::DomainStatus { .. } => "domain_status",
         PeerMessage::Draining { .. } => "draining",
+        PeerMessage::SizeProbe { .. } => "size_probe",
+        PeerMessage::SizeConfirmed { .. } => "size_confirmed",
     }
 }
 

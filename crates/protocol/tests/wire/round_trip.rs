@@ -119,6 +119,8 @@ fn peer_messages() -> impl Strategy<Value = PeerMessage> {
             state,
         }),
         any::<u32>().prop_map(|deadline_ms| PeerMessage::Draining { deadline_ms }),
+        (128_u16..).prop_map(|size| PeerMessage::SizeProbe { size }),
+        any::<u16>().prop_map(|size| PeerMessage::SizeConfirmed { size }),
     ]
 }
 
@@ -153,7 +155,8 @@ proptest! {
     fn peer_messages_return(message in peer_messages(), source in any::<u128>(), destination in any::<u128>(), id in any::<u32>()) {
         let (source, destination) = (Ipv6Addr::from(source), Ipv6Addr::from(destination));
         let packet = peer::encode(source, destination, id, &message).unwrap();
-        prop_assert!(packet.len() <= peer::MAX_PACKET && peer::is_control(&packet));
+        let longest = if let PeerMessage::SizeProbe { size } = message { size.into() } else { peer::MAX_PACKET };
+        prop_assert!(packet.len() <= longest && peer::is_control(&packet));
         let received = peer::decode(&packet).unwrap();
         prop_assert_eq!((received.source, received.destination, received.id), (source, destination, id));
         prop_assert_eq!(received.message, message);

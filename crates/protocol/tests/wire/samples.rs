@@ -301,5 +301,7 @@ pub(crate) fn peer() -> Vec<(&'static str, PeerMessage)> {
             },
         ),
         ("draining", PeerMessage::Draining { deadline_ms: 30_000 }),
+        ("size_probe", PeerMessage::SizeProbe { size: 1_440 }),
+        ("size_confirmed", PeerMessage::SizeConfirmed { size: 1_440 }),
     ]
 }

@@ -335,6 +335,9 @@ impl Client {
         while let Some(event) = self.link.poll_node(now) {
             self.handle_peer_event(now, event);
         }
+        if self.link.take_wider() {
+            self.publish_interface();
+        }
     }
 
     fn handle_peer_event(&mut self, now: Instant, event: PeerEvent) {

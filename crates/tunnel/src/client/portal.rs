@@ -14,7 +14,7 @@ use super::connection::AVOID_FOR;
 use super::{Client, ClientEvent, Timer};
 use crate::clock::PortalClock;
 use crate::drops::DropReason;
-use crate::interface::{DEFAULT_MTU, Interface};
+use crate::interface::Interface;
 
 impl Client {
     /// The control session stands; the portal's init follows.
@@ -184,7 +184,7 @@ impl Client {
     }
 
     /// Tells the program how the interface is to look, if that is news.
-    fn publish_interface(&mut self) {
+    pub(super) fn publish_interface(&mut self) {
         let Some(configuration) = &self.configuration else { return };
         let proxy: [IpNet; 2] =
             [configuration.ipv4_proxy_range.trunc().into(), configuration.ipv6_proxy_range.trunc().into()];
@@ -195,7 +195,7 @@ impl Client {
         let interface = Interface {
             ipv4: configuration.ipv4,
             ipv6: configuration.ipv6,
-            mtu: DEFAULT_MTU,
+            mtu: self.link.interface_mtu(),
             routes,
             default_route: self.resources.has_internet(),
             dns_servers: vec![IpAddr::V4(ipv4), IpAddr::V6(ipv6)],

@@ -18,7 +18,7 @@ use super::{Gateway, GatewayEvent, Timer};
 use crate::address::TunnelRanges;
 use crate::clock::PortalClock;
 use crate::drops::DropReason;
-use crate::interface::{DEFAULT_MTU, Interface};
+use crate::interface::Interface;
 
 /// Candidates of one client that are remembered for a successor; the portal's order puts the best first.
 const MOST_CANDIDATES: usize = 64;
@@ -186,17 +186,23 @@ impl Gateway {
             return;
         }
         let ranges = TunnelRanges::new(&configuration);
+        self.configuration = Some((configuration, ranges));
+        self.publish_interface();
+    }
+
+    /// Tells the program how the interface is to look.
+    pub(super) fn publish_interface(&mut self) {
+        let Some((configuration, ranges)) = &self.configuration else { return };
         let mut routes = IpNet::aggregate(&ranges.tunnel().to_vec());
         routes.sort_unstable();
         self.events.push_back(GatewayEvent::InterfaceChanged(Interface {
             ipv4: configuration.ipv4,
             ipv6: configuration.ipv6,
-            mtu: DEFAULT_MTU,
+            mtu: self.link.interface_mtu(),
             routes,
             default_route: false,
             dns_servers: Vec::new(),
             search_domains: Vec::new(),
         }));
-        self.configuration = Some((configuration, ranges));
     }
 }

@@ -112,9 +112,9 @@ fn mirror() -> Option<String> {
     files.iter().find_map(|file| mirror_in(&fs::read_to_string(file).ok()?))
 }
 
-/// The first archive named in either of apt's formats.
+/// The first archive of Debian's own named in either of apt's formats.
 fn mirror_in(sources: &str) -> Option<String> {
-    let is_archive = |word: &&str| word.contains("://") && !word.contains("security");
+    let is_archive = |word: &&str| word.contains("://") && word.trim_end_matches('/').ends_with("/debian");
     let lines =
         sources.lines().map(str::trim).filter(|line| line.starts_with("URIs:") || line.starts_with("deb "));
     lines.flat_map(str::split_whitespace).find(is_archive).map(str::to_owned)
@@ -136,11 +136,12 @@ mod tests {
 
     #[test]
     fn the_mirror_is_found_in_both_formats() {
-        let new = "Types: deb\n# http://snapshot.example/\nURIs: http://deb.example/debian\nSuites: stable\n";
+        let new =
+            "Types: deb\n# http://snapshot.example/debian\nURIs: http://deb.example/debian/\nSuites: x\n";
         let old = "# deb cdrom:[x]/ y\ndeb http://security.example/debian-security s main\n\
             deb [arch=amd64] https://mirror.example/debian stable main\n";
-        assert_eq!(mirror_in(new).as_deref(), Some("http://deb.example/debian"));
+        assert_eq!(mirror_in(new).as_deref(), Some("http://deb.example/debian/"));
         assert_eq!(mirror_in(old).as_deref(), Some("https://mirror.example/debian"));
-        assert_eq!(mirror_in("# nothing\n"), None);
+        assert_eq!(mirror_in("deb https://other.example/node x main\n# nothing\n"), None);
     }
 }

@@ -101,7 +101,8 @@ fn perf(arguments: &[&str], data: &Path) -> Result<String> {
 /// The lines of a report that hold figures, most first.
 fn hottest(report: &str) -> String {
     let lines = report.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.take(HOTTEST).map(|line| format!("  {line}\n")).collect()
+    // Columns of events that have no figures are dashes.
+    lines.take(HOTTEST).map(|line| format!("  {}\n", line.trim_end_matches(['-', ' ']))).collect()
 }
 
 #[cfg(test)]
@@ -110,8 +111,7 @@ mod tests {
 
     #[test]
     fn only_lines_with_figures_are_kept() {
-        let report =
-            "# To display\n#\n\n    31.20%  [.] chacha20_poly1305_seal\n     9.10%  [k] copy_user\n\n#\n";
+        let report = "# To display\n#\n\n    31.20%  [.] chacha20_poly1305_seal  -   -\n     9.10%  [k] copy_user\n\n#\n";
         assert_eq!(hottest(report), "  31.20%  [.] chacha20_poly1305_seal\n  9.10%  [k] copy_user\n");
     }
 }

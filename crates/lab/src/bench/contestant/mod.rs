@@ -82,7 +82,8 @@ impl Contestant {
     /// When none comes in time.
     pub(super) fn reach(&self) -> Result<()> {
         let begin = Instant::now();
-        let command = ["ping", "-n", "-q", "-c", "1", "-W", "1", &self.target];
+        // A name has addresses of both versions; the race is about IPv4.
+        let command = ["ping", "-4", "-n", "-q", "-c", "1", "-W", "1", &self.target];
         while !self.host.finish(&command, REACH_LIMIT)?.success() {
             if begin.elapsed() > REACH_LIMIT {
                 bail!("{}: {} does not answer", self.implementation.name(), self.target);
@@ -137,6 +138,9 @@ struct Side<'a> {
 }
 
 /// Both ends of a peer's tunnel, the client's first. Names, addresses and ports are the peer's own.
+///
+/// Inner addresses are link-local (RFC 3927), since implementations that look for all ways between two hosts would
+/// take any other for one more of them, and might run through a tunnel of a competitor.
 fn sides(peer: Implementation, ground: &Ground) -> [Side<'_>; 2] {
     let number = peer.number();
     let [client_port, gateway_port] = [51_000, 52_000].map(|base| base + u16::from(number));
@@ -144,7 +148,7 @@ fn sides(peer: Implementation, ground: &Ground) -> [Side<'_>; 2] {
         host,
         processor,
         interface: format!("tunnel{number}"),
-        inner: Ipv4Addr::new(10, 99, number, last),
+        inner: Ipv4Addr::new(169, 254, number, last),
         port,
         other: std::net::SocketAddrV4::new(other, other_port),
     };

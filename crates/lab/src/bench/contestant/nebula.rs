@@ -26,9 +26,11 @@ pub(super) fn start(ground: &Ground, program: &Path, state: &StateDir) -> Result
     let sides = sides(PEER, ground);
     let [client, gateway] = &sides;
     certify(program, &directory, client, gateway)?;
-    let mut gateway_end = launch(gateway, "gateway", program, &directory, &gateway_role(gateway))?;
+    let role = Role { name: "gateway", gateway: None };
+    let mut gateway_end = launch(gateway, &role, program, &directory)?;
     wait_for_interface(&mut gateway_end, gateway)?;
-    let mut client_end = launch(client, "client", program, &directory, &client_role(client, gateway))?;
+    let role = Role { name: "client", gateway: Some(gateway) };
+    let mut client_end = launch(client, &role, program, &directory)?;
     wait_for_interface(&mut client_end, client)?;
     Ok([client_end, gateway_end])
 }
@@ -54,47 +56,61 @@ fn certify(program: &Path, directory: &Path, client: &Side<'_>, gateway: &Side<'
     Ok(())
 }
 
-fn gateway_role(_gateway: &Side<'_>) -> String {
-    "static_host_map: {}\nlighthouse: {am_lighthouse: true, interval: 60}\n".to_owned()
+/// What the two configurations differ in.
+struct Role<'a> {
+    name: &'static str,
+    /// The gateway as the client knows it; `None` on the gateway itself.
+    gateway: Option<&'a Side<'a>>,
 }
 
-fn client_role(client: &Side<'_>, gateway: &Side<'_>) -> String {
-    format!(
-        "static_host_map: {{\"{inner}\": [\"{outer}\"]}}
-lighthouse: {{am_lighthouse: false, interval: 60, hosts: [\"{inner}\"]}}
-",
-        inner = gateway.inner,
-        outer = client.other,
-    )
+impl Role<'_> {
+    /// The lighthouse is the gateway. Neither end offers tunnels of others as a way to reach it.
+    fn discovery(&self, side: &Side<'_>) -> String {
+        let (map, hosts) = self.gateway.map_or_else(Default::default, |gateway| {
+            let inner = gateway.inner;
+            (format!("\"{inner}\": [\"{}\"]", side.other), format!("\"{inner}\""))
+        });
+        let is_lighthouse = self.gateway.is_none();
+        let allowed = "local_allow_list: {interfaces: {'adit.*': false, 'tunnel.*': false}}";
+        format!(
+            "static_host_map: {{{map}}}
+lighthouse: {{am_lighthouse: {is_lighthouse}, interval: 60, hosts: [{hosts}], {allowed}}}
+"
+        )
+    }
+
+    fn routes(&self) -> String {
+        let resource = ground::resource_address(PEER);
+        self.gateway.map_or_else(String::new, |gateway| {
+            let via = gateway.inner;
+            format!("{{route: \"{resource}/32\", via: \"{via}\", mtu: {MTU}}}")
+        })
+    }
 }
 
-fn launch(side: &Side<'_>, name: &str, program: &Path, directory: &Path, role: &str) -> Result<Process> {
-    let file = directory.join(format!("{name}.yml"));
-    fs::write(&file, configuration(side, name, directory, role))
+fn launch(side: &Side<'_>, role: &Role<'_>, program: &Path, directory: &Path) -> Result<Process> {
+    let file = directory.join(format!("{}.yml", role.name));
+    fs::write(&file, configuration(side, role, directory))
         .with_context(|| format!("writing {}", file.display()))?;
     let spawn = Spawn::new(PEER.name(), program).arg("-config").arg(file);
     affinity::on(side.processor, || side.host.spawn(&spawn))
 }
 
-fn configuration(side: &Side<'_>, name: &str, directory: &Path, role: &str) -> String {
-    let directory = directory.display();
-    let routes = if name == "client" {
-        let (resource, last) = (ground::resource_address(PEER), side.inner.octets()[2]);
-        format!(", unsafe_routes: [{{route: \"{resource}/32\", via: \"10.99.{last}.2\", mtu: {MTU}}}]")
-    } else {
-        String::new()
-    };
+fn configuration(side: &Side<'_>, role: &Role<'_>, directory: &Path) -> String {
+    let (directory, name) = (directory.display(), role.name);
     format!(
         "pki: {{ca: {directory}/ca.crt, cert: {directory}/{name}.crt, key: {directory}/{name}.key}}
-{role}listen: {{host: 0.0.0.0, port: {port}, batch: 64, read_buffer: {BUFFER}, write_buffer: {BUFFER}}}
+{discovery}listen: {{host: 0.0.0.0, port: {port}, batch: 64, read_buffer: {BUFFER}, write_buffer: {BUFFER}}}
 cipher: aes
 punchy: {{punch: true}}
-tun: {{dev: {interface}, mtu: {MTU}, tx_queue: 1000{routes}}}
+tun: {{dev: {interface}, mtu: {MTU}, tx_queue: 1000, unsafe_routes: [{routes}]}}
 logging: {{level: error, format: text}}
 firewall:
   outbound: [{{port: any, proto: any, host: any}}]
   inbound: [{{port: any, proto: any, host: any, local_cidr: 0.0.0.0/0}}]
 ",
+        discovery = role.discovery(side),
+        routes = role.routes(),
         port = side.port,
         interface = side.interface,
     )

@@ -14,6 +14,8 @@ pub(crate) struct Worker {
     sending: BTreeMap<ConnectionId, Arc<Session>>,
     paths: BTreeMap<ConnectionId, Path>,
     told: BTreeMap<ConnectionId, Path>,
+    /// The largest packets that arrive, where more is known than that small ones do.
+    pub(crate) mtu: BTreeMap<ConnectionId, u16>,
     /// Packets sealed and opened here rather than by the control thread.
     pub(crate) sealed: u64,
     pub(crate) opened: u64,
@@ -36,7 +38,11 @@ impl Worker {
                 self.paths.insert(id, path);
                 self.told.remove(&id);
             }
+            Forwarding::MtuChanged { id, mtu } => {
+                self.mtu.insert(id, mtu);
+            }
             Forwarding::PeerRemoved { id } => {
+                self.mtu.remove(&id);
                 self.sending.remove(&id);
                 self.paths.remove(&id);
                 self.told.remove(&id);
