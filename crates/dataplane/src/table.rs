@@ -5,6 +5,7 @@
 //! here ever scans the table: expiry walks a [`wheel`], revocation a [`list`].
 
 mod entry;
+mod held;
 mod index;
 mod lifetime;
 mod list;
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 
 use adit_packet::TcpFlags;
 
+use held::{Held, Waiting};
 use index::Index;
 use list::{Lane, List};
 use slab::Slab;
@@ -56,6 +58,7 @@ pub(crate) struct FlowTable {
     hand: u32,
     generation: u32,
     events: VecDeque<Event>,
+    held: Held,
     pub(crate) events_lost: u64,
     pub(crate) evictions: u64,
 }
@@ -73,6 +76,7 @@ impl FlowTable {
             hand: 0,
             generation: 0,
             events: VecDeque::new(),
+            held: Held::default(),
             events_lost: 0,
             evictions: 0,
         }
@@ -132,8 +136,31 @@ impl FlowTable {
         if !flow.is_consistent() {
             return Err(DropReason::InconsistentFlow);
         }
-        self.insert(now, Entry::flow(flow, now));
+        let number = self.insert(now, Entry { is_held: true, ..Entry::flow(flow, now) });
+        if let Some(overtaken) = self.held.push(number, self.generation) {
+            self.release(overtaken);
+        }
         Ok(())
+    }
+
+    /// Notes that the control thread was given a packet.
+    pub(crate) const fn note_miss(&mut self) {
+        self.held.misses += 1;
+    }
+
+    /// Lets the packets of flows pass of which the control thread has none left.
+    pub(crate) fn flush(&mut self, misses: u64) {
+        while let Some(waiting) = self.held.pop(misses) {
+            self.release(waiting);
+        }
+    }
+
+    fn release(&mut self, waiting: Waiting) {
+        if let Some(entry) = self.entries.get_mut(waiting.number)
+            && entry.generation == waiting.generation
+        {
+            entry.is_held = false;
+        }
     }
 
     /// Caches a refusal until `until`, in place of whatever has its key.
@@ -167,6 +194,7 @@ impl FlowTable {
                     key.origin = Origin::Peer(to);
                 }
             }
+            entry.is_held = false;
             self.insert(now, entry);
         }
     }
@@ -179,6 +207,7 @@ impl FlowTable {
         while let Some(number) = self.grants.get(&from).and_then(|list| list.first()) {
             let Some(mut entry) = self.take(number) else { return };
             entry.verdict = Verdict::Pass { grant: to };
+            entry.is_held = false;
             self.insert(now, entry);
         }
     }
@@ -218,7 +247,7 @@ impl FlowTable {
         Some((value >> 1, value & 1 == 1))
     }
 
-    fn insert(&mut self, now: u64, mut entry: Entry) {
+    fn insert(&mut self, now: u64, mut entry: Entry) -> u32 {
         if self.entries.len() == 0 {
             // Nobody turns an empty wheel.
             self.wheel.advance(now / 1000);
@@ -246,6 +275,7 @@ impl FlowTable {
             self.peers.entry(peer).or_insert(List::EMPTY).push(&mut self.entries, Lane::Peer, number);
         }
         self.schedule(number);
+        number
     }
 
     fn remove(&mut self, number: u32, cause: EndCause) {

@@ -51,6 +51,14 @@ pub enum Update {
     },
     /// Packets of this flow may pass. Replaces flows that share one of its keys.
     FlowInstalled(Box<Flow>),
+    /// All packets that came with updates so far have been sent, and so many misses have been dealt with.
+    ///
+    /// A new flow's packets are misses until this comes: those that the control thread still has must not be
+    /// overtaken.
+    Flushed {
+        /// Misses dealt with since the worker was made.
+        misses: u64,
+    },
     /// Drop packets with this key until `until`, without asking again.
     FlowRefused {
         /// Which packets.

@@ -126,6 +126,7 @@ impl Worker {
                     self.counters.note_drop(reason);
                 }
             }
+            Update::Flushed { misses } => self.table.flush(misses),
             Update::FlowRefused { key, reason, until } => {
                 let until = self.millis(until);
                 self.table.refuse(millis, key, reason, until);
@@ -135,6 +136,11 @@ impl Worker {
             Update::FlowsForgotten { peer } => self.table.forget(peer),
             Update::FlowsMoved { from, to } => self.table.rename_peer(millis, from, to),
         }
+    }
+
+    /// Notes that the control thread has been given what was a miss. One that it could not take is none.
+    pub const fn note_miss(&mut self) {
+        self.table.note_miss();
     }
 
     /// Ends flows whose time is over. Does a bounded amount of work; call it again when

@@ -161,6 +161,9 @@ pub(crate) struct Driver<M: Machine> {
     session: Session<M::Incoming, M::Outgoing>,
     /// What the machine was last told.
     addresses: Vec<SocketAddr>,
+    /// Packets of the worker that were dealt with, and how many of them the worker knows to be.
+    misses: u64,
+    flushed: u64,
 }
 
 impl<M: Machine> Driver<M> {
@@ -171,7 +174,7 @@ impl<M: Machine> Driver<M> {
         worker: WorkerLink,
         session: Session<M::Incoming, M::Outgoing>,
     ) -> Self {
-        Self { machine, sockets, tun, worker, session, addresses: Vec::new() }
+        Self { machine, sockets, tun, worker, session, addresses: Vec::new(), misses: 0, flushed: 0 }
     }
 
     /// The device of the tunnel.
@@ -233,11 +236,15 @@ impl<M: Machine> Driver<M> {
     pub(crate) fn handle_worker(&mut self, message: FromWorker) -> anyhow::Result<()> {
         let now = Instant::now();
         match message {
-            FromWorker::TunPacket(mut packet) => self.machine.handle_tun_packet(now, &mut packet),
+            FromWorker::TunPacket(mut packet) => {
+                self.misses += 1;
+                self.machine.handle_tun_packet(now, &mut packet);
+            }
             FromWorker::Datagram { local, from, mut payload } => {
                 self.machine.handle_datagram(now, local, from, &mut payload);
             }
             FromWorker::PeerPacket { peer, mut packet } => {
+                self.misses += 1;
                 self.machine.handle_peer_packet(now, peer, &mut packet);
             }
             FromWorker::Unreachable(remote) => self.machine.handle_unreachable(now, remote),
@@ -269,19 +276,22 @@ impl<M: Machine> Driver<M> {
 
     /// Carries out everything that the machine wants and returns what is left for the caller.
     ///
-    /// Updates go first: a worker must know a session before its datagrams arrive.
+    /// Updates go first: a worker must know a session before its datagrams arrive. Last it hears that all packets
+    /// have left, so that what it sends itself does not overtake them.
     pub(crate) fn drain(&mut self) -> Vec<M::Event> {
         let mut updated = false;
         while let Some(update) = self.machine.poll_update() {
             self.worker.update(update);
             updated = true;
         }
-        if updated {
-            self.worker.ring();
-        }
         transmit(&mut self.machine, &self.sockets);
         while let Some(packet) = self.machine.poll_tun_write() {
             delivery::write(&self.tun, &packet);
+        }
+        if updated || self.misses != self.flushed {
+            self.flushed = self.misses;
+            self.worker.update(Update::Flushed { misses: self.misses });
+            self.worker.ring();
         }
         while let Some(message) = self.machine.poll_portal_message() {
             self.session.send(message);

@@ -289,7 +289,9 @@ impl Loop {
                 for index in 0..segments.count() {
                     let mut packet = vec![0; segments.length(index)];
                     segments.write(index, &mut packet);
-                    tell(&self.to_control, FromWorker::TunPacket(packet));
+                    if tell(&self.to_control, FromWorker::TunPacket(packet)) {
+                        self.worker.note_miss();
+                    }
                 }
             }
             Outbound::Drop(_) => {}
@@ -303,7 +305,9 @@ impl Loop {
         };
         if is_in_error {
             let unreachable = (0..ERRORS_TURN).map_while(|_| socket.take_unreachable());
-            unreachable.for_each(|remote| tell(&self.to_control, FromWorker::Unreachable(remote)));
+            for remote in unreachable {
+                tell(&self.to_control, FromWorker::Unreachable(remote));
+            }
         }
         socket.receive(&mut self.batch).context("a UDP socket is broken")?;
         let mut delivery = Delivery::new(&self.tun);
@@ -314,7 +318,11 @@ impl Loop {
                     continue;
                 }
                 Inbound::Miss { peer, range } => {
-                    FromWorker::PeerPacket { peer, packet: datagram.payload[range].to_vec() }
+                    let packet = datagram.payload[range].to_vec();
+                    if tell(&self.to_control, FromWorker::PeerPacket { peer, packet }) {
+                        self.worker.note_miss();
+                    }
+                    continue;
                 }
                 Inbound::NotMine => FromWorker::Datagram {
                     local: datagram.local,
@@ -340,11 +348,13 @@ fn reject(tun: &Tun, packet: &[u8], mtu: u16) {
     }
 }
 
-/// Hands over a packet, which is dropped and counted where only events have room.
-fn tell(to_control: &mpsc::Sender<FromWorker>, message: FromWorker) {
-    if to_control.capacity() <= EVENT_ROOM || to_control.try_send(message).is_err() {
+/// Hands over a packet, which is dropped and counted where only events have room; false then.
+fn tell(to_control: &mpsc::Sender<FromWorker>, message: FromWorker) -> bool {
+    let is_told = to_control.capacity() > EVENT_ROOM && to_control.try_send(message).is_ok();
+    if !is_told {
         counter!("adit_control_queue_dropped_total").increment(1);
     }
+    is_told
 }
 
 #[cfg(test)]

@@ -265,6 +265,7 @@ impl<M: Machine> Computer<M> {
             while let Some(transmit) = self.machine.next_transmit() {
                 self.send(transmit.source, transmit.destination, transmit.payload);
             }
+            self.worker.apply(now, Update::Flushed { misses: 0 });
             while let Some(packet) = self.machine.next_tun_write() {
                 self.outputs.push_back(Output::Tun(packet));
             }

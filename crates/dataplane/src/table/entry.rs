@@ -39,6 +39,8 @@ pub(crate) struct Entry {
     /// The wheel bucket in which it is.
     pub(crate) bucket: u16,
     pub(crate) connection: Connection,
+    /// The control thread may still have packets of this flow, which must not be overtaken.
+    pub(crate) is_held: bool,
     /// Whether the two keys differ by more than direction.
     pub(crate) translated: bool,
     pub(crate) links: [Link; Lane::COUNT],
@@ -72,6 +74,7 @@ impl Entry {
             generation: 0,
             bucket: 0,
             connection: Connection::NEW,
+            is_held: false,
             translated: false,
             links: [Link::UNLINKED; Lane::COUNT],
         }

@@ -81,6 +81,7 @@ impl Worker {
             Transport::Icmp { .. } => return Err(DropReason::UnsupportedIcmp.into()),
         };
         match entry.verdict {
+            Verdict::Pass { .. } if entry.is_held => Err(Stop::Miss),
             Verdict::Pass { .. } => Ok(Route { view, handle, is_error }),
             Verdict::Refuse { reason, .. } => Err(reason.into()),
         }

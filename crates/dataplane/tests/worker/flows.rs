@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use adit_dataplane::{DropReason, EndCause, Event, Flow, FlowKey, GrantId, Origin, PeerId, Sizes, Update};
 
-use crate::world::{CLIENT, GATEWAY, GRANT, World, deliver, events, seal, socket, tcp, udp, view};
+use crate::world::{
+    CLIENT, GATEWAY, GRANT, World, deliver, events, install_flow, seal, socket, tcp, udp, view,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -47,13 +49,13 @@ fn a_peer_gets_in_only_through_its_own_flow() {
         Origin::Peer(GATEWAY),
         GRANT,
     );
-    world.client.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+    install_flow(&mut world.client, world.now, flow);
     let missed = format!("miss of {} bytes", question().len());
     assert_eq!(world.forward(&question()), Err(missed.clone()), "the gateway has no flow");
     // A flow of another peer with the same addresses does not help.
     let key = FlowKey::new(Origin::Peer(PeerId(999)), view(&question()).flow().unwrap());
     let flow = Flow::untranslated(key, Origin::Local, GRANT);
-    world.gateway.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+    install_flow(&mut world.gateway, world.now, flow);
     assert_eq!(world.forward(&question()), Err(missed));
     // Nor does a reply that nobody asked for.
     assert_eq!(world.backward(&answer()).unwrap_err(), "miss");
@@ -69,7 +71,7 @@ fn a_revoked_grant_stops_its_flows_at_once_and_only_those() {
         (&mut world.gateway, Origin::Peer(CLIENT), Origin::Local),
     ] {
         let flow = Flow::untranslated(FlowKey::new(origin, view(&other).flow().unwrap()), to, GrantId(6));
-        worker.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+        install_flow(worker, world.now, flow);
     }
     assert!(world.forward(&question()).is_ok());
     world.gateway.apply(world.now, Update::GrantRevoked { grant: GRANT });
@@ -192,13 +194,13 @@ fn a_flow_that_contradicts_itself_is_not_installed() {
     let mut families = good;
     families.reply_key.source = "fd00::1".parse().unwrap();
     for flow in [wrong_rewrite, wrong_hop, local_to_local, between_peers, families] {
-        world.client.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+        install_flow(&mut world.client, world.now, flow);
         assert_eq!(world.forward(&question()), Err("miss".to_owned()));
     }
     assert_eq!(world.client.counters().dropped(DropReason::InconsistentFlow), 5);
     let mut spelled_out = good;
     spelled_out.forward.source = Some(key.source);
-    world.client.apply(world.now, Update::FlowInstalled(Box::new(spelled_out)));
+    install_flow(&mut world.client, world.now, spelled_out);
     assert!(seal(&mut world.client, world.now, &question()).is_ok(), "naming an unchanged field is fine");
 }
 
@@ -268,4 +270,28 @@ fn first_traffic_after_quiet_is_told_once() {
     assert_eq!(sent, 4, "the confirmation and three packets");
     let (received, bytes) = world.sessions[1].activity().received();
     assert_eq!((received, bytes), (4, 3 * question().len().next_multiple_of(16) as u64));
+}
+
+#[test]
+fn a_new_flow_overtakes_nothing_that_the_control_thread_still_has() {
+    let mut world = World::new();
+    let packet = udp("100.64.0.1:4000", "10.0.0.9:53", b"one");
+    let tuple = view(&packet).flow().unwrap();
+    let miss = Err("miss".to_owned());
+    for _ in 0..2 {
+        assert_eq!(seal(&mut world.client, world.now, &packet).map(drop), miss);
+        world.client.note_miss();
+    }
+    // The first of the two is dealt with.
+    let flow = Flow::untranslated(FlowKey::new(Origin::Local, tuple), Origin::Peer(GATEWAY), GRANT);
+    world.client.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+    assert_eq!(seal(&mut world.client, world.now, &packet).map(drop), miss, "nothing has been sent yet");
+    world.client.note_miss();
+    world.client.apply(world.now, Update::Flushed { misses: 1 });
+    assert_eq!(seal(&mut world.client, world.now, &packet).map(drop), miss, "the second is on its way");
+    world.client.apply(world.now, Update::Flushed { misses: 2 });
+    assert!(
+        seal(&mut world.client, world.now, &packet).is_ok(),
+        "the third was a miss, and asked for nothing"
+    );
 }

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use adit_dataplane::{DropReason, Flow, FlowKey, Origin, Outbound, Update, Worker};
+use adit_dataplane::{DropReason, Flow, FlowKey, Origin, Outbound, Worker};
 use adit_packet::offload::VirtioHeader;
 use adit_wireguard::HEADER;
 use proptest::prelude::*;
 
 use crate::world::{
-    CLIENT, CLIENT_ADDRESS, GATEWAY_ADDRESS, GRANT, World, config, deliver, seal, socket, udp, view,
+    CLIENT, CLIENT_ADDRESS, GATEWAY_ADDRESS, GRANT, World, config, deliver, install_flow, seal, socket, udp,
+    view,
 };
 
 fn packet() -> Vec<u8> {
@@ -54,7 +55,7 @@ fn control_messages_are_misses_from_peers_and_lookalikes_from_the_tun_device() {
         destination_port: 0,
     };
     let flow = Flow::untranslated(key, Origin::Local, GRANT);
-    world.gateway.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+    install_flow(&mut world.gateway, world.now, flow);
     assert_eq!(from_peer(&mut world, &control()), Err(format!("miss of {} bytes", control().len())));
     let mut ipv4 = packet();
     ipv4[9] = 253;

@@ -5,7 +5,7 @@ use adit_packet::build::{Echo, echo_reply, echo_request};
 use adit_packet::{IcmpError, Quoted, checksum, icmp_error};
 use proptest::prelude::*;
 
-use crate::world::{World, ip, seal, tcp, udp, view};
+use crate::world::{World, install_flow, ip, seal, tcp, udp, view};
 
 /// Client address and the proxy address that stands for the resource; the gateway's choice and
 /// the resource itself.
@@ -180,7 +180,7 @@ fn protocols_without_ports_have_flows_too() {
     };
     let flow =
         adit_dataplane::Flow::untranslated(key, Origin::Peer(crate::world::GATEWAY), crate::world::GRANT);
-    world.client.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+    install_flow(&mut world.client, world.now, flow);
     assert!(seal(&mut world.client, world.now, &gre).is_ok());
 }
 

@@ -96,10 +96,10 @@ impl World {
     pub(crate) fn install(&mut self, packet: &[u8], beyond: &[u8]) {
         let [tuple, beyond] = [packet, beyond].map(|packet| view(packet).flow().expect("a flow"));
         let flow = Flow::untranslated(FlowKey::new(Origin::Local, tuple), Origin::Peer(GATEWAY), GRANT);
-        self.client.apply(self.now, Update::FlowInstalled(Box::new(flow)));
+        install_flow(&mut self.client, self.now, flow);
         let key = FlowKey::new(Origin::Peer(CLIENT), tuple);
         let flow = Flow::new(key, FlowKey::new(Origin::Local, beyond.reversed()), GRANT);
-        self.gateway.apply(self.now, Update::FlowInstalled(Box::new(flow)));
+        install_flow(&mut self.gateway, self.now, flow);
     }
 
     /// Carries a packet from the client's TUN device to the gateway's.
@@ -125,6 +125,12 @@ impl World {
         }
         self.now = end;
     }
+}
+
+/// Installs a flow of which the control thread has no packets.
+pub(crate) fn install_flow(worker: &mut Worker, now: Instant, flow: Flow) {
+    worker.apply(now, Update::FlowInstalled(Box::new(flow)));
+    worker.apply(now, Update::Flushed { misses: 0 });
 }
 
 /// Puts a packet through `outbound`; the datagram, or what else came of it.

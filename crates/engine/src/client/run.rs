@@ -50,7 +50,7 @@ const PING_PAUSE: Duration = Duration::from_millis(5);
 const PING_LIMIT: Duration = Duration::from_secs(30);
 
 /// How often the snapshot is refreshed beside events (round trips, states of resources).
-const REFRESH: Duration = Duration::from_millis(500);
+const REFRESH: Duration = Duration::from_secs(5);
 
 /// Runs a client until it is told to stop; what goes wrong shows in the snapshot.
 pub(super) fn run(

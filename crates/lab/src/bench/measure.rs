@@ -41,6 +41,9 @@ const IDLE_AT_LEAST: u32 = 5;
 /// Time in which connections of the last test say goodbye, and new tunnels have settled.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Time without traffic after which every tunnel has noticed that there is none.
+const QUIET: Duration = Duration::from_secs(30);
+
 /// What a test gave.
 pub(super) type Figures = Vec<(Quantity, f64)>;
 
@@ -68,7 +71,7 @@ pub(super) fn measure(test: Test, contestant: &Contestant, ground: &Ground, seco
 /// When a program has ended.
 pub(super) fn idle(contestants: &[&Contestant], seconds: u32) -> Result<Vec<Figures>> {
     let seconds = seconds.max(IDLE_AT_LEAST);
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(QUIET);
     let count = |contestant: &&Contestant| contestant.client.map(usage::context_switches).transpose();
     let (begin, before) = (Instant::now(), contestants.iter().map(count).collect::<Result<Vec<_>>>()?);
     std::thread::sleep(Duration::from_secs(seconds.into()));
