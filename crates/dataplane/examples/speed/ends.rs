@@ -29,6 +29,9 @@ pub(crate) const CLIENT: SocketAddr =
 /// The gateway as its client calls it.
 pub(crate) const GATEWAY_PEER: PeerId = PeerId(1 << 40);
 
+/// Lets new flows pass at once: nobody has packets that they could overtake.
+pub(crate) const FLUSHED: Update = Update::Flushed { misses: 0 };
+
 /// A device of this number, 0 being the gateway.
 pub(crate) fn device(now: Instant, number: u32) -> Device {
     Device::new(
@@ -111,6 +114,7 @@ impl Gateway {
         for number in 0..flows {
             worker.apply(self.now, install(number, self.sessions.len()));
         }
+        worker.apply(self.now, FLUSHED);
         assert_eq!(worker.sizes().flows, flows);
         worker
     }
@@ -123,6 +127,7 @@ impl Gateway {
         let key = FlowKey::new(Origin::Local, inside(0, 1));
         let flow = Flow::untranslated(key, Origin::Peer(GATEWAY_PEER), GrantId(0));
         worker.apply(self.now, Update::FlowInstalled(Box::new(flow)));
+        worker.apply(self.now, FLUSHED);
         worker
     }
 }

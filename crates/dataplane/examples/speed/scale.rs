@@ -173,6 +173,7 @@ fn revocations(site: &mut Site, round: u32) {
         for number in (grant..site.flows).step_by(site.peers) {
             worker.apply(now, ends::install(number, site.peers));
         }
+        worker.apply(now, ends::FLUSHED);
     }
     sample("revoke_us", "adit", round, least / 1e3);
 }
@@ -181,7 +182,8 @@ fn revocations(site: &mut Site, round: u32) {
 fn life(round: u32) {
     let start = Instant::now();
     let mut worker = ends::worker(start);
-    let updates: Vec<Update> = (0..FLOWS).map(|number| ends::install(number, PEERS)).collect();
+    let mut updates: Vec<Update> = (0..FLOWS).map(|number| ends::install(number, PEERS)).collect();
+    updates.push(ends::FLUSHED);
     let mut installing = Stopwatch::default();
     installing.time(|| updates.into_iter().for_each(|update| worker.apply(start, update)));
     sample("new_flows_per_s", "adit", round, 1e9 / installing.nanoseconds_each(FLOWS));
@@ -203,5 +205,6 @@ fn filled(now: Instant) -> Worker {
     for number in 0..FLOWS {
         worker.apply(now, ends::install(number, PEERS));
     }
+    worker.apply(now, ends::FLUSHED);
     worker
 }
