@@ -38,9 +38,6 @@ const RAMP: Duration = Duration::from_millis(700);
 /// A shorter look says too little about rare events.
 const IDLE_AT_LEAST: u32 = 5;
 
-/// Time in which connections of the last test say goodbye, and new tunnels have settled.
-const SETTLE: Duration = Duration::from_secs(5);
-
 /// Time without traffic after which every tunnel has noticed that there is none.
 const QUIET: Duration = Duration::from_secs(30);
 
