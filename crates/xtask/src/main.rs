@@ -37,7 +37,7 @@ enum Command {
     Test(TestArguments),
     /// Run scenarios with real kernels and real programs. Needs root.
     Lab(LabArguments),
-    /// Measure our tunnel against others over the same wire, or profile it. Needs root.
+    /// Measure our tunnel against others over the same wire, or profile it (both need root); measure the pure code.
     Bench(BenchArguments),
     /// Search for orders of events that strand somebody, in a simulated world.
     Sim(SimArguments),
@@ -96,7 +96,7 @@ struct BenchArguments {
     /// Groups to run; `--list` names them.
     #[arg(value_name = "GROUP")]
     groups: Vec<String>,
-    /// Run each case this many times.
+    /// Measure everything this many times.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     rounds: u32,
     /// Length of one throughput measurement, and of a profile.
@@ -120,6 +120,9 @@ struct BenchArguments {
     /// Directory for profiles.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Let `pure` write down what it counts, as what later runs are held against.
+    #[arg(long)]
+    update_baseline: bool,
     /// Build profile of the programs.
     #[arg(long, default_value = "release", value_name = "PROFILE")]
     profile: String,

@@ -30,6 +30,15 @@ const NEEDED: [Needed; 11] = [
 const NEEDED_FOR_BENCH: [Needed; 2] =
     [("iperf3", "iperf3", "bench: TCP throughput"), ("perf", "linux-perf", "bench: profiles")];
 
+/// What `bench pure` needs.
+const NEEDED_FOR_PURE: [Needed; 1] = [("valgrind", "valgrind", "bench: counting instructions")];
+
+/// What `bench crypto` needs for the part that others have written in C. A header is as good a sign as a program.
+const NEEDED_FOR_AVX512: [Needed; 2] = [
+    ("gcc", "gcc", "bench: ciphers with AVX-512"),
+    ("/usr/include/intel-ipsec-mb.h", "libipsec-mb-dev", "bench: ciphers with AVX-512"),
+];
+
 /// Directories for administrators' programs, which a user's `PATH` may lack.
 const ALSO: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
@@ -39,7 +48,8 @@ pub(crate) fn run(arguments: &PackagesArguments) -> Result<Verdict> {
     if arguments.install {
         return Ok(Verdict::from_ok(ensure()?));
     }
-    for (program, package, purpose) in NEEDED.into_iter().chain(NEEDED_FOR_BENCH) {
+    let for_bench = NEEDED_FOR_BENCH.into_iter().chain(NEEDED_FOR_PURE).chain(NEEDED_FOR_AVX512);
+    for (program, package, purpose) in NEEDED.into_iter().chain(for_bench) {
         let state = if is_installed(program) { "installed" } else { "missing" };
         println!("{package:<18} {program:<18} {state:<10} {purpose}");
     }
@@ -54,6 +64,16 @@ pub(crate) fn ensure() -> Result<bool> {
 /// As [`ensure`] for what only `bench` needs.
 pub(crate) fn ensure_for_bench() -> Result<bool> {
     ensure_all(&NEEDED_FOR_BENCH)
+}
+
+/// As [`ensure`] for what only `bench pure` needs.
+pub(crate) fn ensure_for_pure() -> Result<bool> {
+    ensure_all(&NEEDED_FOR_PURE)
+}
+
+/// As [`ensure`] for what only the AVX-512 figures of `bench crypto` need.
+pub(crate) fn ensure_for_avx512() -> Result<bool> {
+    ensure_all(&NEEDED_FOR_AVX512)
 }
 
 fn ensure_all(needed: &[Needed]) -> Result<bool> {
@@ -93,6 +113,7 @@ fn missing(needed: &[Needed]) -> Vec<&'static str> {
 fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(ALSO.iter().map(PathBuf::from));
+    // An absolute path stays as it is.
     directories.into_iter().any(|directory| directory.join(program).is_file())
 }
 

@@ -85,6 +85,13 @@ impl Workspace {
         self.build(&arguments, "the examples")
     }
 
+    /// Builds one example with what it needs itself and nothing else, for a bench that needs no world; its program.
+    pub(crate) fn build_example_alone(&self, profile: &str, package: &str, example: &str) -> Result<PathBuf> {
+        let of = ["--package", package, "--example", example];
+        self.build(&[&["build", "--locked", "--profile", profile][..], &of].concat(), "the example")?;
+        Ok(self.binaries(profile).join("examples").join(example))
+    }
+
     fn build(&self, arguments: &[&str], what: &str) -> Result<()> {
         println!("cargo {}", arguments.join(" "));
         if !self.cargo(arguments)? {

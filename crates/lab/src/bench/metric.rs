@@ -25,20 +25,24 @@ pub(super) enum Rival {
 
 /// A bound.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Bound {
+pub enum Bound {
+    /// This or more is good.
     AtLeast(f64),
+    /// This or less is good.
     AtMost(f64),
 }
 
 impl Bound {
-    fn is_met(self, value: f64) -> bool {
+    /// Whether a value keeps the bound.
+    pub fn is_met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,
             Self::AtMost(bound) => value <= bound,
         }
     }
 
-    fn text(self) -> String {
+    /// The bound as it is printed.
+    pub fn text(self) -> String {
         match self {
             Self::AtLeast(bound) => format!(">= {bound}"),
             Self::AtMost(bound) => format!("<= {bound}"),
@@ -163,8 +167,8 @@ impl Metric {
     }
 }
 
-/// A ten-thousandth of a unit is finer than anything measured here.
-fn rounded(value: f64) -> f64 {
+/// The value as it is written: a ten-thousandth of a unit is finer than anything measured here.
+pub fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 

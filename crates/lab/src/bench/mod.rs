@@ -31,9 +31,9 @@ use anyhow::{Context as _, Result};
 pub use case::{ALL, Case, choose};
 pub use contestant::{Program, ROD};
 pub use implementation::Implementation;
-pub use metric::{Line, Metric};
+pub use metric::{Bound, Line, Metric, rounded};
 pub use report::{medians, verdicts};
-pub use samples::{Quantity, Sample, Samples};
+pub use samples::{Quantity, Sample, Samples, median, paired_ratios, spread};
 
 use case::{Field, Setting, Test};
 use contestant::{Adit, Contestant};

@@ -140,7 +140,7 @@ pub(super) fn values(series: &[(u32, f64)]) -> Vec<f64> {
 }
 
 /// The middle value, or the mean of the two in the middle; `None` of nothing.
-pub(super) fn median(values: &[f64]) -> Option<f64> {
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -149,14 +149,14 @@ pub(super) fn median(values: &[f64]) -> Option<f64> {
 }
 
 /// Smallest and largest; `None` of nothing.
-pub(super) fn spread(values: &[f64]) -> Option<[f64; 2]> {
+pub fn spread(values: &[f64]) -> Option<[f64; 2]> {
     let least = values.iter().copied().min_by(f64::total_cmp)?;
     let most = values.iter().copied().max_by(f64::total_cmp)?;
     Some([least, most])
 }
 
 /// Ours divided by theirs, round by round; rounds that lack one of the two are left out, as is division by zero.
-pub(super) fn paired_ratios(ours: &[(u32, f64)], theirs: &[(u32, f64)]) -> Vec<f64> {
+pub fn paired_ratios(ours: &[(u32, f64)], theirs: &[(u32, f64)]) -> Vec<f64> {
     let partner = |round: u32| theirs.iter().find(|(other, value)| *other == round && *value > 0.0);
     ours.iter().filter_map(|(round, value)| Some(value / partner(*round)?.1)).collect()
 }

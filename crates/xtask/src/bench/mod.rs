@@ -1,25 +1,37 @@
-//! `cargo xtask bench`: the race against others, its verdicts, and profiles of our own programs.
+//! `cargo xtask bench`: the race against others, its verdicts, profiles of our own programs, and the pure code alone.
 
+mod crypto;
 mod debian;
+mod figure;
 mod peers;
 mod profile;
+mod pure;
+mod report;
+mod speed;
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use adit_lab::bench::{self, Case, Implementation, Line, Plan};
+use adit_lab::bench::{self, Case, Implementation, Plan};
 use adit_lab::system::Programs;
 use anyhow::{Context as _, Result};
 
 use crate::workspace::Workspace;
 use crate::{BenchArguments, Verdict, lab, packages};
 
+use report::Report;
+
 /// Groups and what they do.
-const GROUPS: [(&str, &str); 2] = [
+const GROUPS: [(&str, &str); 6] = [
     ("tunnel", "our tunnel, others and bare forwarding over the same wire, in turn"),
     ("profile", "perf profiles of our client and gateway under TCP load (needs --out)"),
+    ("pure", "instructions of the hot paths, counted by valgrind, against the baseline"),
+    ("crypto", "what ciphers and key agreements cost on this machine"),
+    ("handshake", "complete handshakes a second, against boringtun"),
+    ("scale", "one worker with 5,000 peers and 100,000 flows"),
 ];
+
+/// Groups that raise a world of namespaces with our programs in it.
+const WITH_WORLD: [&str; 2] = ["tunnel", "profile"];
 
 pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
     if arguments.list {
@@ -33,16 +45,23 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
             return Ok(Verdict::Impossible);
         }
     };
-    if !lab::is_possible()? || !packages::ensure_for_bench()? {
-        return Ok(Verdict::Impossible);
-    }
     let workspace = Workspace::read()?;
-    workspace.build_programs(&arguments.profile)?;
+    if arguments.groups.iter().any(|group| WITH_WORLD.contains(&group.as_str())) {
+        if !lab::is_possible()? || !packages::ensure_for_bench()? {
+            return Ok(Verdict::Impossible);
+        }
+        workspace.build_programs(&arguments.profile)?;
+    }
+    let mut report = Report::new(arguments.json.as_deref())?;
     let mut verdict = Verdict::Good;
     for group in &arguments.groups {
         let of_group = match group.as_str() {
             "profile" => profile::run(arguments, &workspace)?,
-            _ => tunnel(arguments, &workspace, &cases, &peers)?,
+            "pure" => pure::run(arguments, &workspace, &mut report)?,
+            "crypto" => crypto::run(arguments, &workspace, &mut report)?,
+            "handshake" => speed::handshake(arguments, &workspace, &mut report)?,
+            "scale" => speed::scale(arguments, &workspace, &mut report)?,
+            _ => tunnel(arguments, &workspace, &cases, &peers, &mut report)?,
         };
         if of_group != Verdict::Good {
             verdict = of_group;
@@ -86,6 +105,7 @@ fn tunnel(
     workspace: &Workspace,
     cases: &[Case],
     peers: &[Implementation],
+    report: &mut Report,
 ) -> Result<Verdict> {
     workspace.build_examples(&arguments.profile, &[bench::ROD])?;
     let log_dir = arguments.log_dir.clone().unwrap_or_else(default_log_dir);
@@ -106,22 +126,9 @@ fn tunnel(
         let _ = std::fs::remove_dir_all(&plan.log_dir);
     }
     println!("\n{}", bench::medians(&samples));
-    write_lines(arguments, &lines)?;
-    println!("\n{}", bench::verdicts(&lines));
+    let verdict = report.add(&lines)?;
     say_what_was_measured(&plan);
-    Ok(Verdict::from_ok(lines.iter().all(|line| line.ok)))
-}
-
-fn write_lines(arguments: &BenchArguments, lines: &[Line]) -> Result<()> {
-    let mut file = arguments.json.as_ref().map(File::create).transpose().context("making the JSON file")?;
-    for line in lines {
-        let text = serde_json::to_string(line)?;
-        println!("{text}");
-        if let Some(file) = &mut file {
-            writeln!(file, "{text}")?;
-        }
-    }
-    Ok(())
+    Ok(verdict)
 }
 
 fn say_what_was_measured(plan: &Plan) {
