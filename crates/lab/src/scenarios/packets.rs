@@ -35,33 +35,40 @@ pub(super) fn without_offloads(context: &mut Context) -> Result<()> {
 /// A path of 1,400 bytes between client and gateway; then one that becomes so without a word.
 pub(super) fn narrow(context: &mut Context) -> Result<()> {
     let stage = Stage::complete(&Options::lan(), context)?;
-    let router = &stage.topology.client().router.host;
-    router.ip("link set dev wan mtu 1400")?;
+    narrow_by(&stage)?;
     stage.open_page(&stage.page_by_address())?;
     context.record("download over 1,400 bytes", download(&stage)?, "Mbit/s", Target::AtLeast(20.0));
     large_pings(&stage)?;
-    router.ip("link set dev wan mtu 1500")?;
     stage.close()?;
 
     let stage = Stage::complete(&Options::lan(), context)?;
     stage.open_page(&stage.page_by_address())?;
-    let wide = download(&stage)?;
-    // Too large datagrams vanish, and nobody says so.
-    let hole = "flush ruleset
-table inet hole {
-    chain forward {
-        type filter hook forward priority filter; policy accept;
-        meta length > 1420 drop
+    context.record("download over Ethernet", download(&stage)?, "Mbit/s", Target::AtLeast(20.0));
+    // Nobody says so.
+    stage.topology.client().router.host.nft(
+        "flush ruleset
+table inet silence {
+    chain output {
+        type filter hook output priority filter; policy accept;
+        icmp type destination-unreachable drop
+        icmpv6 type packet-too-big drop
     }
 }
-";
-    stage.topology.client().router.host.nft(hole)?;
+",
+    )?;
+    narrow_by(&stage)?;
     let begin = Instant::now();
     download(&stage)?;
-    context.record("download over Ethernet", wide, "Mbit/s", Target::AtLeast(20.0));
-    context.record_time("download into a black hole", begin.elapsed(), Target::AtMost(20_000.0));
+    context.record_time("download into a black hole", begin.elapsed(), Target::AtMost(30_000.0));
     large_pings(&stage)?;
     stage.close()
+}
+
+/// Makes the client's router a place where packets have at most 1,400 bytes.
+fn narrow_by(stage: &Stage) -> Result<()> {
+    let router = &stage.topology.client().router.host;
+    router.ip("link set dev wan mtu 1400")?;
+    router.ip("link set dev lan mtu 1400")
 }
 
 /// Megabits per second of a download whose bytes must be right.
@@ -83,10 +90,10 @@ fn download(stage: &Stage) -> Result<f64> {
 fn large_pings(stage: &Stage) -> Result<()> {
     let address = stage.topology.sites[0].web_address.v4.to_string();
     let host = stage.client().host();
-    // ping says what it learns of the path, and tries again.
+    // Until one is answered: what the path carries may have to be found out first.
     for options in [["-M", "dont", "-s", "1250"], ["-M", "dont", "-s", "3000"], ["-M", "want", "-s", "1390"]]
     {
-        let mut command = vec!["ping", "-c", "5", "-i", "0.2", "-W", "2"];
+        let mut command = vec!["ping", "-c", "1", "-i", "0.2", "-w", "20"];
         command.extend(options);
         command.push(&address);
         let finished = host.finish(&command, LIMIT)?;
