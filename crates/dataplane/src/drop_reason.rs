@@ -31,6 +31,8 @@ pub enum DropReason {
     SealFailed,
     /// Channel data that is shorter than its header says.
     MalformedChannelData,
+    /// Packets without a flow come faster than they may: a scan, as a rule.
+    NewFlowsTooFast,
     /// A datagram that does not decrypt.
     Decryption,
     /// A datagram whose counter was seen before.
@@ -64,7 +66,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::MalformedPacket,
         Self::ControlLookalike,
         Self::FragmentWithoutFirst,
@@ -76,6 +78,7 @@ impl DropReason {
         Self::PacketTooBig,
         Self::SealFailed,
         Self::MalformedChannelData,
+        Self::NewFlowsTooFast,
         Self::Decryption,
         Self::Replayed,
         Self::BelowWindow,
@@ -107,6 +110,7 @@ impl DropReason {
             Self::PacketTooBig => "packet_too_big",
             Self::SealFailed => "seal_failed",
             Self::MalformedChannelData => "malformed_channel_data",
+            Self::NewFlowsTooFast => "new_flows_too_fast",
             Self::Decryption => "decryption",
             Self::Replayed => "replayed",
             Self::BelowWindow => "below_window",

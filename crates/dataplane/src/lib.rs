@@ -32,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod counters;
 mod drop_reason;
 mod event;

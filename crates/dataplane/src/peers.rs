@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use adit_wireguard::Session;
 
+use crate::allowance::Allowance;
 use crate::hasher::{SeededMap, SeededState};
 use crate::{Event, Path, PeerId};
 
@@ -23,7 +24,7 @@ pub(crate) struct Way<'a> {
     pub(crate) mtu: u16,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peer {
     path: Option<Path>,
     mtu: Option<u16>,
@@ -36,6 +37,22 @@ struct Peer {
     roamed: Option<Path>,
     /// The other way that was told last, and when.
     told: Option<(Path, u64)>,
+    misses: Allowance,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self {
+            path: None,
+            mtu: None,
+            send: None,
+            indices: Vec::new(),
+            active: false,
+            roamed: None,
+            told: None,
+            misses: Allowance::of_peer(),
+        }
+    }
 }
 
 /// Sessions by receiver index, and what is known of each peer.
@@ -109,6 +126,11 @@ impl Peers {
             self.sessions.remove(&index);
         }
         self.news.retain(|other| *other != id);
+    }
+
+    /// Whether a packet of a peer without a flow may go to the control thread.
+    pub(crate) fn may_miss(&mut self, now: u64, id: PeerId) -> bool {
+        self.peers.get_mut(&id).is_none_or(|peer| peer.misses.take(now))
     }
 
     /// Notes that a peer has traffic after quiet.

@@ -11,6 +11,7 @@ pub use outbound::Datagrams;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
+use crate::allowance::Allowance;
 use crate::fragments::Fragments;
 use crate::hasher::SeededState;
 use crate::peers::Peers;
@@ -94,6 +95,8 @@ pub struct Worker {
     fragments: Fragments,
     peers: Peers,
     counters: Counters,
+    /// Of packets from the TUN device.
+    misses: Allowance,
 }
 
 impl Worker {
@@ -108,6 +111,7 @@ impl Worker {
             fragments: Fragments::new(state.clone()),
             peers: Peers::new(state),
             counters: Counters::default(),
+            misses: Allowance::of_device(),
         }
     }
 

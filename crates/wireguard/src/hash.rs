@@ -28,33 +28,44 @@ pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
     mac.finalize_fixed().into()
 }
 
-fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-    let mut inner_pad = Zeroizing::new([0x36; BLOCK]);
-    let mut outer_pad = Zeroizing::new([0x5c; BLOCK]);
-    for (position, byte) in key.iter().enumerate() {
-        inner_pad[position] ^= byte;
-        outer_pad[position] ^= byte;
+/// HMAC (RFC 2104) with a key that has been taken in once for all messages.
+#[derive(Clone)]
+struct Hmac {
+    inner: Blake2s256,
+    outer: Blake2s256,
+}
+
+impl Hmac {
+    fn new(key: &[u8; 32]) -> Self {
+        let keyed = |pad: u8| {
+            let mut block = Zeroizing::new([pad; BLOCK]);
+            block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
+            let mut hasher = Blake2s256::new();
+            Digest::update(&mut hasher, block.as_slice());
+            hasher
+        };
+        Self { inner: keyed(0x36), outer: keyed(0x5c) }
     }
-    let mut inner = Blake2s256::new();
-    Digest::update(&mut inner, inner_pad.as_slice());
-    for part in parts {
-        Digest::update(&mut inner, part);
+
+    fn of(&self, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+        let Self { mut inner, mut outer } = self.clone();
+        for part in parts {
+            Digest::update(&mut inner, part);
+        }
+        Digest::update(&mut outer, inner.finalize());
+        Zeroizing::new(outer.finalize().into())
     }
-    let mut outer = Blake2s256::new();
-    Digest::update(&mut outer, outer_pad.as_slice());
-    Digest::update(&mut outer, inner.finalize());
-    Zeroizing::new(outer.finalize().into())
 }
 
 /// HKDF (RFC 5869) with BLAKE2s: `N` outputs of 32 bytes from a chaining key and an input.
 pub(crate) fn derive<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [Zeroizing<[u8; 32]>; N] {
-    let secret = hmac(chaining_key, &[input]);
+    let secret = Hmac::new(&Hmac::new(chaining_key).of(&[input]));
     let mut previous: Option<Zeroizing<[u8; 32]>> = None;
     let mut counter = 0;
     std::array::from_fn(|_| {
         counter += 1;
         let before: &[u8] = previous.as_ref().map_or(&[], |output| output.as_slice());
-        let output = hmac(&secret, &[before, &[counter]]);
+        let output = secret.of(&[before, &[counter]]);
         previous = Some(output.clone());
         output
     })
@@ -68,6 +79,16 @@ mod tests {
     #[test]
     fn hash_matches_rfc_7693() {
         assert_eq!(hash(&[b"a", b"bc"])[..8], [0x50, 0x8c, 0x5e, 0x8c, 0x32, 0x7c, 0x14, 0xe2]);
+    }
+
+    /// RFC 2104 with BLAKE2s, as Python's `hmac` module computes it.
+    #[test]
+    fn hmac_matches_another_implementation() {
+        let expected = [
+            0x63, 0x27, 0x9d, 0x05, 0xe9, 0xae, 0x63, 0x3a, 0xab, 0x00, 0xf4, 0x99, 0xb9, 0xc9, 0x75, 0xcc,
+            0x94, 0x01, 0x82, 0x2c, 0xba, 0x46, 0x54, 0x25, 0xb4, 0x0e, 0xdf, 0x4c, 0xe6, 0x1a, 0x5e, 0x15,
+        ];
+        assert_eq!(*Hmac::new(&[7; 32]).of(&[b"some ", b"message"]), expected);
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! elsewhere. Every chaining key is wiped when dropped, and nothing that holds one can be
 //! printed: those types have no `Debug`.
 
+use std::sync::LazyLock;
+
 use rand::RngCore;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -25,6 +27,12 @@ use crate::{DropReason, PresharedKey, PublicKey, TAG};
 
 const CONSTRUCTION: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 const IDENTIFIER: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";
+
+/// Chaining key and transcript of every handshake before anything is known.
+static BEGINNING: LazyLock<([u8; 32], [u8; 32])> = LazyLock::new(|| {
+    let chaining_key = hash(&[CONSTRUCTION]);
+    (chaining_key, hash(&[&chaining_key, IDENTIFIER]))
+});
 
 type Secret = Zeroizing<[u8; 32]>;
 
@@ -44,10 +52,9 @@ struct SymmetricState {
 impl SymmetricState {
     /// Both sides start from the responder's static key (the pre-message of IK).
     fn new(responder: &PublicKey) -> Self {
-        let chaining_key = hash(&[CONSTRUCTION]);
-        let transcript = hash(&[&chaining_key, IDENTIFIER]);
-        let transcript = hash(&[&transcript, responder.as_bytes()]);
-        Self { chaining_key: Zeroizing::new(chaining_key), transcript }
+        let (chaining_key, transcript) = &*BEGINNING;
+        let transcript = hash(&[transcript, responder.as_bytes()]);
+        Self { chaining_key: Zeroizing::new(*chaining_key), transcript }
     }
 
     fn mix_hash(&mut self, data: &[u8]) {

@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 /// Flows held at most; the oldest is let go for another.
 const MOST: usize = 8192;
 
+/// Room for so many is kept when none is held.
+const KEPT: usize = 256;
+
 /// A flow that is held, by the number and generation of its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waiting {
@@ -35,6 +38,11 @@ impl Held {
 
     /// The next flow that need not wait any longer.
     pub(super) fn pop(&mut self, misses: u64) -> Option<Waiting> {
-        self.waiting.pop_front_if(|waiting| waiting.misses <= misses)
+        let next = self.waiting.pop_front_if(|waiting| waiting.misses <= misses);
+        if self.waiting.is_empty() && self.waiting.capacity() > KEPT {
+            // A burst of new flows is over.
+            self.waiting = VecDeque::new();
+        }
+        next
     }
 }

@@ -52,6 +52,9 @@ impl Worker {
                 self.counters.received_bytes += range.len() as u64;
                 Inbound::Tun(range)
             }
+            Err(Stop::Miss) if !self.peers.may_miss(self.millis(now), opened.peer) => {
+                self.drop_inbound(DropReason::NewFlowsTooFast)
+            }
             Err(Stop::Miss) => {
                 self.counters.misses += 1;
                 Inbound::Miss { peer: opened.peer, range }

@@ -43,6 +43,10 @@ impl Worker {
     ) -> Outbound {
         match self.seal_packet(now, header, packet, out) {
             Ok(Sealed { peer, path, datagrams }) => Outbound::Send { peer, path, datagrams },
+            Err(Stop::Miss) if !self.misses.take(self.millis(now)) => {
+                self.counters.note_drop(DropReason::NewFlowsTooFast);
+                Outbound::Drop(DropReason::NewFlowsTooFast)
+            }
             Err(Stop::Miss) => {
                 self.counters.misses += 1;
                 Outbound::Miss

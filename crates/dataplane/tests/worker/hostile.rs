@@ -114,6 +114,25 @@ fn buffers_without_room_are_dropped() {
     assert!(matches!(send(sealed), Outbound::Send { .. }), "room for header and tag is enough");
 }
 
+#[test]
+fn a_scan_is_cut_off_and_established_flows_go_on() {
+    let mut world = world();
+    world.install(&packet(), &packet());
+    let mut misses = 0;
+    for port in 1..=5_000 {
+        let probe = udp("100.64.0.1:4000", &format!("10.0.0.9:{}", 10_000 + port), b"?");
+        let outcome = from_peer(&mut world, &probe);
+        misses += usize::from(outcome.as_ref().is_err_and(|what| what.starts_with("miss")));
+        assert!(outcome.is_err());
+    }
+    assert_eq!(misses, 512);
+    assert_eq!(world.gateway.counters().dropped(DropReason::NewFlowsTooFast), 5_000 - 512);
+    assert_eq!(from_peer(&mut world, &packet()), Ok(packet()));
+    world.wait(std::time::Duration::from_secs(1));
+    let probe = udp("100.64.0.1:4000", "10.0.0.9:9", b"?");
+    assert!(from_peer(&mut world, &probe).is_err_and(|what| what.starts_with("miss")));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
