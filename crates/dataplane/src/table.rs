@@ -54,6 +54,8 @@ pub(crate) struct FlowTable {
     grants: SeededMap<GrantId, List>,
     peers: SeededMap<PeerId, List>,
     state: SeededState,
+    /// What was found last: packets of one flow come together.
+    recent: Option<(FlowKey, Handle)>,
     capacity: usize,
     hand: u32,
     generation: u32,
@@ -72,6 +74,7 @@ impl FlowTable {
             grants: SeededMap::with_hasher(state.clone()),
             peers: SeededMap::with_hasher(state.clone()),
             state,
+            recent: None,
             capacity: capacity.clamp(1, LARGEST),
             hand: 0,
             generation: 0,
@@ -92,10 +95,17 @@ impl FlowTable {
 
     /// The entry with this key, if its time is not over at `now` (milliseconds).
     pub(crate) fn lookup(&mut self, now: u64, key: &FlowKey) -> Option<(Handle, &mut Entry)> {
+        if let Some((_, handle)) = self.recent.filter(|(recent, _)| recent == key)
+            && self.get(now, handle).is_some()
+        {
+            return self.entries.get_mut(handle.number).map(|entry| (handle, entry));
+        }
         let (number, reply) = self.find(key)?;
         self.alive(now, number)?;
         let entry = self.entries.get_mut(number)?;
-        Some((Handle { number, generation: entry.generation, reply }, entry))
+        let handle = Handle { number, generation: entry.generation, reply };
+        self.recent = Some((*key, handle));
+        Some((handle, entry))
     }
 
     /// The entry that a handle names, if it still exists and its time is not over.
