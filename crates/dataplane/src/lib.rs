@@ -56,6 +56,9 @@ pub use worker::{Config, Datagrams, Inbound, Outbound, Sizes, Worker};
 /// Bytes that a TURN channel header takes in front of a datagram.
 pub const CHANNEL_HEADER: usize = 4;
 
+/// Bytes around an inner packet in a datagram, without a channel header.
+pub const OVERHEAD: usize = adit_wireguard::OVERHEAD;
+
 /// Bytes that a packet of `length` bytes in `segments` segments takes at most once it is sealed.
 #[must_use]
 pub const fn room(length: usize, segments: usize) -> usize {

@@ -21,6 +21,11 @@ const MOST_DATAGRAMS: usize = 64;
 /// used take no memory.
 const MOST_ROOM: usize = adit_dataplane::room(65_535, MAXIMUM_SEGMENTS);
 
+/// How many datagrams of `segment` bytes leave in one call.
+pub(crate) fn together(segment: usize) -> usize {
+    (MOST_BYTES / segment.max(1)).clamp(1, MOST_DATAGRAMS)
+}
+
 /// Consecutive datagrams of one size between the same two addresses; the last may be shorter.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -68,7 +73,7 @@ impl Outgoing {
             self.waiting.start = start;
         }
         self.waiting.end = start + length;
-        let together = (MOST_BYTES / segment.max(1)).clamp(1, MOST_DATAGRAMS) * segment;
+        let together = together(segment) * segment;
         while self.waiting.len() >= together.max(1) {
             let first = self.waiting.start..self.waiting.start + together;
             self.waiting.start = first.end;

@@ -51,6 +51,8 @@ pub struct NetworkState {
     pub interface: String,
     /// MTU in bytes; below 1,280 the kernel takes IPv6 away.
     pub mtu: u32,
+    /// The longest super-packet that the kernel should make for the interface, in bytes; `None` leaves it what it is.
+    pub super_packet: Option<u32>,
     /// Addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Destinations that lead into the interface.

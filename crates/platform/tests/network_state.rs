@@ -39,6 +39,7 @@ fn steady_picture() -> String {
 fn state(routes: &[&str]) -> NetworkState {
     let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("network")).collect();
     NetworkState {
+        super_packet: Some(60_000),
         interface: "adit0".to_owned(),
         mtu: 1_400,
         addresses: nets(&["100.64.0.7/32", "fd00:ad17::7/128"]),

@@ -243,6 +243,7 @@ fn take_signals() -> Result<SignalFd> {
 
 fn set_addresses(arguments: &Arguments) -> Result<()> {
     let state = NetworkState {
+        super_packet: None,
         interface: arguments.interface.clone(),
         mtu: arguments.mtu,
         addresses: arguments.addresses.clone(),

@@ -284,7 +284,7 @@ impl<'a> Control<'a> {
     /// Brings the interface and the system's resolver in line.
     async fn configure(&mut self, interface: &Interface) {
         self.desired = Some(interface.clone());
-        let state = network_state(&self.interface, interface);
+        let state = network_state(&self.interface, interface, true);
         if let Err(error) = self.network.apply(&state).await {
             tracing::error!(error = format!("{error:#}"), "cannot configure the tunnel interface");
             self.snapshot.interface = InterfaceState::Failed { reason: format!("{error:#}") };

@@ -283,7 +283,7 @@ impl Control {
 
     /// Brings interface and masquerading in line; without either a gateway is of no use.
     async fn configure(&mut self, interface: &Interface) -> anyhow::Result<()> {
-        let state = network_state(&self.interface, interface);
+        let state = network_state(&self.interface, interface, false);
         self.network.apply(&state).await.context("cannot configure the tunnel interface")?;
         let ranges = MasqueradeState { interface: self.interface.clone(), ranges: interface.routes.clone() };
         self.masquerade.apply(&ranges).context("cannot set up masquerading")?;
