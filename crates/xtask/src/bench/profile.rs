@@ -7,6 +7,9 @@ use std::process::Command;
 use adit_lab::bench::load;
 use adit_lab::system::Programs;
 use anyhow::{Context as _, Result, bail, ensure};
+use inferno::collapse::Collapse as _;
+use inferno::collapse::perf::Folder;
+use inferno::flamegraph;
 
 use crate::workspace::Workspace;
 use crate::{BenchArguments, Verdict};
@@ -43,7 +46,7 @@ pub(super) fn run(arguments: &BenchArguments, workspace: &Workspace) -> Result<V
     }
     fs::write(out.join("summary.txt"), &summary)?;
     print!("{summary}");
-    println!("\nwritten to {}: summary.txt, client.perf, gateway.perf", out.display());
+    println!("\nwritten to {}: summary.txt; .perf and .svg of client and gateway", out.display());
     Ok(Verdict::Good)
 }
 
@@ -78,10 +81,25 @@ fn record(pids: &load::Pids, seconds: u32, event: &str, out: &Path) -> Result<()
 fn digest(program: &str, out: &Path) -> Result<String> {
     let data = data_file(program, out);
     let script = perf(&["script", "--no-inline", "-F", "+pid"], &data)?;
+    let graph = flame_graph(program, &script)?;
+    fs::write(out.join(format!("{program}.svg")), graph)?;
     fs::write(out.join(format!("{program}.perf")), script)?;
     let report = perf(&["report", "--stdio", "--no-children", "-g", "none", "--sort", "symbol"], &data)?;
     fs::remove_file(&data)?;
     Ok(format!("\n{program}:\n{}", hottest(&report)))
+}
+
+/// A picture of the stacks: each box as wide as the time spent in it and above it.
+fn flame_graph(program: &str, script: &str) -> Result<Vec<u8>> {
+    let mut folded = Vec::new();
+    Folder::default().collapse(script.as_bytes(), &mut folded).context("folding stacks")?;
+    let mut options = flamegraph::Options::default();
+    options.title = format!("{program} under TCP load");
+    // What is narrower cannot be seen.
+    options.min_width = 0.2;
+    let mut graph = Vec::new();
+    flamegraph::from_reader(&mut options, folded.as_slice(), &mut graph).context("drawing a flame graph")?;
+    Ok(graph)
 }
 
 fn data_file(program: &str, out: &Path) -> PathBuf {
