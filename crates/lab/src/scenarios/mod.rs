@@ -179,6 +179,11 @@ pub const ALL: &[Scenario] = &[
         run: packets::narrow,
     },
     Scenario {
+        name: "scan",
+        description: "One device scans the network; another one hardly notices.",
+        run: packets::scan,
+    },
+    Scenario {
         name: "many-clients",
         description: "A hundred devices on one gateway, which restarts; then all lose access.",
         run: harsh::many_clients,

@@ -1,8 +1,10 @@
 //! What goes through the tunnel arrives as it was, whatever the kernel can do and the path carries.
 
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 
 use crate::scenario::{Context, Target};
 use crate::stage::Stage;
@@ -13,6 +15,9 @@ const TRANSFER: usize = 20_000_000;
 
 /// Each switch alone, and all together.
 const SWITCHES: [&str; 5] = ["tun", "tun-udp", "udp-send", "udp-receive", "tun,udp-send,udp-receive"];
+
+/// Rounds of a comparison.
+const ROUNDS: usize = 5;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -69,6 +74,62 @@ fn narrow_by(stage: &Stage) -> Result<()> {
     let router = &stage.topology.client().router.host;
     router.ip("link set dev wan mtu 1400")?;
     router.ip("link set dev lan mtu 1400")
+}
+
+/// One device scans the network behind the gateway; another one works.
+pub(super) fn scan(context: &mut Context) -> Result<()> {
+    let stage = Stage::complete(&Options { clients: 2, ..Options::lan() }, context)?;
+    let (worker, scanner) = (stage.clients[0].host(), stage.clients[1].host());
+    for host in [worker, scanner] {
+        host.run(&["curl", "-sS", "--max-time", "20", &stage.page_by_address()])?;
+    }
+    let target = stage.topology.sites[0].web_address.v4;
+    let is_over = AtomicBool::new(false);
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        alone.push(download(&stage)?);
+        is_over.store(false, Ordering::Relaxed);
+        std::thread::scope(|scope| -> Result<()> {
+            let scanning = scope.spawn(|| scanner.enter(|| send_everywhere(target, &is_over)));
+            let outcome = download(&stage).and_then(|rate| {
+                let begin = Instant::now();
+                stage.open_page(&stage.page_by_address())?;
+                Ok((rate, begin.elapsed()))
+            });
+            is_over.store(true, Ordering::Relaxed);
+            let sent = scanning.join().map_err(|_| anyhow!("the scan failed"))???;
+            let (rate, page) = outcome?;
+            beside.push(rate);
+            context.record("datagrams of the scan", sent as f64, "datagrams", Target::Shown);
+            context.record_time("a page beside a scan", page, Target::AtMost(1_000.0));
+            Ok(())
+        })?;
+    }
+    let share = median(&mut beside) / median(&mut alone);
+    // On two cores the scan takes its share of the machine too.
+    context.record("share of the throughput beside a scan", share, "", Target::AtLeast(0.5));
+    stage.close()
+}
+
+/// Sends a datagram to one port after the other, 5,000 a second, until told to stop; returns how many.
+fn send_everywhere(target: Ipv4Addr, is_over: &AtomicBool) -> std::io::Result<u64> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let mut sent = 0_u64;
+    while !is_over.load(Ordering::Relaxed) {
+        for _ in 0..50 {
+            let port = 1_024 + (sent % 60_000) as u16;
+            // What the kernel refuses (an ICMP error for an earlier one) is as good as sent.
+            let _ = socket.send_to(b"?", (target, port));
+            sent += 1;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(sent)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Megabits per second of a download whose bytes must be right.
