@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
+use crate::bench::median;
 use crate::scenario::{Context, Target};
 use crate::stage::Stage;
 use crate::topology::Options;
@@ -105,7 +106,8 @@ pub(super) fn scan(context: &mut Context) -> Result<()> {
             Ok(())
         })?;
     }
-    let share = median(&mut beside) / median(&mut alone);
+    let share = median(&beside).zip(median(&alone)).map(|(beside, alone)| beside / alone);
+    let share = share.context("nothing was measured")?;
     // On two cores the scan takes its share of the machine too.
     context.record("share of the throughput beside a scan", share, "", Target::AtLeast(0.5));
     stage.close()
@@ -125,11 +127,6 @@ fn send_everywhere(target: Ipv4Addr, is_over: &AtomicBool) -> std::io::Result<u6
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(sent)
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Megabits per second of a download whose bytes must be right.
