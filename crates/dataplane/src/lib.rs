@@ -22,6 +22,10 @@
 //! [`Worker::poll_event`] after each batch and call [`Worker::handle_timeout`] at
 //! [`Worker::poll_timeout`].
 //!
+//! Several workers serve one tunnel, each with the packets of its own TUN queue and UDP sockets, when all of them get
+//! the same updates. A packet may come to any of them; what the two directions of a flow must know of each other is
+//! shared ([`FlowUsage`]).
+//!
 //! # Deliberately absent
 //!
 //! - Policy, routing and NAT decisions: they arrive inside flows.
@@ -43,6 +47,7 @@ mod path;
 mod peers;
 mod table;
 mod update;
+mod usage;
 mod worker;
 
 pub use counters::Counters;
@@ -51,6 +56,7 @@ pub use event::{EndCause, Event};
 pub use flow::{Flow, FlowCounters, FlowKey, GrantId, NextHop, Origin, PeerId};
 pub use path::Path;
 pub use update::Update;
+pub use usage::FlowUsage;
 pub use worker::{Config, Datagrams, Inbound, Outbound, Sizes, Worker};
 
 /// Bytes that a TURN channel header takes in front of a datagram.

@@ -13,6 +13,7 @@ mod slab;
 mod wheel;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use adit_packet::TcpFlags;
 
@@ -23,14 +24,17 @@ use slab::Slab;
 use wheel::Wheel;
 
 use crate::hasher::{SeededMap, SeededState};
-use crate::{DropReason, EndCause, Event, Flow, FlowKey, GrantId, Origin, PeerId};
+use crate::{DropReason, EndCause, Event, Flow, FlowKey, FlowUsage, GrantId, Origin, PeerId};
 
 pub(crate) use entry::{Entry, Verdict};
+pub(crate) use lifetime::Connection;
 
 /// Entries that are compared when one must go.
 const EVICTION_SAMPLE: u32 = 32;
 /// Entries that one call of [`FlowTable::expire`] deals with.
 const EXPIRY_BATCH: usize = 1024;
+/// The longest that an entry is not looked at, in milliseconds: another worker may have ended it.
+const LOOK_AGAIN: u64 = 15 * 60 * 1000;
 /// `FlowEnded` events kept for the control thread.
 const EVENTS: usize = 4096;
 /// The most entries a table may be told to hold; numbers must fit into the index with a direction bit.
@@ -39,7 +43,7 @@ const LARGEST: usize = 1 << 24;
 /// Names an entry and a direction; stale once the entry is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Handle {
-    number: u32,
+    pub(crate) number: u32,
     generation: u32,
     /// Whether packets are replies.
     pub(crate) reply: bool,
@@ -73,13 +77,13 @@ impl FlowTable {
             wheel: Wheel::new(),
             grants: SeededMap::with_hasher(state.clone()),
             peers: SeededMap::with_hasher(state.clone()),
+            held: Held::new(state.clone()),
             state,
             recent: None,
             capacity: capacity.clamp(1, LARGEST),
             hand: 0,
             generation: 0,
             events: VecDeque::new(),
-            held: Held::default(),
             events_lost: 0,
             evictions: 0,
         }
@@ -131,31 +135,35 @@ impl FlowTable {
     /// Notes a packet of a flow: its time starts anew, with the lifetime of its new state.
     pub(crate) fn note_use(&mut self, now: u64, handle: Handle, flags: TcpFlags) {
         let Some(entry) = self.entries.get_mut(handle.number) else { return };
-        let before = entry.connection;
-        entry.connection.note(flags, handle.reply);
-        entry.last_use = now;
+        let closes = entry.usage.as_ref().is_some_and(|usage| usage.note(now, flags, handle.reply));
         // A later end is found when the wheel comes round; an earlier one must be put there.
-        if before != entry.connection && entry.connection.is_closing() {
+        if closes {
             self.unschedule(handle.number);
-            self.schedule(handle.number);
+            self.schedule(now, handle.number);
         }
     }
 
     /// Installs a flow in place of whatever has one of its keys.
-    pub(crate) fn install(&mut self, now: u64, flow: &Flow) -> Result<(), DropReason> {
+    pub(crate) fn install(&mut self, now: u64, flow: &Flow, usage: Arc<FlowUsage>) -> Result<(), DropReason> {
         if !flow.is_consistent() {
             return Err(DropReason::InconsistentFlow);
         }
-        let number = self.insert(now, Entry { is_held: true, ..Entry::flow(flow, now) });
+        usage.begin(now);
+        let number = self.insert(now, Entry::flow(flow, usage));
         if let Some(overtaken) = self.held.push(number, self.generation) {
             self.release(overtaken);
         }
         Ok(())
     }
 
-    /// Notes that the control thread was given a packet.
-    pub(crate) const fn note_miss(&mut self) {
-        self.held.misses += 1;
+    /// Says which held entry's packet is about to be a miss, if it is one's.
+    pub(crate) const fn note_held(&mut self, number: Option<u32>) {
+        self.held.note(number);
+    }
+
+    /// Notes that the control thread was given the packet that was a miss last.
+    pub(crate) fn note_miss(&mut self) {
+        self.held.note_miss();
     }
 
     /// Lets the packets of flows pass of which the control thread has none left.
@@ -176,7 +184,7 @@ impl FlowTable {
     /// Caches a refusal until `until`, in place of whatever has its key.
     pub(crate) fn refuse(&mut self, now: u64, key: FlowKey, reason: DropReason, until: u64) {
         if until > now {
-            self.insert(now, Entry::refusal(key, reason, until, now));
+            self.insert(now, Entry::refusal(key, reason, until));
         }
     }
 
@@ -244,7 +252,7 @@ impl FlowTable {
             } else {
                 // It was used meanwhile: its deadline lies behind `now`, so in another bucket.
                 self.unschedule(number);
-                self.schedule(number);
+                self.schedule(now, number);
             }
         }
     }
@@ -284,14 +292,17 @@ impl FlowTable {
         if let Some(peer) = peer {
             self.peers.entry(peer).or_insert(List::EMPTY).push(&mut self.entries, Lane::Peer, number);
         }
-        self.schedule(number);
+        self.schedule(now, number);
         number
     }
 
     fn remove(&mut self, number: u32, cause: EndCause) {
         let Some(entry) = self.take(number) else { return };
-        if matches!(entry.verdict, Verdict::Pass { .. }) {
-            self.tell(Event::FlowEnded { key: entry.keys[0], cause, counters: entry.counters });
+        // Each worker ends it; the first one tells.
+        if let Some(usage) = entry.usage
+            && usage.end()
+        {
+            self.tell(Event::FlowEnded { key: entry.keys[0], cause, counters: usage.counters() });
         }
     }
 
@@ -338,9 +349,9 @@ impl FlowTable {
         }
     }
 
-    fn schedule(&mut self, number: u32) {
+    fn schedule(&mut self, now: u64, number: u32) {
         let Some(entry) = self.entries.get_mut(number) else { return };
-        let bucket = self.wheel.bucket_for(entry.deadline());
+        let bucket = self.wheel.bucket_for(entry.deadline().min(now + LOOK_AGAIN));
         entry.bucket = bucket;
         self.wheel.list(bucket).push(&mut self.entries, Lane::Wheel, number);
         self.wheel.refresh(bucket);
@@ -354,8 +365,8 @@ impl FlowTable {
 }
 
 /// What an entry whose time is over ended of.
-const fn natural_end(entry: &Entry) -> EndCause {
-    if entry.connection.is_over() { EndCause::Closed } else { EndCause::Idle }
+fn natural_end(entry: &Entry) -> EndCause {
+    if entry.connection().is_over() { EndCause::Closed } else { EndCause::Idle }
 }
 
 /// Takes an entry out of the list under `key`, and the list out of the map when it is empty.

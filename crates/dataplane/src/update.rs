@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use adit_wireguard::Session;
 
-use crate::{DropReason, Flow, FlowKey, GrantId, Path, PeerId};
+use crate::{DropReason, Flow, FlowKey, FlowUsage, GrantId, Path, PeerId};
 
 /// A change of forwarding state. Apply them in the order in which they were made.
 #[derive(Debug, Clone)]
@@ -50,13 +50,18 @@ pub enum Update {
         peer: PeerId,
     },
     /// Packets of this flow may pass. Replaces flows that share one of its keys.
-    FlowInstalled(Box<Flow>),
-    /// All packets that came with updates so far have been sent, and so many misses have been dealt with.
+    FlowInstalled {
+        /// The flow.
+        flow: Box<Flow>,
+        /// Its use, by all workers.
+        usage: Arc<FlowUsage>,
+    },
+    /// All packets that came with updates so far have been sent, and so many misses of this worker have been dealt with.
     ///
     /// A new flow's packets are misses until this comes: those that the control thread still has must not be
     /// overtaken.
     Flushed {
-        /// Misses dealt with since the worker was made.
+        /// Misses of this worker dealt with since it was made; the one field that differs between workers.
         misses: u64,
     },
     /// Drop packets with this key until `until`, without asking again.
@@ -92,4 +97,12 @@ pub enum Update {
         /// Whose they are.
         to: PeerId,
     },
+}
+
+impl Update {
+    /// A flow that nobody has used yet.
+    #[must_use]
+    pub fn install(flow: Flow) -> Self {
+        Self::FlowInstalled { flow: Box::new(flow), usage: Arc::default() }
+    }
 }

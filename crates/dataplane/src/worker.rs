@@ -100,7 +100,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker without peers and flows.
+    /// A worker without peers and flows. Workers of one tunnel are made with the same `now`.
     #[must_use]
     pub fn new(now: Instant, config: Config) -> Self {
         let Config { seed, max_flows } = config;
@@ -125,8 +125,8 @@ impl Worker {
             Update::PathChanged { peer, path } => self.peers.set_path(peer, path),
             Update::MtuChanged { peer, mtu } => self.peers.set_mtu(peer, mtu),
             Update::PeerRemoved { peer } => self.peers.remove(peer),
-            Update::FlowInstalled(flow) => {
-                if let Err(reason) = self.table.install(millis, &flow) {
+            Update::FlowInstalled { flow, usage } => {
+                if let Err(reason) = self.table.install(millis, &flow, usage) {
                     self.counters.note_drop(reason);
                 }
             }
@@ -142,8 +142,8 @@ impl Worker {
         }
     }
 
-    /// Notes that the control thread has been given what was a miss. One that it could not take is none.
-    pub const fn note_miss(&mut self) {
+    /// Notes that the control thread has been given what was a miss just now. One that it could not take is none.
+    pub fn note_miss(&mut self) {
         self.table.note_miss();
     }
 

@@ -5,7 +5,6 @@
 //! go back to the caller.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_control_client::{Disconnecting, Event as SessionEvent, FatalReason, Session};
@@ -16,7 +15,8 @@ use adit_protocol::peer::GoodbyeReason;
 
 use crate::delivery;
 use crate::sockets::Sockets;
-use crate::worker::{FromWorker, WorkerLink};
+use crate::worker::{Content, FromWorker};
+use crate::workers::{Ground, Workers};
 
 /// The longest that stopping may wait for datagrams to leave.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
@@ -155,36 +155,31 @@ pub(crate) enum First {
 /// A machine with everything it acts through.
 pub(crate) struct Driver<M: Machine> {
     pub(crate) machine: M,
-    sockets: Arc<Sockets>,
-    tun: Arc<Tun>,
-    worker: WorkerLink,
+    ground: Ground,
+    workers: Workers,
     session: Session<M::Incoming, M::Outgoing>,
     /// What the machine was last told.
     addresses: Vec<SocketAddr>,
-    /// Packets of the worker that were dealt with, and how many of them the worker knows to be.
-    misses: u64,
-    flushed: u64,
 }
 
 impl<M: Machine> Driver<M> {
     pub(crate) fn new(
         machine: M,
-        sockets: Arc<Sockets>,
-        tun: Arc<Tun>,
-        worker: WorkerLink,
+        ground: Ground,
+        workers: Workers,
         session: Session<M::Incoming, M::Outgoing>,
     ) -> Self {
-        Self { machine, sockets, tun, worker, session, addresses: Vec::new(), misses: 0, flushed: 0 }
+        Self { machine, ground, workers, session, addresses: Vec::new() }
     }
 
     /// The device of the tunnel.
     pub(crate) fn tun(&self) -> &Tun {
-        &self.tun
+        self.ground.tun()
     }
 
     /// The UDP port in use, of IPv4 if there are two.
     pub(crate) fn port(&self) -> Option<u16> {
-        self.sockets.all().next().map(|socket| socket.local_addr().port())
+        self.ground.sockets().all().next().map(|socket| socket.local_addr().port())
     }
 
     /// When the machine wants to be woken; far away when it does not.
@@ -228,28 +223,29 @@ impl<M: Machine> Driver<M> {
         }
     }
 
-    /// Feeds the machine what the worker has for it.
+    /// Feeds the machine what a worker has for it.
     ///
     /// # Errors
     ///
     /// When the worker cannot go on.
     pub(crate) fn handle_worker(&mut self, message: FromWorker) -> anyhow::Result<()> {
         let now = Instant::now();
-        match message {
-            FromWorker::TunPacket(mut packet) => {
-                self.misses += 1;
+        let FromWorker { worker, content } = message;
+        match content {
+            Content::TunPacket(mut packet) => {
+                self.workers.note_dealt_with(worker);
                 self.machine.handle_tun_packet(now, &mut packet);
             }
-            FromWorker::Datagram { local, from, mut payload } => {
+            Content::Datagram { local, from, mut payload } => {
                 self.machine.handle_datagram(now, local, from, &mut payload);
             }
-            FromWorker::PeerPacket { peer, mut packet } => {
-                self.misses += 1;
+            Content::PeerPacket { peer, mut packet } => {
+                self.workers.note_dealt_with(worker);
                 self.machine.handle_peer_packet(now, peer, &mut packet);
             }
-            FromWorker::Unreachable(remote) => self.machine.handle_unreachable(now, remote),
-            FromWorker::Event(event) => self.machine.handle_worker_event(now, &event),
-            FromWorker::Failed(reason) => anyhow::bail!("the packet path failed: {reason}"),
+            Content::Unreachable(remote) => self.machine.handle_unreachable(now, remote),
+            Content::Event(event) => self.machine.handle_worker_event(now, &event),
+            Content::Failed(reason) => anyhow::bail!("the packet path failed: {reason}"),
         }
         Ok(())
     }
@@ -261,10 +257,10 @@ impl<M: Machine> Driver<M> {
 
     /// Tells the machine the addresses of the host, or that the way out from them is another.
     pub(crate) fn set_addresses(&mut self, addresses: &[IpAddr]) {
-        let addresses = self.sockets.with_ports(addresses);
+        let addresses = self.ground.sockets().with_ports(addresses);
         tracing::debug!(?addresses, "the host's addresses");
         self.session.network_changed();
-        self.sockets.retry_segmentation();
+        self.ground.retry_segmentation();
         let now = Instant::now();
         if addresses == self.addresses {
             self.machine.handle_route_change(now);
@@ -281,18 +277,14 @@ impl<M: Machine> Driver<M> {
     pub(crate) fn drain(&mut self) -> Vec<M::Event> {
         let mut updated = false;
         while let Some(update) = self.machine.poll_update() {
-            self.worker.update(update);
+            self.workers.update(&update);
             updated = true;
         }
-        transmit(&mut self.machine, &self.sockets);
+        transmit(&mut self.machine, self.ground.sockets());
         while let Some(packet) = self.machine.poll_tun_write() {
-            delivery::write(&self.tun, &packet);
+            delivery::write(self.ground.tun(), &packet);
         }
-        if updated || self.misses != self.flushed {
-            self.flushed = self.misses;
-            self.worker.update(Update::Flushed { misses: self.misses });
-            self.worker.ring();
-        }
+        self.workers.flush(updated);
         while let Some(message) = self.machine.poll_portal_message() {
             self.session.send(message);
         }
@@ -309,22 +301,22 @@ impl<M: Machine> Driver<M> {
 
     /// Says what the machine still has to say and waits, within bounds, until it has left.
     pub(crate) async fn finish(self, first: First) {
-        let Self { mut machine, sockets, session, worker, .. } = self;
+        let Self { mut machine, ground, session, workers, .. } = self;
         while let Some(message) = machine.poll_portal_message() {
             session.send(message);
         }
         if first == First::Portal {
             session.close(PORTAL_LIMIT).await;
             // No packet may follow the goodbyes.
-            drop(worker);
-            transmit(&mut machine, &sockets);
+            drop(workers);
+            transmit(&mut machine, ground.sockets());
         } else {
-            drop(worker);
-            transmit(&mut machine, &sockets);
+            drop(workers);
+            transmit(&mut machine, ground.sockets());
             session.close(PORTAL_LIMIT).await;
         }
         let deadline = Instant::now() + FLUSH_LIMIT;
-        while !sockets.are_flushed() && Instant::now() < deadline {
+        while !ground.are_flushed() && Instant::now() < deadline {
             tokio::time::sleep(FLUSH_PAUSE).await;
         }
     }

@@ -12,20 +12,25 @@ use metrics::{counter, gauge};
 /// How often counters are copied.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Copies what a worker counted.
-pub(crate) fn worker(counters: &Counters) {
+/// Adds what a worker counted since `before`.
+pub(crate) fn worker(now: &Counters, before: &Counters) {
     let directions = [
-        ("sent", counters.sent_packets, counters.sent_bytes),
-        ("received", counters.received_packets, counters.received_bytes),
+        ("sent", now.sent_packets - before.sent_packets, now.sent_bytes - before.sent_bytes),
+        (
+            "received",
+            now.received_packets - before.received_packets,
+            now.received_bytes - before.received_bytes,
+        ),
     ];
     for (direction, packets, bytes) in directions {
-        counter!("adit_tunnel_packets_total", "direction" => direction).absolute(packets);
-        counter!("adit_tunnel_bytes_total", "direction" => direction).absolute(bytes);
+        counter!("adit_tunnel_packets_total", "direction" => direction).increment(packets);
+        counter!("adit_tunnel_bytes_total", "direction" => direction).increment(bytes);
     }
-    counter!("adit_flow_misses_total").absolute(counters.misses);
-    counter!("adit_flow_evictions_total").absolute(counters.evictions);
-    for (reason, count) in counters.drops().filter(|(_, count)| *count > 0) {
-        counter!("adit_packets_dropped_total", "path" => "fast", "reason" => reason.name()).absolute(count);
+    counter!("adit_flow_misses_total").increment(now.misses - before.misses);
+    counter!("adit_flow_evictions_total").increment(now.evictions - before.evictions);
+    let drops = now.drops().zip(before.drops()).map(|((reason, now), (_, before))| (reason, now - before));
+    for (reason, count) in drops.filter(|(_, count)| *count > 0) {
+        counter!("adit_packets_dropped_total", "path" => "fast", "reason" => reason.name()).increment(count);
     }
 }
 

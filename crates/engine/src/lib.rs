@@ -1,18 +1,17 @@
 //! The threads: drive a tunnel machine and its worker with the platform and the portal session.
 //!
 //! Each process has one control thread, which runs the pure machine, the session with the
-//! portal and everything slow, and one worker thread, which moves packets:
+//! portal and everything slow, and worker threads, which move packets:
 //!
 //! ```text
 //!            updates (bounded, in order, bell)
 //!  control ────────────────────────────────────► worker
-//!  thread  ◄──────────────────────────────────── thread
+//!  thread  ◄──────────────────────────────────── threads
 //!     │        misses, datagrams, events           │
 //!     └── portal, DNS, routes, timers              └── TUN, UDP
 //! ```
 //!
-//! The worker never waits for the control thread: what does not fit the queue is dropped
-//! and counted. Both threads send on the same sockets.
+//! Workers never wait for the control thread: what does not fit the queue is dropped and counted.
 //!
 //! Deliberately absent: decisions (`tunnel`), packet work (`dataplane`), and what a program
 //! makes of the state it is shown.
@@ -34,7 +33,9 @@ mod portal;
 mod sockets;
 mod upstream;
 mod worker;
+mod workers;
 
 pub use identity::{Identity, IdentityError};
 pub use offloads::{OffloadKind, Offloads, UnknownOffload};
 pub use portal::PortalConfig;
+pub use workers::{default_workers, parse_workers};

@@ -1,4 +1,7 @@
-//! The UDP sockets of a process: one per address family, shared by both threads.
+//! The UDP sockets of a process: one per address family and worker.
+//!
+//! All workers' sockets of a family have the same port, and the kernel keeps the datagrams of one remote address on one
+//! of them. The control thread sends on those of the first worker.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,25 +24,34 @@ impl Sockets {
     ///
     /// When the port is taken, or the host has neither family.
     pub(crate) fn bind(port: u16, mark: Option<u32>, offloads: Offloads) -> Result<Self, BindError> {
-        let family = |config| {
-            family(Config {
-                fwmark: mark,
-                segmentation: offloads.udp_send,
-                coalescing: offloads.udp_receive,
-                ..config
-            })
-        };
-        let ipv4 = family(Config::wildcard_v4(port))?;
+        let config = |config| with_options(config, mark, offloads);
+        let ipv4 = family(config(Config::wildcard_v4(port)))?;
         let same = ipv4.as_ref().map_or(port, |socket| socket.local_addr().port());
-        let ipv6 = match family(Config::wildcard_v6(same)) {
+        let ipv6 = match family(config(Config::wildcard_v6(same))) {
             // Nobody asked for this port, so another one does as well.
-            Err(BindError::Taken(_)) if port == 0 => family(Config::wildcard_v6(0))?,
+            Err(BindError::Taken(_)) if port == 0 => family(config(Config::wildcard_v6(0)))?,
             other => other?,
         };
         if ipv4.is_none() && ipv6.is_none() {
             return Err(BindError::NoFamily("IPv4 and no IPv6"));
         }
         Ok(Self { ipv4, ipv6 })
+    }
+
+    /// More sockets on the same ports, for another worker.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let several sockets share a port.
+    pub(crate) fn another(&self, mark: Option<u32>, offloads: Offloads) -> Result<Self, BindError> {
+        let join = |socket: &Option<UdpSocket>, wildcard: fn(u16) -> Config| {
+            let Some(socket) = socket else { return Ok(None) };
+            socket.share_port()?;
+            let config = Config { reuse_port: true, ..wildcard(socket.local_addr().port()) };
+            UdpSocket::bind(&with_options(config, mark, offloads)).map(Some)
+        };
+        let ipv4 = join(&self.ipv4, Config::wildcard_v4)?;
+        Ok(Self { ipv4, ipv6: join(&self.ipv6, Config::wildcard_v6)? })
     }
 
     /// The sockets that exist.
@@ -90,8 +102,18 @@ impl Sockets {
     }
 }
 
+const fn with_options(config: Config, mark: Option<u32>, offloads: Offloads) -> Config {
+    Config {
+        fwmark: mark,
+        segmentation: offloads.udp_send,
+        coalescing: offloads.udp_receive,
+        keep_errors: true,
+        ..config
+    }
+}
+
 fn family(config: Config) -> Result<Option<UdpSocket>, BindError> {
-    match UdpSocket::bind(&Config { keep_errors: true, ..config }) {
+    match UdpSocket::bind(&config) {
         Ok(socket) => Ok(Some(socket)),
         Err(BindError::NoFamily(_)) => Ok(None),
         Err(error) => Err(error),
@@ -118,5 +140,33 @@ mod tests {
         let ports: Vec<u16> = sockets.all().map(|socket| socket.local_addr().port()).collect();
         assert!(ports.windows(2).all(|pair| pair[0] == pair[1]));
         assert!(matches!(Sockets::bind(ports[0], None, Offloads::default()), Err(BindError::Taken(_))));
+    }
+
+    #[test]
+    fn a_remote_address_keeps_to_one_worker() {
+        use adit_platform::udp::ReceiveBatch;
+
+        let first = Sockets::bind(0, None, Offloads::default()).unwrap();
+        let port = first.all().next().unwrap().local_addr().port();
+        let groups = [first.another(None, Offloads::default()).unwrap(), first];
+        let remotes: Vec<_> = (0..64).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        for remote in remotes.iter().cycle().take(5 * remotes.len()) {
+            remote.send_to(b"datagram", ("127.0.0.1", port)).unwrap();
+        }
+        let mut batch = ReceiveBatch::new(8);
+        let mut seen = groups.each_ref().map(|sockets| {
+            let socket = sockets.all().next().unwrap();
+            let mut sources = Vec::new();
+            while socket.receive(&mut batch).unwrap() > 0 {
+                sources.extend(batch.datagrams().map(|datagram| datagram.source));
+            }
+            sources
+        });
+        assert_eq!(seen.iter().map(Vec::len).sum::<usize>(), 5 * remotes.len());
+        for sources in &mut seen {
+            sources.sort_unstable();
+            assert!(sources.chunks(5).all(|five| five.iter().all(|source| *source == five[0])));
+            assert!(sources.len() >= 5 * 8, "both have work");
+        }
     }
 }

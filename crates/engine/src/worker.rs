@@ -1,4 +1,4 @@
-//! The worker thread: moves packets between the TUN device and the UDP sockets.
+//! A worker thread: moves packets between its queue of the TUN device and its UDP sockets.
 //!
 //! One epoll watches the device, the sockets, and a bell that the control thread rings. Each
 //! source gets one bounded turn, so that neither direction starves the other. What the pure
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use adit_dataplane::{Event, Inbound, Outbound, PeerId, Update, Worker};
+use adit_dataplane::{Counters, Event, Inbound, Outbound, PeerId, Update, Worker};
 use adit_packet::offload::{Offload, SuperPacket, VirtioHeader};
 use adit_packet::{IcmpError, PacketView, icmp_error};
 use adit_platform::tun::Tun;
@@ -60,9 +60,18 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 const BELL: u64 = u64::MAX;
 const TUN: u64 = u64::MAX - 1;
 
-/// What the worker has for the control thread.
+/// What a worker has for the control thread.
 #[derive(Debug)]
-pub(crate) enum FromWorker {
+pub(crate) struct FromWorker {
+    /// Which worker.
+    pub(crate) worker: usize,
+    /// What it is.
+    pub(crate) content: Content,
+}
+
+/// What there is to say.
+#[derive(Debug)]
+pub(crate) enum Content {
     /// The first packet of a flow, from the TUN device.
     TunPacket(Vec<u8>),
     /// A datagram that is not plain tunnel data.
@@ -79,29 +88,66 @@ pub(crate) enum FromWorker {
 
 /// The control thread's end of a worker; dropping it stops the thread.
 #[derive(Debug)]
-pub(crate) struct WorkerLink {
+pub(super) struct WorkerLink {
     updates: Option<Sender<Update>>,
     bell: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What workers say, and to whom.
+#[derive(Debug, Clone)]
+pub(super) struct ToControl {
+    worker: usize,
+    queue: mpsc::Sender<FromWorker>,
+}
+
+impl ToControl {
+    /// The queues of all workers into one, and its end.
+    pub(super) fn all(workers: usize) -> (Vec<Self>, mpsc::Receiver<FromWorker>) {
+        let (queue, from_workers) = mpsc::channel(CONTROL_QUEUE);
+        let one = |worker| Self { worker, queue: queue.clone() };
+        ((0..workers).map(one).collect(), from_workers)
+    }
+
+    /// Hands over a packet, which is dropped and counted where only events have room; false then.
+    fn tell(&self, content: Content) -> bool {
+        let has_room = self.queue.capacity() > EVENT_ROOM;
+        let is_told = has_room && self.queue.try_send(FromWorker { worker: self.worker, content }).is_ok();
+        if !is_told {
+            counter!("adit_control_queue_dropped_total").increment(1);
+        }
+        is_told
+    }
+
+    /// Hands over what happened; what does not fit stays with the worker for the next turn.
+    fn tell_events(&self, dataplane: &mut Worker) {
+        // Another worker may take the last place, so a place is had before the event is.
+        while let Ok(place) = self.queue.try_reserve()
+            && let Some(event) = dataplane.poll_event()
+        {
+            place.send(FromWorker { worker: self.worker, content: Content::Event(event) });
+        }
+    }
+}
+
 impl WorkerLink {
-    /// Starts a worker between `tun` and `sockets`.
+    /// Starts a worker between a queue of the TUN device and sockets of its own.
     ///
     /// # Errors
     ///
     /// When the operating system has no descriptor or thread left.
-    pub(crate) fn start(
+    pub(super) fn start(
         worker: Worker,
         tun: Arc<Tun>,
         sockets: Arc<Sockets>,
-    ) -> anyhow::Result<(Self, mpsc::Receiver<FromWorker>)> {
+        to_control: ToControl,
+    ) -> anyhow::Result<Self> {
         let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .context("cannot make an eventfd")?;
         let bell = Arc::new(bell);
         let (updates, update_queue) = crossbeam_channel::bounded(UPDATE_QUEUE);
-        let (to_control, from_worker) = mpsc::channel(CONTROL_QUEUE);
         let epoll = watch(&bell, &tun, &sockets).context("cannot watch sockets")?;
+        let name = format!("worker-{}", to_control.worker);
         let mut turner = Loop {
             worker,
             tun,
@@ -113,23 +159,24 @@ impl WorkerLink {
             packet: vec![0; LARGEST_PACKET],
             outgoing: Outgoing::new(),
             batch: ReceiveBatch::new(RECEIVE_SLOTS),
-            exported: Instant::now(),
+            exported: (Instant::now(), Counters::default()),
         };
         let thread = std::thread::Builder::new()
-            .name("worker-0".to_owned())
+            .name(name)
             .spawn(move || {
                 let Err(error) = turner.run() else { return };
                 let to_control = turner.to_control.clone();
                 // The control thread may wait for room in our queue: nobody will make any.
                 drop(turner);
-                let _ = to_control.blocking_send(FromWorker::Failed(format!("{error:#}")));
+                let content = Content::Failed(format!("{error:#}"));
+                let _ = to_control.queue.blocking_send(FromWorker { worker: to_control.worker, content });
             })
             .context("cannot start the worker thread")?;
-        Ok((Self { updates: Some(updates), bell, thread: Some(thread) }, from_worker))
+        Ok(Self { updates: Some(updates), bell, thread: Some(thread) })
     }
 
     /// Queues an update; ring the bell after the last one. Waits while the worker is too far behind.
-    pub(crate) fn update(&self, update: Update) {
+    pub(super) fn update(&self, update: Update) {
         if let Some(updates) = &self.updates
             && let Err(crossbeam_channel::TrySendError::Full(update)) = updates.try_send(update)
         {
@@ -140,7 +187,7 @@ impl WorkerLink {
     }
 
     /// Makes the worker look at its queue.
-    pub(crate) fn ring(&self) {
+    pub(super) fn ring(&self) {
         // The counter cannot overflow before it is read.
         let _ = self.bell.write(1);
     }
@@ -174,11 +221,11 @@ struct Loop {
     bell: Arc<EventFd>,
     epoll: Epoll,
     updates: Receiver<Update>,
-    to_control: mpsc::Sender<FromWorker>,
+    to_control: ToControl,
     packet: Vec<u8>,
     outgoing: Outgoing,
     batch: ReceiveBatch,
-    exported: Instant,
+    exported: (Instant, Counters),
 }
 
 impl Loop {
@@ -213,20 +260,17 @@ impl Loop {
             if self.worker.poll_timeout().is_some_and(|(deadline, _)| deadline <= now) {
                 self.worker.handle_timeout(now);
             }
-            self.tell_events();
-            if now.duration_since(self.exported) >= export::INTERVAL {
-                export::worker(&self.worker.counters());
-                self.exported = now;
-            }
+            self.to_control.tell_events(&mut self.worker);
+            self.export(now);
         }
     }
 
-    /// Hands over what happened; what does not fit stays with the worker for the next turn.
-    fn tell_events(&mut self) {
-        while self.to_control.capacity() > 0
-            && let Some(event) = self.worker.poll_event()
-        {
-            let _ = self.to_control.try_send(FromWorker::Event(event));
+    fn export(&mut self, now: Instant) {
+        let (then, before) = &self.exported;
+        if now.duration_since(*then) >= export::INTERVAL {
+            let counters = self.worker.counters();
+            export::worker(&counters, before);
+            self.exported = (now, counters);
         }
     }
 
@@ -236,7 +280,7 @@ impl Loop {
             // A whole millisecond more: waking early would only mean going round again.
             deadline.saturating_duration_since(now) + Duration::from_millis(1)
         });
-        let longest = if self.to_control.capacity() == 0 { RETRY } else { LONGEST_SLEEP };
+        let longest = if self.to_control.queue.capacity() == 0 { RETRY } else { LONGEST_SLEEP };
         EpollTimeout::try_from(until.min(longest)).unwrap_or(EpollTimeout::ZERO)
     }
 
@@ -289,7 +333,7 @@ impl Loop {
                 for index in 0..segments.count() {
                     let mut packet = vec![0; segments.length(index)];
                     segments.write(index, &mut packet);
-                    if tell(&self.to_control, FromWorker::TunPacket(packet)) {
+                    if self.to_control.tell(Content::TunPacket(packet)) {
                         self.worker.note_miss();
                     }
                 }
@@ -306,7 +350,7 @@ impl Loop {
         if is_in_error {
             let unreachable = (0..ERRORS_TURN).map_while(|_| socket.take_unreachable());
             for remote in unreachable {
-                tell(&self.to_control, FromWorker::Unreachable(remote));
+                self.to_control.tell(Content::Unreachable(remote));
             }
         }
         socket.receive(&mut self.batch).context("a UDP socket is broken")?;
@@ -319,19 +363,19 @@ impl Loop {
                 }
                 Inbound::Miss { peer, range } => {
                     let packet = datagram.payload[range].to_vec();
-                    if tell(&self.to_control, FromWorker::PeerPacket { peer, packet }) {
+                    if self.to_control.tell(Content::PeerPacket { peer, packet }) {
                         self.worker.note_miss();
                     }
                     continue;
                 }
-                Inbound::NotMine => FromWorker::Datagram {
+                Inbound::NotMine => Content::Datagram {
                     local: datagram.local,
                     from: datagram.source,
                     payload: datagram.payload.to_vec(),
                 },
                 Inbound::Keepalive | Inbound::Drop(_) => continue,
             };
-            tell(&self.to_control, step);
+            self.to_control.tell(step);
         }
         delivery.flush();
         Ok(())
@@ -348,26 +392,17 @@ fn reject(tun: &Tun, packet: &[u8], mtu: u16) {
     }
 }
 
-/// Hands over a packet, which is dropped and counted where only events have room; false then.
-fn tell(to_control: &mpsc::Sender<FromWorker>, message: FromWorker) -> bool {
-    let is_told = to_control.capacity() > EVENT_ROOM && to_control.try_send(message).is_ok();
-    if !is_told {
-        counter!("adit_control_queue_dropped_total").increment(1);
-    }
-    is_told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn packets_leave_room_for_events() {
-        let (to_control, mut from_worker) = mpsc::channel(CONTROL_QUEUE);
-        for _ in 0..2 * CONTROL_QUEUE {
-            tell(&to_control, FromWorker::TunPacket(Vec::new()));
+        let (to_control, mut from_workers) = ToControl::all(2);
+        for to_control in to_control.iter().cycle().take(2 * CONTROL_QUEUE) {
+            to_control.tell(Content::TunPacket(Vec::new()));
         }
-        assert_eq!(to_control.capacity(), EVENT_ROOM);
-        assert!(from_worker.try_recv().is_ok());
+        assert_eq!(to_control[0].queue.capacity(), EVENT_ROOM);
+        assert!(from_workers.try_recv().is_ok());
     }
 }

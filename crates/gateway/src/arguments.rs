@@ -1,6 +1,7 @@
 //! The arguments of `adit-gateway`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use adit_engine::OffloadKind;
@@ -66,6 +67,10 @@ pub(crate) struct Arguments {
     /// not keep what they promise).
     #[arg(long, env = "ADIT_WITHOUT_OFFLOAD", value_name = "KIND", value_delimiter = ',')]
     pub(crate) without_offload: Vec<OffloadKind>,
+
+    /// Threads that move packets, 1 to 64 [default: one for each core, at most 4].
+    #[arg(long, env = "ADIT_WORKERS", value_name = "COUNT", value_parser = adit_engine::parse_workers)]
+    pub(crate) workers: Option<NonZeroUsize>,
 
     /// How long clients wait for a successor, in seconds, when SIGUSR1 asks this gateway to make room for it.
     #[arg(

@@ -115,6 +115,7 @@ fn configuration(arguments: &Arguments, secrets: &FileSecrets) -> anyhow::Result
         interface: arguments.interface.clone(),
         port: arguments.port,
         offloads: Offloads::without(&arguments.without_offload),
+        workers: arguments.workers.unwrap_or_else(adit_engine::default_workers),
         state_dir: arguments.state_dir.clone(),
     })
 }

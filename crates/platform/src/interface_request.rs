@@ -72,6 +72,15 @@ pub(crate) fn set_offload(descriptor: BorrowedFd<'_>, features: libc::c_uint) ->
     set_number(descriptor, libc::TUNSETOFFLOAD, features.into())
 }
 
+/// Gives a TUN device the program that says which queue a packet comes out of.
+#[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
+pub(crate) fn set_steering(descriptor: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
+    let program: libc::c_int = program.as_raw_fd();
+    // SAFETY: both descriptors are open for the whole call, which reads one integer through the pointer and keeps none.
+    let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNSETSTEERINGEBPF, &raw const program) };
+    Errno::result(result).map(drop)
+}
+
 /// Performs an ioctl of the TUN driver that takes a number, no pointer.
 #[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
 fn set_number(descriptor: BorrowedFd<'_>, request: libc::Ioctl, value: libc::c_ulong) -> Result<(), Errno> {

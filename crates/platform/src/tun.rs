@@ -1,8 +1,8 @@
 //! The tunnel interface: packets between the kernel and the data plane.
 //!
-//! A [`Tun`] is one queue of one layer-3 device; [`Tun::add_queue`] makes another one for another thread. The kernel
-//! keeps to one queue for each flow: the one that the flow's packets were last written to. Reads and writes never
-//! block; wait for readiness with epoll on the descriptor. Addresses, MTU changes and routes are the business of
+//! A [`Tun`] is one queue of one layer-3 device; [`Tun::add_queue`] makes another one for another thread. Each flow comes
+//! out of one queue, the same for its whole life, whichever queue is written to. Reads and writes never block; wait for
+//! readiness with epoll on the descriptor. Addresses, MTU changes and routes are the business of
 //! [`network`](crate::network).
 //!
 //! # Offload
@@ -15,6 +15,8 @@
 mod device_queues;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod steering;
 
 pub use adit_packet::offload::Offload;
 #[cfg(target_os = "linux")]

@@ -249,6 +249,18 @@ impl UdpSocket {
         if self.segmentation.load(Ordering::Relaxed) { 64 } else { 1 }
     }
 
+    /// Lets other sockets of this user bind the same address with [`Config::reuse_port`]; the kernel then divides
+    /// datagrams among all of them by both ends' addresses.
+    ///
+    /// Before this call nobody can, so that a port that is taken is noticed.
+    ///
+    /// # Errors
+    /// When the kernel has no such option.
+    pub fn share_port(&self) -> Result<(), BindError> {
+        let result = self.socket.set_reuse_port(true);
+        result.map_err(|error| BindError::System { address: self.local, error })
+    }
+
     /// Tries segmentation again, for example after the machine moved to another network interface.
     pub fn retry_segmentation(&self) {
         let is_supported = self.may_segment && linux::supports_segmentation(&self.socket);

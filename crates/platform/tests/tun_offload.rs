@@ -7,10 +7,10 @@
 mod namespace;
 
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_packet::offload::{Coalescer, Segmentation, SuperPacket, Verdict, VirtioHeader};
 use adit_packet::{PacketView, Rewrite};
@@ -298,31 +298,76 @@ fn assert_segments_of_one_datagram(tun: &Tun) {
     assert_eq!(lengths, [1_000, 1_000, 500]);
 }
 
-#[test]
-fn a_flow_stays_on_the_queue_that_it_was_written_to() {
-    isolated(|| async {
-        let first = device();
-        let queues = [first.add_queue().expect("another queue"), first.add_queue().expect("a third"), first];
-        assert!(queues.iter().all(|queue| queue.offload() == queues[0].offload() && queue.name() == "adit0"));
-        let mut buffer = vec![0; ROOM];
-        for (port, queue) in (5_000..).zip(&queues) {
-            let socket = UdpSocket::bind("10.9.0.1:4000").expect("binds");
-            let peer = std::net::SocketAddr::from(([10, 9, 0, 2], port));
-            let own = socket.local_addr().expect("address");
-            let packet = adit_packet::build::udp(peer, own, b"hello").expect("fits");
-            queue.write(&packet).expect("writes");
-            let mut content = [0; 16];
-            socket.set_read_timeout(Some(TIMEOUT)).expect("timeout");
-            assert_eq!(socket.recv_from(&mut content).expect("receives"), (5, peer));
-            socket.send_to(b"answer", peer).expect("sends");
-            loop {
-                let length = next_packet(queue, &mut buffer).expect("on this queue");
+/// The queue that answers to `peer` come out of; a packet from there is written to `written` first.
+fn queue_of(queues: &[Tun], written: usize, socket: &UdpSocket, peer: SocketAddr) -> usize {
+    let own = socket.local_addr().expect("address");
+    let packet = adit_packet::build::udp(peer, own, b"hello").expect("fits");
+    queues[written].write(&packet).expect("writes");
+    let mut content = [0; 16];
+    assert_eq!(socket.recv_from(&mut content).expect("receives"), (5, peer));
+    socket.send_to(b"answer", peer).expect("sends");
+    let deadline = Instant::now() + TIMEOUT;
+    let mut buffer = vec![0; ROOM];
+    while Instant::now() < deadline {
+        for (index, queue) in queues.iter().enumerate() {
+            while let Ok(length) = queue.read(&mut buffer) {
                 let view = PacketView::parse(&buffer[VirtioHeader::LENGTH..length]).expect("valid");
-                if view.destination_port() == Some(port) {
-                    break;
+                if view.destination_port() == Some(peer.port()) {
+                    return index;
                 }
             }
         }
+    }
+    panic!("no answer came out");
+}
+
+#[test]
+fn a_flow_stays_on_one_queue_whichever_is_written_to() {
+    isolated(|| async {
+        let first = device();
+        ip("addr add fd00:9::1/64 dev adit0 nodad");
+        let queues = [first.add_queue().expect("another queue"), first.add_queue().expect("a third"), first];
+        assert!(queues.iter().all(|queue| queue.offload() == queues[0].offload() && queue.name() == "adit0"));
+        for ends in [("10.9.0.1:4000", "10.9.0.2:0"), ("[fd00:9::1]:4000", "[fd00:9::2]:0")] {
+            let socket = UdpSocket::bind(ends.0).expect("binds");
+            socket.set_read_timeout(Some(TIMEOUT)).expect("timeout");
+            let mut peer: SocketAddr = ends.1.parse().expect("address");
+            let mut flows = [0; 3];
+            for port in 5_000..5_060 {
+                peer.set_port(port);
+                let seen = [0, 1, 2].map(|written| queue_of(&queues, written, &socket, peer));
+                assert_eq!(seen, [seen[0]; 3], "{peer}");
+                flows[seen[0]] += 1;
+            }
+            assert!(flows.iter().all(|count| *count >= 8), "{peer}: {flows:?}");
+        }
+    });
+}
+
+/// All fragments of a packet, by the queue that they come out of.
+#[test]
+fn the_fragments_of_a_packet_stay_together() {
+    isolated(|| async {
+        let first = device();
+        let queues = [first.add_queue().expect("another queue"), first];
+        let mut buffer = vec![0; ROOM];
+        let mut used = [false; 2];
+        for last in 2..40 {
+            let socket = UdpSocket::bind("10.9.0.1:0").expect("binds");
+            socket.send_to(&[7; 3_000], SocketAddr::from(([10, 9, 0, last], 9))).expect("sends");
+            let (mut found, deadline) = ([0, 0], Instant::now() + TIMEOUT);
+            while found != [3, 0] && found != [0, 3] {
+                for (queue, found) in queues.iter().zip(&mut found) {
+                    while let Ok(length) = queue.read(&mut buffer) {
+                        let packet = &buffer[VirtioHeader::LENGTH..length];
+                        *found += usize::from(packet[0] >> 4 == 4 && packet[19] == last);
+                    }
+                }
+                assert!(found.contains(&0) && Instant::now() < deadline, "{found:?}");
+            }
+            used[usize::from(found[1] > 0)] = true;
+        }
+        assert_eq!(used, [true; 2]);
     });
 }
 

@@ -191,7 +191,7 @@ impl Link {
     }
 
     pub(crate) fn install(&mut self, flow: Flow) {
-        self.updates.push_back(Update::FlowInstalled(Box::new(flow)));
+        self.updates.push_back(Update::install(flow));
     }
 
     /// Lets the workers drop the packets of `key` by themselves for a while.

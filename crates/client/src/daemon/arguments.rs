@@ -1,6 +1,7 @@
 //! The arguments of `aditd`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use adit_client_ipc::DEFAULT_SOCKET;
@@ -66,6 +67,10 @@ pub(super) struct Arguments {
     /// not keep what they promise).
     #[arg(long, env = "ADIT_WITHOUT_OFFLOAD", value_name = "KIND", value_delimiter = ',')]
     pub(super) without_offload: Vec<OffloadKind>,
+
+    /// Threads that move packets, 1 to 64 [default: one for each core, at most 4].
+    #[arg(long, env = "ADIT_WORKERS", value_name = "COUNT", value_parser = adit_engine::parse_workers)]
+    pub(super) workers: Option<NonZeroUsize>,
 
     /// How the system's resolver is pointed at the tunnel.
     #[arg(long, env = "ADIT_DNS_CONTROL", value_enum, default_value = "resolv-conf")]

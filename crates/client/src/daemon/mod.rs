@@ -105,6 +105,7 @@ async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
         interface: arguments.interface,
         port: arguments.port,
         offloads: Offloads::without(&arguments.without_offload),
+        workers: arguments.workers.unwrap_or_else(adit_engine::default_workers),
         dns: dns_factory(arguments.dns_control, arguments.resolv_conf, arguments.state_dir.clone()),
         state_dir: arguments.state_dir,
     };

@@ -1,5 +1,6 @@
 //! The session: signs in and out, connects and disconnects, one thing at a time.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ pub(super) struct Config {
     pub(super) interface: String,
     pub(super) port: u16,
     pub(super) offloads: Offloads,
+    pub(super) workers: NonZeroUsize,
     pub(super) state_dir: PathBuf,
     pub(super) dns: Box<dyn Fn() -> Box<dyn DnsControl>>,
 }
@@ -234,6 +236,7 @@ impl Session {
             interface: self.config.interface.clone(),
             port: self.config.port,
             offloads: self.config.offloads,
+            workers: self.config.workers,
             state_dir: self.config.state_dir.clone(),
             dns: (self.config.dns)(),
         })

@@ -126,7 +126,7 @@ impl Gateway {
         join(&mut worker, self.now, GATEWAY_PEER, &self.client, path);
         let key = FlowKey::new(Origin::Local, inside(0, 1));
         let flow = Flow::untranslated(key, Origin::Peer(GATEWAY_PEER), GrantId(0));
-        worker.apply(self.now, Update::FlowInstalled(Box::new(flow)));
+        worker.apply(self.now, Update::install(flow));
         worker.apply(self.now, FLUSHED);
         worker
     }
@@ -149,7 +149,7 @@ pub(crate) fn install(number: usize, peers: usize) -> Update {
     let peer = number % peers;
     let key = FlowKey::new(Origin::Peer(PeerId(peer as u64)), inside(number, peers));
     let reply_key = FlowKey::new(Origin::Local, beyond(number).reversed());
-    Update::FlowInstalled(Box::new(Flow::new(key, reply_key, GrantId(peer as u64))))
+    Update::install(Flow::new(key, reply_key, GrantId(peer as u64)))
 }
 
 /// A flow's tuple in the tunnel.

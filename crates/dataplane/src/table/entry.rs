@@ -1,10 +1,11 @@
 //! One entry: a flow or a cached refusal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::lifetime::Connection;
 use super::list::{Lane, Link};
-use crate::{DropReason, Flow, FlowCounters, FlowKey, GrantId, Origin, PeerId};
+use crate::{DropReason, Flow, FlowKey, FlowUsage, GrantId, Origin, PeerId};
 
 /// What happens to packets of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +32,12 @@ pub(crate) struct Entry {
     /// Forward, then reply. A refusal has its only key in both places.
     pub(crate) keys: [FlowKey; 2],
     pub(crate) verdict: Verdict,
-    pub(crate) counters: FlowCounters,
-    /// Milliseconds of the worker's clock.
-    pub(crate) last_use: u64,
+    /// None for a refusal, which is not used.
+    pub(crate) usage: Option<Arc<FlowUsage>>,
     /// Tells this entry from earlier ones with the same number.
     pub(crate) generation: u32,
     /// The wheel bucket in which it is.
     pub(crate) bucket: u16,
-    pub(crate) connection: Connection,
     /// The control thread may still have packets of this flow, which must not be overtaken.
     pub(crate) is_held: bool,
     /// Whether the two keys differ by more than direction.
@@ -46,34 +45,31 @@ pub(crate) struct Entry {
     pub(crate) links: [Link; Lane::COUNT],
 }
 
-const _: () =
-    assert!(size_of::<Option<Entry>>() <= 256 - 32, "an entry with its index must stay within 256 bytes");
+const _: () = assert!(
+    size_of::<Option<Entry>>() + size_of::<FlowUsage>() <= 256 - 48,
+    "an entry with its use (which the allocator makes 64 bytes) and its index must stay within 256 bytes"
+);
 
 impl Entry {
-    pub(crate) fn flow(flow: &Flow, now: u64) -> Self {
+    /// A flow whose first packets may still be on their way.
+    pub(crate) fn flow(flow: &Flow, usage: Arc<FlowUsage>) -> Self {
         let translated = flow.key.tuple() != flow.reply_key.tuple().reversed();
         let keys = [flow.key, flow.reply_key];
-        Self { translated, ..Self::new(keys, Verdict::Pass { grant: flow.grant }, now) }
+        let verdict = Verdict::Pass { grant: flow.grant };
+        Self { translated, usage: Some(usage), is_held: true, ..Self::new(keys, verdict) }
     }
 
-    pub(crate) const fn refusal(key: FlowKey, reason: DropReason, until: u64, now: u64) -> Self {
-        Self::new([key, key], Verdict::Refuse { reason, until }, now)
+    pub(crate) const fn refusal(key: FlowKey, reason: DropReason, until: u64) -> Self {
+        Self::new([key, key], Verdict::Refuse { reason, until })
     }
 
-    const fn new(keys: [FlowKey; 2], verdict: Verdict, now: u64) -> Self {
+    const fn new(keys: [FlowKey; 2], verdict: Verdict) -> Self {
         Self {
             keys,
             verdict,
-            counters: FlowCounters {
-                forward_packets: 0,
-                forward_bytes: 0,
-                reverse_packets: 0,
-                reverse_bytes: 0,
-            },
-            last_use: now,
+            usage: None,
             generation: 0,
             bucket: 0,
-            connection: Connection::NEW,
             is_held: false,
             translated: false,
             links: [Link::UNLINKED; Lane::COUNT],
@@ -96,28 +92,28 @@ impl Entry {
         })
     }
 
-    /// When it ends if no packet comes, in milliseconds.
+    /// When it ends if no packet comes, in milliseconds; long ago if another worker has ended it.
     pub(crate) fn deadline(&self) -> u64 {
-        match self.verdict {
-            Verdict::Pass { .. } => self.last_use.saturating_add(millis(self.lifetime())),
-            Verdict::Refuse { until, .. } => until,
+        match (&self.usage, self.verdict) {
+            (Some(usage), _) if usage.is_over() => 0,
+            (Some(usage), _) => {
+                let lifetime = usage.connection().lifetime(self.keys[0].protocol);
+                usage.last_use().saturating_add(millis(lifetime))
+            }
+            (None, Verdict::Refuse { until, .. }) => until,
+            (None, Verdict::Pass { .. }) => 0, // there is none: a flow is made with its use
         }
     }
 
-    const fn lifetime(&self) -> Duration {
-        self.connection.lifetime(self.keys[0].protocol)
+    /// How its connection stands.
+    pub(crate) fn connection(&self) -> Connection {
+        self.usage.as_ref().map_or(Connection::from_bits(0), |usage| usage.connection())
     }
 
     /// Counts packets that pass.
-    pub(crate) const fn count(&mut self, reply: bool, packets: u64, bytes: u64) {
-        let FlowCounters { forward_packets, forward_bytes, reverse_packets, reverse_bytes } =
-            &mut self.counters;
-        if reply {
-            *reverse_packets += packets;
-            *reverse_bytes += bytes;
-        } else {
-            *forward_packets += packets;
-            *forward_bytes += bytes;
+    pub(crate) fn count(&self, reply: bool, packets: u64, bytes: u64) {
+        if let Some(usage) = &self.usage {
+            usage.count(reply, packets, bytes);
         }
     }
 }

@@ -29,7 +29,18 @@ pub(crate) struct Connection(u8);
 
 impl Connection {
     /// Nothing seen yet.
+    #[cfg(test)]
     pub(crate) const NEW: Self = Self(0);
+
+    /// All that was seen, in five bits.
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// What [`bits`](Self::bits) gave.
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
 
     /// Notes the flags of one packet.
     pub(crate) fn note(&mut self, flags: TcpFlags, reply: bool) {

@@ -17,6 +17,10 @@ fn table(capacity: usize) -> FlowTable {
     FlowTable::new(SeededState::new(&mut random), capacity)
 }
 
+fn install(table: &mut FlowTable, now: u64, flow: &Flow) {
+    table.install(now, flow, Arc::default()).unwrap();
+}
+
 fn key(number: u16, protocol: u8) -> FlowKey {
     FlowKey {
         origin: Origin::Peer(PeerId(u64::from(number % 3))),
@@ -104,7 +108,7 @@ impl Model {
 
 fn apply(table: &mut FlowTable, now: u64, operation: &Operation) {
     match *operation {
-        Operation::Install(number) => table.install(now, &flow(number, protocol::UDP)).unwrap(),
+        Operation::Install(number) => install(table, now, &flow(number, protocol::UDP)),
         Operation::Refuse(number, life) => {
             table.refuse(now, key(number, protocol::UDP), DropReason::Refused, now + life);
         }
@@ -162,23 +166,23 @@ proptest! {
 fn refusals_and_idle_flows_are_evicted_first() {
     let mut table = table(30);
     for number in 0..10 {
-        table.install(0, &flow(number, protocol::UDP)).unwrap();
+        install(&mut table, 0, &flow(number, protocol::UDP));
     }
     for number in 10..20 {
-        table.install(50 * SECOND, &flow(number, protocol::UDP)).unwrap();
+        install(&mut table, 50 * SECOND, &flow(number, protocol::UDP));
     }
     for number in 20..30 {
         table.refuse(50 * SECOND, key(number, protocol::UDP), DropReason::Refused, 52 * SECOND);
     }
     let now = 51 * SECOND;
     for number in 100..110 {
-        table.install(now, &flow(number, protocol::UDP)).unwrap();
+        install(&mut table, now, &flow(number, protocol::UDP));
     }
     let present = |table: &mut FlowTable, number| table.lookup(now, &key(number, protocol::UDP)).is_some();
     assert!((20..30).all(|number| !present(&mut table, number)), "refusals end soonest");
     assert!((0..20).all(|number| present(&mut table, number)));
     for number in 110..120 {
-        table.install(now, &flow(number, protocol::UDP)).unwrap();
+        install(&mut table, now, &flow(number, protocol::UDP));
     }
     assert!((0..10).all(|number| !present(&mut table, number)), "then the idle ones");
     assert!((10..20).chain(100..120).all(|number| present(&mut table, number)));
@@ -192,11 +196,11 @@ fn refusals_and_idle_flows_are_evicted_first() {
 #[test]
 fn a_handle_does_not_outlive_its_entry() {
     let mut table = table(10);
-    table.install(0, &flow(1, protocol::UDP)).unwrap();
+    install(&mut table, 0, &flow(1, protocol::UDP));
     let handle = table.lookup(0, &key(1, protocol::UDP)).unwrap().0;
     assert!(table.get(0, handle).is_some());
     table.revoke(GrantId(1));
-    table.install(0, &flow(1, protocol::UDP)).unwrap();
+    install(&mut table, 0, &flow(1, protocol::UDP));
     assert!(table.get(0, handle).is_none(), "same number, another generation");
 }
 
@@ -204,7 +208,7 @@ fn a_handle_does_not_outlive_its_entry() {
 fn expiry_stops_after_a_batch_and_goes_on() {
     let mut table = table(100_000);
     for number in 0..5000 {
-        table.install(0, &flow(number, protocol::UDP)).unwrap();
+        install(&mut table, 0, &flow(number, protocol::UDP));
     }
     let now = UDP_LIFE + 5;
     table.expire(now);
@@ -218,9 +222,9 @@ fn expiry_stops_after_a_batch_and_goes_on() {
 }
 
 #[test]
-fn an_open_connection_is_looked_at_once_in_two_hours() {
+fn an_open_connection_is_looked_at_a_few_times_in_two_hours() {
     let mut table = table(10);
-    table.install(0, &flow(7, protocol::TCP)).unwrap();
+    install(&mut table, 0, &flow(7, protocol::TCP));
     for reply in [false, true] {
         let flow = flow(7, protocol::TCP);
         let key = if reply { flow.reply_key } else { flow.key };
@@ -232,7 +236,7 @@ fn an_open_connection_is_looked_at_once_in_two_hours() {
         table.expire(deadline);
         looks += 1;
     }
-    assert_eq!(looks, 2, "after the opening time, and at the end");
+    assert_eq!(looks, 9, "after the opening time, every quarter of an hour, and at the end");
     let key = key(7, protocol::TCP);
     let ended = Event::FlowEnded { key, cause: EndCause::Idle, counters: FlowCounters::default() };
     assert_eq!(table.poll_event(), Some(ended));
@@ -243,14 +247,14 @@ fn the_flows_of_a_peer_move_with_all_that_belongs_to_them() {
     let mut table = table(16);
     let (from, to) = (PeerId(1), PeerId(9));
     for number in [1, 4, 2] {
-        table.install(0, &flow(number, protocol::TCP)).unwrap();
+        install(&mut table, 0, &flow(number, protocol::TCP));
     }
     let (handle, entry) = table.lookup(5, &key(1, protocol::TCP)).unwrap();
     entry.count(false, 1, 100);
     table.note_use(5, handle, TcpFlags::default());
     table.rename_peer(6, from, to);
     let moved = |number| FlowKey { origin: Origin::Peer(to), ..key(number, protocol::TCP) };
-    assert_eq!(table.lookup(7, &moved(1)).unwrap().1.counters.forward_bytes, 100);
+    assert_eq!(table.lookup(7, &moved(1)).unwrap().1.usage.as_ref().unwrap().counters().forward_bytes, 100);
     assert!(table.lookup(7, &moved(4)).is_some() && table.lookup(7, &key(1, protocol::TCP)).is_none());
     assert!(table.lookup(7, &key(2, protocol::TCP)).is_some(), "another peer's flow stays");
     assert_eq!(table.poll_event(), None, "nothing ended");
@@ -264,7 +268,7 @@ fn the_flows_of_a_peer_move_with_all_that_belongs_to_them() {
 fn flows_move_to_another_grant_and_end_with_it() {
     let mut table = table(16);
     for number in [1, 5, 2] {
-        table.install(0, &flow(number, protocol::UDP)).unwrap();
+        install(&mut table, 0, &flow(number, protocol::UDP));
     }
     table.rename_grant(1, GrantId(1), GrantId(7));
     table.revoke(GrantId(1));
@@ -280,4 +284,43 @@ fn flows_move_to_another_grant_and_end_with_it() {
     );
     assert!(table.lookup(2, &key(2, protocol::UDP)).is_some(), "another grant's flow stays");
     assert_sound(table);
+}
+
+#[test]
+fn a_flow_in_two_tables_lives_and_ends_once() {
+    let (mut there, mut back) = (table(16), table(16));
+    let (flow, usage) = (flow(3, protocol::TCP), Arc::<FlowUsage>::default());
+    for table in [&mut there, &mut back] {
+        table.install(0, &flow, Arc::clone(&usage)).unwrap();
+    }
+    for now in (0..40).map(|step| step * 100 * SECOND) {
+        let handle = there.lookup(now, &flow.key).unwrap().0;
+        there.note_use(now, handle, TcpFlags::ACK);
+        back.expire(now);
+        let handle = back.lookup(now, &flow.reply_key).expect("the other direction keeps it").0;
+        if now == 0 {
+            back.note_use(now, handle, TcpFlags::ACK);
+        }
+    }
+    let now = 3_900 * SECOND;
+    there.expire(now + 7_199 * SECOND);
+    assert_eq!((there.len(), there.poll_event()), (1, None), "open, for both directions were seen");
+    there.expire(now + 7_201 * SECOND);
+    back.expire(now + 7_201 * SECOND);
+    assert_eq!((there.len(), back.len()), (0, 0));
+    let ended: Vec<_> = std::iter::from_fn(|| there.poll_event().or_else(|| back.poll_event())).collect();
+    assert!(matches!(ended[..], [Event::FlowEnded { cause: EndCause::Idle, .. }]), "{ended:?}");
+}
+
+#[test]
+fn what_one_table_ends_is_over_in_the_other() {
+    let (mut one, mut other) = (table(16), table(16));
+    let (flow, usage) = (flow(3, protocol::UDP), Arc::<FlowUsage>::default());
+    for table in [&mut one, &mut other] {
+        table.install(0, &flow, Arc::clone(&usage)).unwrap();
+    }
+    one.revoke(flow.grant);
+    assert!(other.lookup(1, &flow.reply_key).is_none(), "before its own update has come");
+    assert_eq!(other.len(), 0);
+    assert!(one.poll_event().is_some() && other.poll_event().is_none());
 }

@@ -114,6 +114,7 @@ impl Worker {
         packet: &mut [u8],
         view: PacketView,
     ) -> Result<(), Stop> {
+        self.table.note_held(None);
         if is_control(&view) {
             return Err(Stop::Miss);
         }

@@ -74,6 +74,7 @@ impl Worker {
             return Err(DropReason::ControlLookalike.into());
         }
         let millis = self.millis(now);
+        self.table.note_held(None);
         let route = self.route(millis, Origin::Local, packet.packet(), *packet.view())?;
         let Origin::Peer(peer) = self.next_hop(millis, &route)? else {
             return Err(DropReason::InconsistentFlow.into());

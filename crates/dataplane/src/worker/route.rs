@@ -82,7 +82,10 @@ impl Worker {
         };
         match entry.verdict {
             // Replies have no packets before them that anybody could still have.
-            Verdict::Pass { .. } if entry.is_held && !handle.reply => Err(Stop::Miss),
+            Verdict::Pass { .. } if entry.is_held && !handle.reply => {
+                self.table.note_held(Some(handle.number));
+                Err(Stop::Miss)
+            }
             Verdict::Pass { .. } => Ok(Route { view, handle, is_error }),
             Verdict::Refuse { reason, .. } => Err(reason.into()),
         }

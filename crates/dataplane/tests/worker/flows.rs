@@ -284,7 +284,7 @@ fn a_new_flow_overtakes_nothing_that_the_control_thread_still_has() {
     }
     // The first of the two is dealt with.
     let flow = Flow::untranslated(FlowKey::new(Origin::Local, tuple), Origin::Peer(GATEWAY), GRANT);
-    world.client.apply(world.now, Update::FlowInstalled(Box::new(flow)));
+    world.client.apply(world.now, Update::install(flow));
     assert_eq!(seal(&mut world.client, world.now, &packet).map(drop), miss, "nothing has been sent yet");
     world.client.note_miss();
     let reply = FlowKey::new(Origin::Peer(CLIENT), view(&answer()).flow().unwrap());
@@ -294,8 +294,7 @@ fn a_new_flow_overtakes_nothing_that_the_control_thread_still_has() {
     world.client.apply(world.now, Update::Flushed { misses: 1 });
     assert_eq!(seal(&mut world.client, world.now, &packet).map(drop), miss, "the second is on its way");
     world.client.apply(world.now, Update::Flushed { misses: 2 });
-    assert!(
-        seal(&mut world.client, world.now, &packet).is_ok(),
-        "the third was a miss, and asked for nothing"
-    );
+    assert_eq!(seal(&mut world.client, world.now, &packet).map(drop), miss, "the third was handed over too");
+    world.client.apply(world.now, Update::Flushed { misses: 3 });
+    assert!(seal(&mut world.client, world.now, &packet).is_ok(), "the fourth was not: there was no room");
 }

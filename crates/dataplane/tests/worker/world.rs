@@ -129,7 +129,7 @@ impl World {
 
 /// Installs a flow of which the control thread has no packets.
 pub(crate) fn install_flow(worker: &mut Worker, now: Instant, flow: Flow) {
-    worker.apply(now, Update::FlowInstalled(Box::new(flow)));
+    worker.apply(now, Update::install(flow));
     worker.apply(now, Update::Flushed { misses: 0 });
 }
 

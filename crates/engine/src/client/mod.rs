@@ -1,12 +1,13 @@
 //! A client, running: the machine, its threads, the interface and the system's resolver.
 //!
-//! [`ClientEngine::start`] makes one thread (and the worker's) and returns at once; what
+//! [`ClientEngine::start`] makes one thread (and the workers') and returns at once; what
 //! happens shows in a [`Snapshot`] that always holds the whole state. [`ClientEngine::stop`]
 //! says goodbye to every gateway and takes back everything that was changed on the host.
 
 mod run;
 mod snapshot;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct ClientConfig {
     pub port: u16,
     /// Which of the kernel's offloads to use.
     pub offloads: Offloads,
+    /// Threads that move packets.
+    pub workers: NonZeroUsize,
     /// Where changes of the host are written down, so that they can be taken back after a crash.
     pub state_dir: PathBuf,
     /// How the system's resolver is set.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_control_client::Event as SessionEvent;
-use adit_dataplane::Worker;
 use adit_platform::addresses::{self, Watcher};
 use adit_platform::dns_control::{DnsControl, DnsSettings};
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl};
@@ -27,11 +26,12 @@ use crate::identity::{Run, unix_now};
 use crate::interface::network_state;
 use crate::sockets::Sockets;
 use crate::upstream::{Answer, Transport, Upstreams};
-use crate::worker::{FromWorker, WorkerLink};
+use crate::worker::FromWorker;
+use crate::workers::{Ground, Workers};
 
 machine!(Client, PortalToClient, ClientToPortal, ClientEvent);
 
-/// Flows that a client's worker keeps at most.
+/// Flows that a client keeps at most, in all its workers.
 const MOST_FLOWS: usize = 65_536;
 
 /// How long what still runs in the background may take when the client stops.
@@ -102,7 +102,7 @@ async fn live(
 /// What the control thread listens to.
 struct Inputs {
     commands: mpsc::Receiver<Command>,
-    from_worker: mpsc::Receiver<FromWorker>,
+    from_workers: mpsc::Receiver<FromWorker>,
     answers: mpsc::Receiver<Answer<DnsQueryId>>,
     addresses: Watcher,
 }
@@ -139,16 +139,17 @@ impl<'a> Control<'a> {
             offload: config.offloads.tun,
         };
         // Before anything is undone: whoever holds the interface is no earlier run.
-        let tun = Arc::new(Tun::create(&tun_config)?);
+        let tun = Tun::create(&tun_config)?;
         let mut network = LinuxNetwork::new(&config.state_dir, Some(bypass));
         network.recover().await.context("cannot undo what an earlier run left behind")?;
         let mut dns = config.dns;
         dns.recover().context("cannot undo what an earlier run left of the resolver's configuration")?;
 
         let mark = bypass.fwmark;
-        let sockets = Arc::new(Sockets::bind(config.port, Some(mark), config.offloads)?);
+        let sockets = Sockets::bind(config.port, Some(mark), config.offloads)?;
+        let ground = Ground::divide(tun, sockets, config.workers, Some(mark), config.offloads);
         let (now, run) = (Instant::now(), Run::new()?);
-        let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
+        let worker_config = adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS };
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed };
         let mut machine = Client::new(now, unix_now(), machine_config);
         let resolvers = dns.upstreams().into_iter().map(|address| (address, DNS_PORT).into()).collect();
@@ -165,11 +166,11 @@ impl<'a> Control<'a> {
             fwmark: Some(mark),
         };
         let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
-        let (link, from_worker) = WorkerLink::start(worker, Arc::clone(&tun), Arc::clone(&sockets))?;
+        let (workers, from_workers) = Workers::start(now, &worker_config, &ground)?;
         let (upstreams, answers) = Upstreams::new(dial);
-        let mut driver = Driver::new(machine, sockets, tun, link, session);
+        let mut driver = Driver::new(machine, ground, workers, session);
         driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
-        let inputs = Inputs { commands, from_worker, answers, addresses: watcher };
+        let inputs = Inputs { commands, from_workers, answers, addresses: watcher };
         let pings = Vec::new();
         let snapshot = Snapshot::default();
         let (network, interface) = (Box::new(network), config.interface);
@@ -195,7 +196,7 @@ impl<'a> Control<'a> {
                         return Ok(GoodbyeReason::SignedOut);
                     }
                 }
-                taken = inputs.from_worker.recv_many(&mut batch, WORKER_TURN) => {
+                taken = inputs.from_workers.recv_many(&mut batch, WORKER_TURN) => {
                     anyhow::ensure!(taken > 0, "the packet path stopped");
                     for message in batch.drain(..) {
                         self.driver.handle_worker(message)?;

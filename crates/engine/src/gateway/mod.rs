@@ -5,12 +5,12 @@
 
 mod succession;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_control_client::{Event as SessionEvent, FatalReason};
-use adit_dataplane::Worker;
 use adit_platform::addresses::{self, Watcher};
 use adit_platform::masquerade::{MasqueradeControl, MasqueradeState, NftablesMasquerade};
 use adit_platform::network::{LinuxNetwork, NetworkControl};
@@ -33,12 +33,13 @@ use crate::interface::network_state;
 use crate::lookup::{LookupFailure, Lookups, Outcome};
 use crate::offloads::Offloads;
 use crate::sockets::Sockets;
-use crate::worker::{FromWorker, WorkerLink};
+use crate::worker::FromWorker;
+use crate::workers::{Ground, Workers};
 use crate::{Identity, PortalConfig};
 
 machine!(Gateway, PortalToGateway, GatewayToPortal, GatewayEvent);
 
-/// Flows that a gateway's worker keeps at most.
+/// Flows that a gateway keeps at most, in all its workers.
 const MOST_FLOWS: usize = 1_048_576;
 
 /// Messages of the worker taken in one turn.
@@ -69,6 +70,8 @@ pub struct GatewayConfig {
     pub port: u16,
     /// Which of the kernel's offloads to use.
     pub offloads: Offloads,
+    /// Threads that move packets.
+    pub workers: NonZeroUsize,
     /// Where changes of the host are written down, so that they can be taken back after a crash.
     pub state_dir: PathBuf,
 }
@@ -119,7 +122,7 @@ pub async fn run(
 
 /// What the control thread listens to.
 struct Inputs {
-    from_worker: mpsc::Receiver<FromWorker>,
+    from_workers: mpsc::Receiver<FromWorker>,
     lookups: mpsc::Receiver<(LookupId, Outcome)>,
     addresses: Watcher,
 }
@@ -148,7 +151,7 @@ impl Control {
             offload: config.offloads.tun,
         };
         // Before anything is undone: whoever holds the interface is no earlier run.
-        let tun = Arc::new(Tun::create(&tun_config)?);
+        let tun = Tun::create(&tun_config)?;
         let succession = Succession::new(&config.state_dir);
         let inheritance = succession.take();
         // Without an heir nobody takes the device down after us.
@@ -160,13 +163,14 @@ impl Control {
             masquerade.clear().context("cannot undo what an earlier run left of the packet filter")?;
         }
 
-        let sockets = Arc::new(bind(config.port, config.offloads, inheritance.as_ref())?);
+        let sockets = bind(config.port, config.offloads, inheritance.as_ref())?;
+        let ground = Ground::divide(tun, sockets, config.workers, None, config.offloads);
         let (now, mut run) = (Instant::now(), Run::new()?);
         if let Some(inheritance) = &inheritance {
             run.private_key = inheritance.private_key.clone();
         }
         let succession = succession.with_key(&run.private_key);
-        let worker = Worker::new(now, adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS });
+        let worker_config = adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS };
         let reset_secret = Some(lasting_secret(secrets, RESET_SECRET)?);
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed, reset_secret };
         let machine = Gateway::new(now, unix_now(), machine_config);
@@ -182,16 +186,16 @@ impl Control {
             fwmark: None,
         };
         let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
-        let (link, from_worker) = WorkerLink::start(worker, Arc::clone(&tun), Arc::clone(&sockets))?;
+        let (workers, from_workers) = Workers::start(now, &worker_config, &ground)?;
         let (lookups, lookup_results) = Lookups::new();
-        let mut driver = Driver::new(machine, sockets, tun, link, session);
+        let mut driver = Driver::new(machine, ground, workers, session);
         driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
         if let Some(Inheritance { state, away, .. }) = inheritance {
             let (clients, flows) = (state.clients(), state.flows());
             tracing::info!(clients, flows, away_ms = away.as_millis() as u64, "taking over");
             driver.machine.take_over(Instant::now(), state, away);
         }
-        let inputs = Inputs { from_worker, lookups: lookup_results, addresses: watcher };
+        let inputs = Inputs { from_workers, lookups: lookup_results, addresses: watcher };
         let control = Self {
             driver,
             network: Box::new(network),
@@ -218,7 +222,7 @@ impl Control {
                     let event = event.context("the session with the portal ended")?;
                     self.handle_session_event(event)?;
                 }
-                taken = inputs.from_worker.recv_many(&mut batch, WORKER_TURN) => {
+                taken = inputs.from_workers.recv_many(&mut batch, WORKER_TURN) => {
                     if taken == 0 {
                         return Err(anyhow::anyhow!("the packet path stopped").into());
                     }

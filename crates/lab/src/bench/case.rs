@@ -18,6 +18,8 @@ pub(super) enum Test {
     PingIdle,
     /// Round trips beside one TCP connection.
     PingLoaded,
+    /// Two datagrams each in many new flows.
+    NewFlows,
     /// Nothing at all; how often do the programs wake up?
     Idle,
 }
@@ -56,6 +58,8 @@ impl Setting {
 pub(super) enum Field {
     /// Our system and all peers.
     Everybody,
+    /// Our system alone.
+    Ours,
     /// Our system by address and by name.
     ByName,
     /// Our system directly and over the relay.
@@ -104,6 +108,8 @@ pub const ALL: &[Case] = &[
     ),
     Case::new("ping_loaded", "round trips beside one TCP connection", Setting::Fast, Test::PingLoaded),
     Case::new("ping_idle", "round trips on a quiet connection", Setting::Fast, Test::PingIdle),
+    Case::new("new_flow", "the first datagram of a flow, and the second", Setting::Fast, Test::NewFlows)
+        .among(Field::Ours),
     Case::new("idle", "wake-ups of the client on a quiet connection", Setting::Fast, Test::Idle),
     Case::new("dns_resource", "a resource by name, with port filters", Setting::Fast, tcp(1, false))
         .among(Field::ByName),

@@ -13,8 +13,9 @@ use super::iperf::{self, Order, Transfer};
 use super::rate_search;
 use super::samples::Quantity;
 use super::usage;
-use crate::probe::ping;
+use crate::probe::udp::EchoServer;
 use crate::probe::udp_load::{self, Arrivals, Load};
+use crate::probe::{new_flow, ping};
 
 /// Where datagrams go.
 const UDP_PORT: u16 = 5301;
@@ -27,6 +28,12 @@ const STEADY: f64 = 30_000.0;
 
 /// Time of one trial in the search for the highest rate.
 const TRIAL: Duration = Duration::from_millis(1_200);
+
+/// Where datagrams are echoed.
+const ECHO_PORT: u16 = 5302;
+
+const NEW_FLOWS: u32 = 500;
+const NEW_FLOW_PAUSE: Duration = Duration::from_millis(2);
 
 const PINGS: u32 = 200;
 const PING_IDLE_INTERVAL: Duration = Duration::from_millis(5);
@@ -58,6 +65,7 @@ pub(super) fn measure(test: Test, contestant: &Contestant, ground: &Ground, seco
             Ok(vec![(Quantity::RoundTrip, median_microseconds(times))])
         }
         Test::PingLoaded => iperf::retry(|| ping_loaded(contestant, ground, seconds)),
+        Test::NewFlows => new_flows(contestant, ground),
         Test::Idle => bail!("idle programs are looked at all together"),
     }
 }
@@ -183,6 +191,18 @@ fn ping_loaded(contestant: &Contestant, ground: &Ground, seconds: u32) -> Result
         };
         Ok(vec![(Quantity::RoundTrip, median_microseconds(times?))])
     })
+}
+
+/// The 99th percentile of first datagrams less that of second ones: what the same moment costs anyway is not their fault.
+fn new_flows(contestant: &Contestant, ground: &Ground) -> Result<Figures> {
+    let _echo = EchoServer::start(&ground.resource, ECHO_PORT)?;
+    let target = SocketAddr::new(contestant.target.parse()?, ECHO_PORT);
+    let times = new_flow::round_trips(&contestant.host, target, NEW_FLOWS, NEW_FLOW_PAUSE)?;
+    let [first, second] = [times.first, times.second].map(|mut times| {
+        times.sort_unstable();
+        times.get(times.len() * 99 / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+    });
+    Ok(vec![(Quantity::NewFlowExtra, first - second)])
 }
 
 fn median_microseconds(mut times: Vec<Duration>) -> f64 {

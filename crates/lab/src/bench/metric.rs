@@ -185,6 +185,9 @@ fn of_case(case: &Case) -> Vec<Metric> {
         (Field::ByName, _) => {
             vec![share(name, "dns_resource_share", Implementation::AditByName, 0.97)]
         }
+        (Field::Ours, _) => {
+            vec![Metric::new("new_flow_extra_p99_us", name, Quantity::NewFlowExtra).bound(AtMost(100.0))]
+        }
         (Field::Relayed, _) => vec![share(name, "relayed_share", Implementation::AditRelayed, 0.80)],
         (Field::Everybody, Test::Tcp { .. }) => of_tcp(name),
         (Field::Everybody, Test::UdpSearch) => {
@@ -206,6 +209,7 @@ fn of_case(case: &Case) -> Vec<Metric> {
                 .against(Rival::One(Implementation::Boringtun))
                 .bound(AtMost(1.0)),
         ],
+        (Field::Everybody, Test::NewFlows) => Vec::new(),
         (Field::Everybody, Test::Idle) => {
             vec![Metric::new("idle_wakeups_per_s", name, Quantity::WakeUps).bound(AtMost(2.0))]
         }

@@ -188,6 +188,7 @@ fn takes_part(field: Field, implementation: Implementation) -> bool {
         Field::Everybody => {
             !matches!(implementation, Implementation::AditByName | Implementation::AditRelayed)
         }
+        Field::Ours => implementation == Implementation::Adit,
         Field::ByName => matches!(implementation, Implementation::Adit | Implementation::AditByName),
         Field::Relayed => matches!(implementation, Implementation::Adit | Implementation::AditRelayed),
     }

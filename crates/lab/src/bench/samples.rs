@@ -19,6 +19,8 @@ pub enum Quantity {
     OneWay,
     /// Median round trip in µs.
     RoundTrip,
+    /// What the first datagram of a flow takes longer than the second, in µs (99th percentiles).
+    NewFlowExtra,
     /// Context switches a second of the client's program.
     WakeUps,
     /// Peak resident memory of the client's program in MiB.
@@ -36,7 +38,7 @@ impl Quantity {
             Self::Throughput => "Gbit/s",
             Self::CpuPerGigabyte => "s/GB",
             Self::PacketRate => "packets/s",
-            Self::CpuPerPacket | Self::OneWay | Self::RoundTrip => "us",
+            Self::CpuPerPacket | Self::OneWay | Self::RoundTrip | Self::NewFlowExtra => "us",
             Self::Reordered => "packets",
             Self::WakeUps => "1/s",
             Self::ClientMemory | Self::GatewayMemory | Self::RelayMemory => "MiB",
@@ -53,6 +55,7 @@ impl Quantity {
             Self::Reordered => "reordered",
             Self::OneWay => "one way, p50",
             Self::RoundTrip => "round trip, p50",
+            Self::NewFlowExtra => "new flow, extra at p99",
             Self::WakeUps => "context switches",
             Self::ClientMemory => "peak memory, client",
             Self::GatewayMemory => "peak memory, gateway",

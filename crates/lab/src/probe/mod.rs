@@ -7,6 +7,7 @@
 
 pub mod dns;
 pub mod http;
+pub mod new_flow;
 pub mod ping;
 pub mod streams;
 pub(crate) mod tls;

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
+use super::download::download;
 use super::nearby;
 use crate::nat::Nat;
 use crate::probe::udp::Probe;
@@ -29,16 +30,7 @@ pub(super) fn lossy(context: &mut Context) -> Result<()> {
     for edge in [stage.topology.client(), stage.topology.gateway()] {
         edge.link.as_ref().context("the link is emulated")?.set(profile);
     }
-    let url = format!("{}bytes/{DOWNLOAD}", stage.page_by_address());
-    let script = format!("curl -sS --max-time 110 {url} | sha256sum");
-    let begin = Instant::now();
-    let finished = stage.client().host().finish(&["sh", "-c", &script], Duration::from_secs(120))?;
-    let took = begin.elapsed();
-    ensure!(finished.success(), "{}", finished.complaint());
-    let expected =
-        stage.client().host().run(&["sh", "-c", &format!("head -c {DOWNLOAD} /dev/zero | sha256sum")])?;
-    let is_right = finished.stdout.split_whitespace().next() == expected.split_whitespace().next();
-    context.record("checksum right", f64::from(u8::from(is_right)), "bool", Target::AtLeast(1.0));
+    let took = download(&stage, DOWNLOAD, Duration::from_secs(120))?;
     let rate = DOWNLOAD as f64 * 8.0 / 1e6 / took.as_secs_f64();
     context.record("download at 20 % loss", rate, "Mbit/s", Target::Shown);
     let log = std::fs::read_to_string(stage.client().host().log_dir()?.join("aditd.log"))?;

@@ -5,6 +5,7 @@
 mod availability;
 mod bad_input;
 mod cold;
+mod download;
 mod failover;
 mod goodbye;
 mod harsh;

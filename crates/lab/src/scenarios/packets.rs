@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
+use super::download;
 use crate::bench::median;
 use crate::scenario::{Context, Target};
 use crate::stage::Stage;
@@ -129,19 +130,9 @@ fn send_everywhere(target: Ipv4Addr, is_over: &AtomicBool) -> std::io::Result<u6
     Ok(sent)
 }
 
-/// Megabits per second of a download whose bytes must be right.
+/// Megabits per second of a download.
 fn download(stage: &Stage) -> Result<f64> {
-    let url = format!("{}bytes/{TRANSFER}", stage.page_by_address());
-    let host = stage.client().host();
-    let begin = Instant::now();
-    let script = format!("curl -sS --max-time 55 {url} | sha256sum");
-    let finished = host.finish(&["sh", "-c", &script], LIMIT)?;
-    let took = begin.elapsed();
-    ensure!(finished.success(), "{}", finished.complaint());
-    let expected = host.run(&["sh", "-c", &format!("head -c {TRANSFER} /dev/zero | sha256sum")])?;
-    let sum = |text: &str| text.split_whitespace().next().map(str::to_owned);
-    ensure!(sum(&finished.stdout) == sum(&expected), "the download is damaged");
-    Ok(TRANSFER as f64 * 8.0 / 1e6 / took.as_secs_f64())
+    Ok(TRANSFER as f64 * 8.0 / 1e6 / download::download(stage, TRANSFER, LIMIT)?.as_secs_f64())
 }
 
 /// Packets beyond every size that a path carries, with and without leave to fragment them.

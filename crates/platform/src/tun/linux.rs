@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::device_queues::{self, Queues};
+use super::steering;
 use super::{Config, TunError};
 use crate::interface_request::{InterfaceRequest, set_offload};
 
@@ -72,11 +73,15 @@ impl Tun {
         Ok(Self { descriptor, name, index, offload: Offload::None })
     }
 
-    /// Another queue of the same device, with the same offload.
+    /// Another queue of the same device, with the same offload. Flows are divided among all queues.
     ///
     /// # Errors
-    /// See [`TunError`]; the kernel has a limit of 256 queues, and of one for devices that somebody else made so.
+    /// See [`TunError`]; the kernel has a limit of 256 queues, and of one for devices that somebody else made so, and
+    /// wants `CAP_BPF` for the division.
     pub fn add_queue(&self) -> Result<Self, TunError> {
+        // First: without it flows would wander between the queues, and their packets overtake each other.
+        steering::steer(self.descriptor.as_fd())
+            .map_err(|error| system(&self.name, "divide flows among queues of", error))?;
         let virtio = if self.offload == Offload::None { 0 } else { libc::IFF_VNET_HDR };
         let attached = attach(&self.name, virtio | libc::IFF_MULTI_QUEUE);
         let (descriptor, name) = attached.map_err(|error| error.about(&self.name))?;
