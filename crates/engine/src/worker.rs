@@ -244,7 +244,7 @@ impl Loop {
                 let _ = self.bell.read();
             }
             // Before any packet: what was revoked must not pass.
-            if !self.take_updates(now) {
+            if take_updates(&self.updates, &mut self.worker, now).is_none() {
                 return Ok(());
             }
             for event in &ready[..count] {
@@ -284,17 +284,6 @@ impl Loop {
         EpollTimeout::try_from(until.min(longest)).unwrap_or(EpollTimeout::ZERO)
     }
 
-    /// False when the control thread is gone.
-    fn take_updates(&mut self, now: Instant) -> bool {
-        loop {
-            match self.updates.try_recv() {
-                Ok(update) => self.worker.apply(now, update),
-                Err(crossbeam_channel::TryRecvError::Empty) => return true,
-                Err(crossbeam_channel::TryRecvError::Disconnected) => return false,
-            }
-        }
-    }
-
     fn turn_of_tun(&mut self, now: Instant) -> anyhow::Result<()> {
         let (packets, mut bytes) = TUN_TURN;
         for _ in 0..packets {
@@ -321,7 +310,12 @@ impl Loop {
                 Err(_) => return counter!("adit_tun_read_dropped_total").increment(1),
             },
         };
-        match self.worker.outbound(now, header, packet, self.outgoing.room(&self.sockets)) {
+        let mut outbound = self.worker.outbound(now, header, packet, self.outgoing.room(&self.sockets));
+        // It may be the answer to what the control thread has just sent, with news for us ahead of it.
+        if outbound == Outbound::Miss && take_updates(&self.updates, &mut self.worker, now) > Some(0) {
+            outbound = self.worker.outbound(now, header, packet, self.outgoing.room(&self.sockets));
+        }
+        match outbound {
             Outbound::Send { path, datagrams, .. } => {
                 self.outgoing.push(&self.sockets, path.local.ip(), path.remote, datagrams);
             }
@@ -356,13 +350,21 @@ impl Loop {
         socket.receive(&mut self.batch).context("a UDP socket is broken")?;
         let mut delivery = Delivery::new(&self.tun);
         for datagram in self.batch.datagrams() {
-            let step = match self.worker.inbound(now, datagram.local, datagram.source, datagram.payload) {
+            let mut payload = datagram.payload;
+            let mut inbound = self.worker.inbound(now, datagram.local, datagram.source, payload);
+            if let Inbound::Miss { peer, range } = &inbound
+                && take_updates(&self.updates, &mut self.worker, now) > Some(0)
+            {
+                payload = &mut payload[range.clone()];
+                inbound = self.worker.inbound_again(now, *peer, payload);
+            }
+            let step = match inbound {
                 Inbound::Tun(range) => {
-                    delivery.push(&mut datagram.payload[range]);
+                    delivery.push(&mut payload[range]);
                     continue;
                 }
                 Inbound::Miss { peer, range } => {
-                    let packet = datagram.payload[range].to_vec();
+                    let packet = payload[range].to_vec();
                     if self.to_control.tell(Content::PeerPacket { peer, packet }) {
                         self.worker.note_miss();
                     }
@@ -371,7 +373,7 @@ impl Loop {
                 Inbound::NotMine => Content::Datagram {
                     local: datagram.local,
                     from: datagram.source,
-                    payload: datagram.payload.to_vec(),
+                    payload: payload.to_vec(),
                 },
                 Inbound::Keepalive | Inbound::Drop(_) => continue,
             };
@@ -380,6 +382,18 @@ impl Loop {
         delivery.flush();
         Ok(())
     }
+}
+
+/// Applies what waits and says how much it was; `None` when the control thread is gone.
+fn take_updates(updates: &Receiver<Update>, worker: &mut Worker, now: Instant) -> Option<usize> {
+    for count in 0.. {
+        match updates.try_recv() {
+            Ok(update) => worker.apply(now, update),
+            Err(crossbeam_channel::TryRecvError::Empty) => return Some(count),
+            Err(crossbeam_channel::TryRecvError::Disconnected) => break,
+        }
+    }
+    None
 }
 
 /// Tells the sender of a packet that it was too big.

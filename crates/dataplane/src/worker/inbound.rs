@@ -45,19 +45,39 @@ impl Worker {
             return self.drop_inbound(DropReason::MalformedPacket);
         };
         let start = opened.plaintext.start;
+        self.deliver_or_miss(now, opened.peer, packet, view, start)
+    }
+
+    /// Takes a packet once more that was a miss, after updates that may have made it none.
+    pub fn inbound_again(&mut self, now: Instant, peer: PeerId, packet: &mut [u8]) -> Inbound {
+        match PacketView::parse(packet) {
+            Ok(view) => self.deliver_or_miss(now, peer, packet, view, 0),
+            Err(_) => self.drop_inbound(DropReason::MalformedPacket),
+        }
+    }
+
+    /// Delivers a packet that lies at `start` in its datagram.
+    fn deliver_or_miss(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        packet: &mut [u8],
+        view: PacketView,
+        start: usize,
+    ) -> Inbound {
         let range = start..start + view.total_length();
-        match self.deliver(now, opened.peer, packet, view) {
+        match self.deliver(now, peer, packet, view) {
             Ok(()) => {
                 self.counters.received_packets += 1;
                 self.counters.received_bytes += range.len() as u64;
                 Inbound::Tun(range)
             }
-            Err(Stop::Miss) if !self.peers.may_miss(self.millis(now), opened.peer) => {
+            Err(Stop::Miss) if !self.peers.may_miss(self.millis(now), peer) => {
                 self.drop_inbound(DropReason::NewFlowsTooFast)
             }
             Err(Stop::Miss) => {
                 self.counters.misses += 1;
-                Inbound::Miss { peer: opened.peer, range }
+                Inbound::Miss { peer, range }
             }
             Err(Stop::TooBig(_)) => self.drop_inbound(DropReason::PacketTooBig),
             Err(Stop::Drop(reason)) => self.drop_inbound(reason),

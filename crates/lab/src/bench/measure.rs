@@ -1,6 +1,7 @@
 //! One measurement: a test on one implementation.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -29,8 +30,8 @@ const STEADY: f64 = 30_000.0;
 /// Time of one trial in the search for the highest rate.
 const TRIAL: Duration = Duration::from_millis(1_200);
 
-/// Where datagrams are echoed.
-const ECHO_PORT: u16 = 5302;
+/// Where datagrams are echoed, at first; each measurement takes the next port.
+static ECHO_PORT: AtomicU16 = AtomicU16::new(5400);
 
 const NEW_FLOWS: u32 = 500;
 const NEW_FLOW_PAUSE: Duration = Duration::from_millis(2);
@@ -195,8 +196,9 @@ fn ping_loaded(contestant: &Contestant, ground: &Ground, seconds: u32) -> Result
 
 /// The 99th percentile of first datagrams less that of second ones: what the same moment costs anyway is not their fault.
 fn new_flows(contestant: &Contestant, ground: &Ground) -> Result<Figures> {
-    let _echo = EchoServer::start(&ground.resource, ECHO_PORT)?;
-    let target = SocketAddr::new(contestant.target.parse()?, ECHO_PORT);
+    let port = ECHO_PORT.fetch_add(1, Ordering::Relaxed);
+    let _echo = EchoServer::start(&ground.resource, port)?;
+    let target = SocketAddr::new(contestant.target.parse()?, port);
     let times = new_flow::round_trips(&contestant.host, target, NEW_FLOWS, NEW_FLOW_PAUSE)?;
     let [first, second] = [times.first, times.second].map(|mut times| {
         times.sort_unstable();

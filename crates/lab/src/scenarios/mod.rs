@@ -175,6 +175,11 @@ pub const ALL: &[Scenario] = &[
         run: packets::without_offloads,
     },
     Scenario {
+        name: "workers",
+        description: "One worker, two or four: everything arrives, in order.",
+        run: packets::workers,
+    },
+    Scenario {
         name: "narrow-path",
         description: "A path that carries less than Ethernet, known from the start or all of a sudden.",
         run: packets::narrow,

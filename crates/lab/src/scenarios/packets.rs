@@ -1,6 +1,6 @@
 //! What goes through the tunnel arrives as it was, whatever the kernel can do and the path carries.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::download;
 use crate::bench::median;
+use crate::probe::udp_load::{self, Load};
 use crate::scenario::{Context, Target};
 use crate::stage::Stage;
 use crate::topology::Options;
@@ -23,6 +24,10 @@ const ROUNDS: usize = 5;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Flows, one after the other, and what is sent in each.
+const FLOWS: u16 = 12;
+const LOAD: Load = Load { per_second: 20_000.0, duration: Duration::from_millis(250), size: 64 };
+
 /// Downloads and large pings without each of the kernel's offloads.
 pub(super) fn without_offloads(context: &mut Context) -> Result<()> {
     let programs = context.programs.clone();
@@ -32,6 +37,31 @@ pub(super) fn without_offloads(context: &mut Context) -> Result<()> {
         stage.open_page(&stage.page_by_address())?;
         let rate = download(&stage)?;
         context.record(&format!("download without {kinds}"), rate, "Mbit/s", Target::AtLeast(20.0));
+        large_pings(&stage)?;
+        stage.close()?;
+    }
+    context.programs = programs;
+    Ok(())
+}
+
+/// Many flows through several workers: none of their packets overtakes another one.
+pub(super) fn workers(context: &mut Context) -> Result<()> {
+    let programs = context.programs.clone();
+    for count in ["1", "2", "4"] {
+        context.programs = programs.with_workers(count);
+        let stage = Stage::complete(&Options::lan(), context)?;
+        stage.open_page(&stage.page_by_address())?;
+        let rate = download(&stage)?;
+        context.record(&format!("download, workers: {count}"), rate, "Mbit/s", Target::AtLeast(20.0));
+        let site = &stage.topology.sites[0];
+        let (mut reordered, mut received) = (0, 0);
+        for port in 7_000..7_000 + FLOWS {
+            let target = SocketAddr::new(site.web_address.v4.into(), port);
+            let arrivals = udp_load::run(stage.client().host(), &site.web, target, &LOAD)?;
+            (reordered, received) = (reordered + arrivals.reordered, received + arrivals.received);
+        }
+        context.record("datagrams overtaken", reordered as f64, "datagrams", Target::AtMost(0.0));
+        context.record("datagrams received", received as f64, "datagrams", Target::AtLeast(1_000.0));
         large_pings(&stage)?;
         stage.close()?;
     }

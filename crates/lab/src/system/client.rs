@@ -78,7 +78,7 @@ impl Client {
             .args(["--dns-control", "resolv-conf", "--name", host.name()])
             .args(["--health", &health().to_string(), "--log-dir"])
             .arg(host.log_dir()?)
-            .args(programs.offload_arguments());
+            .args(programs.packet_path_arguments());
         let mut process = host.spawn(&spawn)?;
         let ready_after = process.wait_healthy(health(), "/healthz", READY_LIMIT)?;
         Ok(Self { host, program: programs.path("adit"), socket, process, ready_after })

@@ -52,7 +52,7 @@ impl Gateway {
             .arg(state.of(host.name())?)
             .arg("--log-dir")
             .arg(host.log_dir()?)
-            .args(programs.offload_arguments())
+            .args(programs.packet_path_arguments())
             .env("ADIT_TOKEN", token);
         Ok(Self { host, spawn, process: None })
     }

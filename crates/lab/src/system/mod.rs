@@ -40,12 +40,14 @@ pub struct Programs {
     directory: PathBuf,
     /// Offloads that clients and gateways do without, as their switch takes them.
     without_offload: Option<&'static str>,
+    /// Threads of clients and gateways, if not as many as they choose.
+    workers: Option<&'static str>,
 }
 
 impl Programs {
     /// Programs in `directory`, usually a profile's directory in Cargo's target directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), without_offload: None }
+        Self { directory: directory.into(), without_offload: None, workers: None }
     }
 
     /// The same programs, whose clients and gateways do without these offloads.
@@ -54,9 +56,17 @@ impl Programs {
         Self { without_offload: Some(kinds), ..self.clone() }
     }
 
-    /// The switch for a client or gateway.
-    fn offload_arguments(&self) -> Vec<&'static str> {
-        self.without_offload.into_iter().flat_map(|kinds| ["--without-offload", kinds]).collect()
+    /// The same programs, whose clients and gateways have so many workers.
+    #[must_use]
+    pub fn with_workers(&self, count: &'static str) -> Self {
+        Self { workers: Some(count), ..self.clone() }
+    }
+
+    /// The switches for a client or gateway.
+    fn packet_path_arguments(&self) -> Vec<&'static str> {
+        let offload = self.without_offload.map(|kinds| ["--without-offload", kinds]);
+        let workers = self.workers.map(|count| ["--workers", count]);
+        offload.into_iter().chain(workers).flatten().collect()
     }
 
     /// Path of one program.
