@@ -7,6 +7,7 @@
 mod entry;
 mod held;
 mod index;
+mod key;
 mod lifetime;
 mod list;
 mod slab;
@@ -19,6 +20,7 @@ use adit_packet::TcpFlags;
 
 use held::{Held, Waiting};
 use index::Index;
+use key::PackedKey;
 use list::{Lane, List};
 use slab::Slab;
 use wheel::Wheel;
@@ -208,8 +210,8 @@ impl FlowTable {
         while let Some(number) = self.peers.get(&from).and_then(|list| list.first()) {
             let Some(mut entry) = self.take(number) else { return };
             for key in &mut entry.keys {
-                if key.origin == Origin::Peer(from) {
-                    key.origin = Origin::Peer(to);
+                if key.origin() == Origin::Peer(from) {
+                    *key = PackedKey::new(&FlowKey { origin: Origin::Peer(to), ..key.unpack() });
                 }
             }
             entry.is_held = false;
@@ -258,8 +260,9 @@ impl FlowTable {
     }
 
     fn find(&self, key: &FlowKey) -> Option<(u32, bool)> {
+        let packed = PackedKey::new(key);
         let matches = |value: u32| {
-            self.entries.get(value >> 1).is_some_and(|entry| entry.keys[(value & 1) as usize] == *key)
+            self.entries.get(value >> 1).is_some_and(|entry| entry.keys[(value & 1) as usize] == packed)
         };
         let value = self.index.find(self.state.hash_flow(key), matches)?;
         Some((value >> 1, value & 1 == 1))
@@ -271,7 +274,7 @@ impl FlowTable {
             self.wheel.advance(now / 1000);
         }
         for position in 0..entry.key_count() {
-            if let Some((number, _)) = self.find(&entry.keys[position]) {
+            if let Some((number, _)) = self.find(&entry.keys[position].unpack()) {
                 self.remove(number, EndCause::Replaced);
             }
         }
@@ -284,7 +287,7 @@ impl FlowTable {
         let (verdict, peer) = (entry.verdict, entry.peer());
         let number = self.entries.insert(entry);
         for (direction, key) in keys.iter().enumerate().take(key_count) {
-            self.index.insert(self.state.hash_flow(key), number << 1 | direction as u32);
+            self.index.insert(self.state.hash_flow(&key.unpack()), number << 1 | direction as u32);
         }
         if let Verdict::Pass { grant } = verdict {
             self.grants.entry(grant).or_insert(List::EMPTY).push(&mut self.entries, Lane::Grant, number);
@@ -302,7 +305,7 @@ impl FlowTable {
         if let Some(usage) = entry.usage
             && usage.end()
         {
-            self.tell(Event::FlowEnded { key: entry.keys[0], cause, counters: usage.counters() });
+            self.tell(Event::FlowEnded { key: entry.keys[0].unpack(), cause, counters: usage.counters() });
         }
     }
 
@@ -319,7 +322,7 @@ impl FlowTable {
             leave(&mut self.peers, &peer, &mut self.entries, Lane::Peer, number);
         }
         for (direction, key) in keys.iter().enumerate().take(key_count) {
-            self.index.remove(self.state.hash_flow(key), number << 1 | direction as u32);
+            self.index.remove(self.state.hash_flow(&key.unpack()), number << 1 | direction as u32);
         }
         self.entries.remove(number)
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::key::PackedKey;
 use super::lifetime::Connection;
 use super::list::{Lane, Link};
 use crate::{DropReason, Flow, FlowKey, FlowUsage, GrantId, Origin, PeerId};
@@ -30,7 +31,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// Forward, then reply. A refusal has its only key in both places.
-    pub(crate) keys: [FlowKey; 2],
+    pub(crate) keys: [PackedKey; 2],
     pub(crate) verdict: Verdict,
     /// None for a refusal, which is not used.
     pub(crate) usage: Option<Arc<FlowUsage>>,
@@ -59,13 +60,13 @@ impl Entry {
         Self { translated, usage: Some(usage), is_held: true, ..Self::new(keys, verdict) }
     }
 
-    pub(crate) const fn refusal(key: FlowKey, reason: DropReason, until: u64) -> Self {
+    pub(crate) fn refusal(key: FlowKey, reason: DropReason, until: u64) -> Self {
         Self::new([key, key], Verdict::Refuse { reason, until })
     }
 
-    const fn new(keys: [FlowKey; 2], verdict: Verdict) -> Self {
+    fn new(keys: [FlowKey; 2], verdict: Verdict) -> Self {
         Self {
-            keys,
+            keys: keys.map(|key| PackedKey::new(&key)),
             verdict,
             usage: None,
             generation: 0,
@@ -86,7 +87,7 @@ impl Entry {
 
     /// The one peer that the entry has to do with.
     pub(crate) fn peer(&self) -> Option<PeerId> {
-        self.keys.iter().find_map(|key| match key.origin {
+        self.keys.iter().find_map(|key| match key.origin() {
             Origin::Peer(peer) => Some(peer),
             Origin::Local => None,
         })
@@ -97,7 +98,7 @@ impl Entry {
         match (&self.usage, self.verdict) {
             (Some(usage), _) if usage.is_over() => 0,
             (Some(usage), _) => {
-                let lifetime = usage.connection().lifetime(self.keys[0].protocol);
+                let lifetime = usage.connection().lifetime(self.keys[0].protocol());
                 usage.last_use().saturating_add(millis(lifetime))
             }
             (None, Verdict::Refuse { until, .. }) => until,

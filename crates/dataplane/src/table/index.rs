@@ -14,7 +14,7 @@ struct Bucket {
     value: u32,
 }
 
-/// Values by hash; never more than half full.
+/// Values by hash; never more than four fifths full.
 #[derive(Debug)]
 pub(crate) struct Index {
     buckets: Vec<Bucket>,
@@ -48,7 +48,7 @@ impl Index {
 
     /// Adds a value, which must not be `u32::MAX` and must not be present.
     pub(crate) fn insert(&mut self, hash: u32, value: u32) {
-        if (self.length + 1) * 2 > self.buckets.len() {
+        if (self.length + 1) * 5 > self.buckets.len() * 4 {
             self.grow();
         }
         self.place(Bucket { hash, value });

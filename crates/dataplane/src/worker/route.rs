@@ -94,7 +94,7 @@ impl Worker {
     /// Where packets of a route go.
     pub(super) fn next_hop(&mut self, now: u64, route: &Route) -> Result<Origin, Stop> {
         let entry = self.table.get(now, route.handle).ok_or(Stop::Miss)?;
-        Ok(entry.keys[usize::from(!route.handle.reply)].origin)
+        Ok(entry.keys[usize::from(!route.handle.reply)].origin())
     }
 
     /// Rewrites a packet from the TUN device for its peer and accounts for it.
@@ -145,7 +145,7 @@ impl Worker {
 /// What changes in packets of an entry's direction.
 fn rewrite_of(entry: &Entry, handle: Handle) -> Rewrite {
     let (this, other) = if handle.reply { (1, 0) } else { (0, 1) };
-    translation(&entry.keys[this], &entry.keys[other])
+    translation(&entry.keys[this].unpack(), &entry.keys[other].unpack())
 }
 
 fn rewrite(entry: &Entry, route: &Route, packet: &mut [u8]) -> Result<(), DropReason> {
