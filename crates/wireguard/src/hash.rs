@@ -1,8 +1,6 @@
 //! BLAKE2s in the three ways WireGuard uses it: plain hash, keyed MAC, and HMAC-based HKDF.
 
-use blake2::digest::consts::U16;
-use blake2::digest::{Digest, FixedOutput, KeyInit, Update};
-use blake2::{Blake2s256, Blake2sMac};
+use blake2s_simd::{Params, State};
 use zeroize::Zeroizing;
 
 /// BLAKE2s block size, for HMAC (RFC 2104).
@@ -10,29 +8,34 @@ const BLOCK: usize = 64;
 
 /// Hash of the concatenation of `parts`.
 pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hasher = Blake2s256::new();
+    finish(State::new(), parts)
+}
+
+/// Takes in `parts` and ends with 32 bytes.
+fn finish(mut state: State, parts: &[&[u8]]) -> [u8; 32] {
     for part in parts {
-        Digest::update(&mut hasher, part);
+        state.update(part);
     }
-    hasher.finalize().into()
+    *state.finalize().as_array()
 }
 
 /// Keyed BLAKE2s with 16 bytes of output. `key` must have 1 to 32 bytes.
 pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
-    // Fails only for a key that is too long; all callers pass 16 or 32 bytes.
-    let mut mac =
-        <Blake2sMac<U16> as KeyInit>::new_from_slice(key).expect("a key of at most 32 bytes fits BLAKE2s");
+    // Panics only for a key that is too long; all callers pass 16 or 32 bytes.
+    let mut state = Params::new().hash_length(16).key(key).to_state();
     for part in parts {
-        Update::update(&mut mac, part);
+        state.update(part);
     }
-    mac.finalize_fixed().into()
+    let mut mac = [0; 16];
+    mac.copy_from_slice(state.finalize().as_bytes());
+    mac
 }
 
 /// HMAC (RFC 2104) with a key that has been taken in once for all messages.
 #[derive(Clone)]
 struct Hmac {
-    inner: Blake2s256,
-    outer: Blake2s256,
+    inner: State,
+    outer: State,
 }
 
 impl Hmac {
@@ -40,20 +43,16 @@ impl Hmac {
         let keyed = |pad: u8| {
             let mut block = Zeroizing::new([pad; BLOCK]);
             block.iter_mut().zip(key).for_each(|(byte, key)| *byte ^= key);
-            let mut hasher = Blake2s256::new();
-            Digest::update(&mut hasher, block.as_slice());
-            hasher
+            let mut state = State::new();
+            state.update(block.as_slice());
+            state
         };
         Self { inner: keyed(0x36), outer: keyed(0x5c) }
     }
 
     fn of(&self, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-        let Self { mut inner, mut outer } = self.clone();
-        for part in parts {
-            Digest::update(&mut inner, part);
-        }
-        Digest::update(&mut outer, inner.finalize());
-        Zeroizing::new(outer.finalize().into())
+        let inner = Zeroizing::new(finish(self.inner.clone(), parts));
+        Zeroizing::new(finish(self.outer.clone(), &[inner.as_slice()]))
     }
 }
 
