@@ -105,4 +105,16 @@ impl Update {
     pub fn install(flow: Flow) -> Self {
         Self::FlowInstalled { flow: Box::new(flow), usage: Arc::default() }
     }
+
+    /// Whether a worker has something to do because of it, packets or not: something ends, and it should say so.
+    #[must_use]
+    pub const fn ends_something(&self) -> bool {
+        matches!(
+            self,
+            Self::SessionRemoved { .. }
+                | Self::PeerRemoved { .. }
+                | Self::GrantRevoked { .. }
+                | Self::FlowsForgotten { .. }
+        )
+    }
 }

@@ -98,6 +98,8 @@ impl Ground {
 #[derive(Debug)]
 pub(crate) struct Workers {
     each: Vec<One>,
+    /// What was queued ends something.
+    ends_something: bool,
 }
 
 #[derive(Debug)]
@@ -130,11 +132,12 @@ impl Workers {
         let each: anyhow::Result<Vec<_>> = ground.plots.iter().zip(queues).map(start).collect();
         let each = each.context("cannot start the packet path")?;
         tracing::debug!(workers = count, "the packet path is ready");
-        Ok((Self { each }, from_workers))
+        Ok((Self { each, ends_something: false }, from_workers))
     }
 
     /// Queues an update for all.
-    pub(crate) fn update(&self, update: &Update) {
+    pub(crate) fn update(&mut self, update: &Update) {
+        self.ends_something |= update.ends_something();
         for one in &self.each {
             one.link.update(update.clone());
         }
@@ -147,12 +150,18 @@ impl Workers {
         }
     }
 
-    /// Tells each that all it waits for has been sent, if there is news, and makes it look.
+    /// Tells each that all it waits for has been sent, if there is news.
+    ///
+    /// A worker looks for news before every packet. It is woken up only if it has to do something without one:
+    /// otherwise each new flow would cost every worker a turn, at the very moment when its first packet is under way.
     pub(crate) fn flush(&mut self, are_updated: bool) {
+        let rings = std::mem::take(&mut self.ends_something);
         for one in &mut self.each {
             if are_updated || one.misses != one.flushed {
                 one.flushed = one.misses;
                 one.link.update(Update::Flushed { misses: one.misses });
+            }
+            if rings {
                 one.link.ring();
             }
         }
