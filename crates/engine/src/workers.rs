@@ -167,3 +167,28 @@ impl Workers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adit_platform::tun::Offload;
+
+    use super::*;
+
+    #[test]
+    fn where_flows_cannot_be_kept_apart_one_worker_does_it_all() {
+        // A stand-in without a kernel device cannot be given another queue.
+        let (tun, _kernel) = Tun::pair(Offload::None).unwrap();
+        let sockets = Sockets::bind(0, None, Offloads::default()).unwrap();
+        let four = NonZeroUsize::new(4).unwrap();
+        let ground = Ground::divide(tun, sockets, four, None, Offloads::default());
+        assert_eq!(ground.plots.len(), 1);
+    }
+
+    #[test]
+    fn a_number_of_workers_is_read_within_bounds() {
+        assert_eq!(parse_workers("4").map(NonZeroUsize::get), Ok(4));
+        for text in ["0", "65", "-1", "many", ""] {
+            assert!(parse_workers(text).is_err(), "{text}");
+        }
+    }
+}
