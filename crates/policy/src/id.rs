@@ -71,6 +71,8 @@ id!(/// Names a group of actors.
     GroupId, "group");
 id!(/// Names a policy.
     PolicyId, "policy");
+id!(/// Names an auth provider.
+    ProviderId, "auth provider");
 id!(/// Names a relay.
     RelayId, "relay");
 id!(/// Names a resource.

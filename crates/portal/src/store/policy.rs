@@ -1,6 +1,8 @@
 //! Policies: members of a group may reach a resource.
 
-use adit_policy::{ActorId, Decision, GroupId, PolicyId, PolicyRule, Refusal, ResourceId, Subject};
+use adit_policy::{
+    ActorId, Circumstances, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal, ResourceId, Subject,
+};
 use serde::Serialize;
 use sqlx::{FromRow, SqliteConnection};
 use uuid::Uuid;
@@ -88,11 +90,13 @@ pub(super) async fn decide(
             group: GroupId::from_uuid(group),
             resource,
             enabled,
+            conditions: Conditions::default(),
         })
         .collect();
     let seconds = |ms: i64| u64::try_from(ms / 1000).unwrap_or(0);
     let session_expires_at = session_expires_ms.map(seconds);
-    let subject = Subject { actor, enabled, groups: &groups, session_expires_at };
+    let circumstances = Circumstances::default();
+    let subject = Subject { actor, enabled, groups: &groups, session_expires_at, circumstances };
     Ok(adit_policy::decide(seconds(now_ms), &subject, resource, &rules))
 }
 
