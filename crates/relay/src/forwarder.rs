@@ -5,12 +5,11 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use adit_turn::Family;
-use adit_turn::server::{Command, Counters, Event, Forward, RelayPort, Server, TAILROOM};
+use adit_turn::server::{Client, Command, Counters, Event, Forward, RelayPort, Server, TAILROOM};
 use tokio::sync::Notify;
 
 use crate::egress::{Egress, Sent};
@@ -133,7 +132,7 @@ impl State {
         self.batch.take(|client, buffer, payload| {
             let datagram = &buffer[payload];
             if let Some(Forward { source, destination, range }) =
-                self.server.handle_client(now, client, datagram)
+                self.server.handle_client(now, Client::udp(client), datagram)
             {
                 self.egress.push(&self.sockets, source, destination, &datagram[range]);
             }
@@ -142,7 +141,7 @@ impl State {
     }
 
     /// Takes a batch from a lent port.
-    fn receive_from_peers(&mut self, port: RelayPort, socket: &UdpSocket) -> io::Result<()> {
+    fn receive_from_peers(&mut self, now: Instant, port: RelayPort, socket: &UdpSocket) -> io::Result<()> {
         socket.receive(&mut self.batch)?;
         self.batch.take(|peer, buffer, payload| {
             // The header is written over the datagram before, which has left; the padding would be written over the one behind, which
@@ -151,7 +150,7 @@ impl State {
             let mut kept = [0; TAILROOM];
             kept.copy_from_slice(&buffer[behind.clone()]);
             if let Some(Forward { source, destination, range }) =
-                self.server.handle_peer(port, peer, buffer, payload)
+                self.server.handle_peer(now, port, peer, buffer, payload)
             {
                 self.egress.push(&self.sockets, source, destination, &buffer[range]);
             }
@@ -175,6 +174,7 @@ impl State {
                     self.egress.flush(&self.sockets); // what was received for it still leaves
                     self.sockets.close(port);
                 }
+                Command::AddRoute { .. } | Command::RemoveRoute { .. } => {} // not asked for
             }
         }
         self.egress.flush(&self.sockets);
@@ -211,7 +211,7 @@ async fn read_listener(shared: Weak<Shared>, listener: Rc<UdpSocket>) {
 async fn read_port(shared: Weak<Shared>, port: RelayPort, socket: Rc<UdpSocket>) {
     let outcome = read(&socket, || {
         let shared = shared.upgrade()?;
-        Some(shared.with(|state, _| state.receive_from_peers(port, &socket)))
+        Some(shared.with(|state, now| state.receive_from_peers(now, port, &socket)))
     });
     if let Err(error) = outcome.await {
         tracing::warn!(%error, port = port.number, "a lent port is broken");
@@ -231,15 +231,10 @@ fn log(event: &Event) {
     match event {
         Event::AllocationCreated { client, ports } => {
             let ports: Vec<u16> = ports.iter().map(|port| port.number).collect();
-            tracing::debug!(client = %address(*client), ?ports, "allocation created");
+            tracing::debug!(%client, ?ports, "allocation created");
         }
         Event::AllocationEnded { client, reason } => {
-            tracing::debug!(client = %address(*client), ?reason, "allocation ended");
+            tracing::debug!(%client, ?reason, "allocation ended");
         }
     }
-}
-
-/// An address as people write it: IPv4 also where the kernel shows it inside IPv6.
-fn address(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

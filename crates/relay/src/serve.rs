@@ -196,6 +196,7 @@ fn machine_config(settings: &Settings) -> Result<(Option<Identity>, Config), Rel
         secret: secret.into_bytes(),
         previous_secret: previous.map(String::into_bytes),
         allowed_peers: settings.allowed_peers.clone(),
+        announce_routes: false,
         limits: settings.limits,
     };
     Ok((identity, config))

@@ -86,6 +86,7 @@ impl Sockets {
         let socket = match socket {
             Socket::Listener(family) => self.listeners[index(family)].as_ref(),
             Socket::Relay(port) => self.lent.get(&port).map(|lent| &lent.socket),
+            Socket::Stream(_) => None, // no listener for them
         };
         socket.map(Rc::as_ref)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use adit_policy::RelayId;
 use adit_protocol::RelayAccess;
-use adit_turn::server::{Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, TAILROOM};
+use adit_turn::server::{Client, Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, TAILROOM};
 use adit_turn::{Family, credentials};
 use uuid::Uuid;
 
@@ -43,6 +43,7 @@ impl Relay {
             allowed_peers: ["198.51.100.0/24", "192.0.2.0/24"]
                 .map(|net| net.parse().expect("network"))
                 .into(),
+            announce_routes: false,
             limits: Limits::default(),
         };
         let server = Server::new(now, unix_now, config, [seed; 32]);
@@ -79,13 +80,13 @@ impl Relay {
         let end = buffer.len();
         buffer.resize(end + TAILROOM, 0);
         let forward = if to.port() == LISTENER {
-            self.server.handle_client(now, from, payload).map(|forward| {
+            self.server.handle_client(now, Client::udp(from), payload).map(|forward| {
                 let bytes = payload[forward.range.clone()].to_vec();
                 (forward, bytes)
             })
         } else if self.bound.contains(&to.port()) {
             let port = RelayPort { family: Family::V4, number: to.port() };
-            self.server.handle_peer(port, from, &mut buffer, HEADROOM..end).map(|forward| {
+            self.server.handle_peer(now, port, from, &mut buffer, HEADROOM..end).map(|forward| {
                 let bytes = buffer[forward.range.clone()].to_vec();
                 (forward, bytes)
             })
@@ -103,6 +104,7 @@ impl Relay {
         match socket {
             Socket::Listener(_) => SocketAddr::new(self.address, LISTENER),
             Socket::Relay(port) => SocketAddr::new(self.address, port.number),
+            Socket::Stream(_) => unreachable!("nobody connects here"),
         }
     }
 
@@ -120,6 +122,7 @@ impl Relay {
                 Command::ReleasePort { port } => {
                     self.bound.remove(&port.number);
                 }
+                Command::AddRoute { .. } | Command::RemoveRoute { .. } => {}
             }
         }
         while self.server.poll_event().is_some() {}

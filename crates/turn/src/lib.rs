@@ -1,4 +1,4 @@
-//! STUN and TURN over UDP: codec, client machine and server machine.
+//! STUN and TURN: codec, client machine and server machine.
 //!
 //! A relay lends a peer an address that the other side can reach. The client *allocates* a relayed
 //! address on the relay, grants *permissions* to peers, and *binds channels* so that a datagram
@@ -11,14 +11,14 @@
 //!
 //! - [`stun`]: messages of RFC 8489, read without copying, with both integrity algorithms.
 //! - [`channel_data`]: the framing of RFC 8656, section 12.
+//! - [`framing`]: both of them in a byte stream.
 //! - [`client`]: keeps one allocation and its channels alive.
 //! - [`server`]: everything behind the relay's sockets.
 //!
 //! All of it is pure: time, randomness and datagrams are arguments. Callers drain all `poll_*`
 //! outputs after every input.
 //!
-//! Deliberately absent: TCP and TLS to the relay, TCP allocations (RFC 6062), reserved ports,
-//! mobility (RFC 8016), third-party authorization (RFC 7635), and string preparation
+//! Deliberately absent: TCP allocations (RFC 6062), reserved ports, mobility (RFC 8016), third-party authorization (RFC 7635), and string preparation
 //! of user names and passwords (ours are ASCII, made by the portal).
 
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ pub mod channel_data;
 pub mod client;
 pub mod credentials;
 mod deadlines;
+pub mod framing;
 pub mod server;
 pub mod stun;
 

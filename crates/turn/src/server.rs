@@ -14,11 +14,12 @@
 //! - **Next deadline at hand**, however many allocations there are.
 //! - **Same answer twice.** A retransmitted request is answered as the first one was.
 //!
-//! A client is known by its transport address: the relay has one listener per family, so that is the
-//! 5-tuple of RFC 8656.
+//! A [`Client`] is known by its transport address and by how it reaches the relay: over UDP to the one
+//! listener of its family, or over a connection (TCP or TLS) that the caller names. That is the
+//! 5-tuple of RFC 8656. Peers are always reached over UDP.
 //!
-//! Deliberately absent: reserved ports (508), DONT-FRAGMENT and USERHASH (420), ICMP, and every
-//! transport but UDP.
+//! Deliberately absent: reserved ports (508), DONT-FRAGMENT and USERHASH (420), ICMP, and TCP to peers
+//! (RFC 6062, 442).
 
 mod allocate;
 mod allocations;
@@ -33,6 +34,7 @@ mod ports;
 mod recent;
 mod requests;
 mod response;
+mod routes;
 
 use crate::deadlines::Deadlines;
 use crate::stun::{Class, ErrorCode, Message, Method};
@@ -48,13 +50,14 @@ use rand_chacha::ChaCha20Rng;
 use recent::RecentAnswers;
 use response::Reply;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 pub use forwarding::{HEADROOM, TAILROOM};
 pub use interface::{
-    Command, Config, Counters, DropReason, EndReason, Event, Forward, Limits, RelayPort, Socket,
+    Client, Command, Config, Counters, DropReason, EndReason, Event, Forward, Limits, RelayPort, Route,
+    Socket, StreamId, Transport,
 };
 
 /// The named deadlines of the machine.
@@ -92,6 +95,8 @@ pub struct Server {
     recent: RecentAnswers,
     timers: Deadlines<Timer>,
     draining: bool,
+    /// Generation of the next route.
+    next_route: u64,
     channel_numbers: RangeInclusive<u16>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -115,6 +120,7 @@ impl Server {
             recent: RecentAnswers::default(),
             timers: Deadlines::new(),
             draining: false,
+            next_route: 0,
             channel_numbers: channel_data::NUMBERS,
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -135,10 +141,11 @@ impl Server {
         self.config.previous_secret = Some(previous);
     }
 
-    /// Processes a datagram that a listener received from `client`.
+    /// Processes a datagram that a listener received from `client`, or a message that
+    /// [`framing`](crate::framing) cut from its connection.
     ///
     /// Returns the data to forward if it carried any; `range` then lies in `datagram`.
-    pub fn handle_client(&mut self, now: Instant, client: SocketAddr, datagram: &[u8]) -> Option<Forward> {
+    pub fn handle_client(&mut self, now: Instant, client: Client, datagram: &[u8]) -> Option<Forward> {
         // A number out of bounds is never bound, so it needs no check of its own here.
         if datagram.first().is_some_and(|first| matches!(first, 0x40..=0x7f)) {
             return self.forward_channel_data(client, datagram);
@@ -158,6 +165,14 @@ impl Server {
         }
     }
 
+    /// Reports that a client's connection is closed: nothing can be delivered to it any more, so its
+    /// allocation ends. Its [`StreamId`] may be used again.
+    pub fn handle_client_gone(&mut self, _now: Instant, client: Client) {
+        if let Some(key) = self.allocations.key_of(client) {
+            self.end_allocation(key, EndReason::Disconnected);
+        }
+    }
+
     /// Reports how [`Command::BindPort`] went; after a failure another port is tried.
     pub fn handle_port_bound(&mut self, _now: Instant, port: RelayPort, bound: bool) {
         self.finish_port(port, bound);
@@ -168,8 +183,14 @@ impl Server {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Allocation(key) => self.end_allocation(key, EndReason::Expired),
-                Timer::Channel(key, number) => self.allocations.remove_channel(key, number),
-                Timer::Permission(key, peer) => self.allocations.remove_permission(key, peer),
+                Timer::Channel(key, number) => {
+                    self.lower_route(key, number);
+                    self.allocations.remove_channel(key, number);
+                }
+                Timer::Permission(key, peer) => {
+                    self.lower_routes_to(key, peer);
+                    self.allocations.remove_permission(key, peer);
+                }
             }
         }
     }
@@ -231,7 +252,7 @@ impl Server {
     }
 
     /// Sends a response on the listener the client used, and counts it.
-    fn respond(&mut self, client: SocketAddr, reply: Reply) {
+    fn respond(&mut self, client: Client, reply: Reply) {
         match reply.error {
             Some(ErrorCode(code)) => *self.counters.errors.entry(code).or_default() += 1,
             None => self.counters.successes += 1,
@@ -239,10 +260,10 @@ impl Server {
         self.send_to_client(client, reply.datagram);
     }
 
-    fn send_to_client(&mut self, client: SocketAddr, payload: Vec<u8>) {
+    fn send_to_client(&mut self, client: Client, payload: Vec<u8>) {
         self.commands.push_back(Command::Send {
-            source: Socket::Listener(Family::of(client.ip())),
-            destination: client,
+            source: client.socket(),
+            destination: client.address,
             payload,
         });
     }
@@ -258,6 +279,9 @@ impl Server {
         }
         for peer in &allocation.permissions {
             self.timers.clear(Timer::Permission(key, *peer));
+        }
+        for route in allocation.routes.into_values() {
+            self.commands.push_back(Command::RemoveRoute { route });
         }
         let pending = self.pending.remove(&key);
         let was_pending = pending.is_some();
@@ -278,6 +302,7 @@ impl Server {
             return;
         };
         for number in half.channels {
+            self.lower_route(key, number);
             self.timers.clear(Timer::Channel(key, number));
         }
         for peer in half.permissions {

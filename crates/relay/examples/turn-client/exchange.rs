@@ -382,6 +382,7 @@ mod tests {
             secret: SECRET.to_vec(),
             previous_secret: None,
             allowed_peers: vec!["203.0.113.0/24".parse().unwrap()],
+            announce_routes: false,
             limits: server::Limits::default(),
         };
         Server::new(now, Duration::from_secs(1_800_000_000), config, [1; 32])
@@ -389,14 +390,15 @@ mod tests {
 
     /// Takes a datagram to the server and everything that follows from it back; the peer echoes what `echo` lets by.
     fn deliver(now: Instant, exchange: &mut Exchange, server: &mut Server, datagram: &[u8], echo: bool) {
-        let (client, from) = (CLIENT.parse().unwrap(), SERVER.parse().unwrap());
+        let (client, from) = (server::Client::udp(CLIENT.parse().unwrap()), SERVER.parse().unwrap());
         if let Some(forward) = server.handle_client(now, client, datagram) {
             let Socket::Relay(port) = forward.source else { panic!("{forward:?}") };
             let payload = &datagram[forward.range];
             let mut buffer = vec![0; HEADROOM + payload.len() + TAILROOM];
             buffer[HEADROOM..HEADROOM + payload.len()].copy_from_slice(payload);
             let range = HEADROOM..HEADROOM + payload.len();
-            let back = server.handle_peer(port, forward.destination, &mut buffer, range).filter(|_| echo);
+            let back =
+                server.handle_peer(now, port, forward.destination, &mut buffer, range).filter(|_| echo);
             if let Some(back) = back {
                 exchange.handle_datagram(now, from, &buffer[back.range]);
             }
@@ -405,7 +407,7 @@ mod tests {
             match command {
                 Command::Send { payload, .. } => exchange.handle_datagram(now, from, &payload),
                 Command::BindPort { port } => server.handle_port_bound(now, port, true),
-                Command::ReleasePort { .. } => {}
+                Command::ReleasePort { .. } | Command::AddRoute { .. } | Command::RemoveRoute { .. } => {}
             }
         }
     }

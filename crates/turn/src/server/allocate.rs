@@ -7,7 +7,7 @@ use super::allocations::{Allocation, AllocationKey};
 use super::authentication::Verified;
 use super::requests::{lifetime, requested_family};
 use super::response::{Envelope, Reply};
-use super::{Command, Event, RelayPort, Server, Timer};
+use super::{Client, Command, Event, RelayPort, Server, Timer};
 use crate::Family;
 use crate::stun::{AttributeKind, ErrorCode, Message, Writer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,7 +59,7 @@ impl Server {
     pub(super) fn handle_allocate(
         &mut self,
         now: Instant,
-        client: SocketAddr,
+        client: Client,
         request: &Message<'_>,
         verified: &Verified,
     ) -> Option<Reply> {
@@ -119,7 +119,7 @@ impl Server {
     fn begin_binding(
         &mut self,
         now: Instant,
-        client: SocketAddr,
+        client: Client,
         request: &Message<'_>,
         verified: &Verified,
         wanted: &Wanted,
@@ -131,6 +131,7 @@ impl Server {
             ports: Vec::new(),
             channels: BTreeMap::new(),
             permissions: BTreeSet::new(),
+            routes: BTreeMap::new(),
             request: request.transaction(),
             response: None,
         });
@@ -224,7 +225,7 @@ impl Server {
         self.events.push_back(Event::AllocationCreated { client, ports });
     }
 
-    fn write_success(&self, client: SocketAddr, ports: &[RelayPort], pending: &Pending) -> Writer {
+    fn write_success(&self, client: Client, ports: &[RelayPort], pending: &Pending) -> Writer {
         let mut writer = pending.envelope.success();
         for port in ports {
             if let Some(ip) = self.public_address(port.family) {
@@ -238,7 +239,7 @@ impl Server {
         }
         writer
             .number(AttributeKind::LIFETIME, pending.lifetime.as_secs() as u32)
-            .xor_address(AttributeKind::XOR_MAPPED_ADDRESS, client)
+            .xor_address(AttributeKind::XOR_MAPPED_ADDRESS, client.address)
     }
 
     fn public_address(&self, family: Family) -> Option<IpAddr> {

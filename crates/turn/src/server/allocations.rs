@@ -4,8 +4,8 @@
 //! nothing instead of somebody else's allocation. Two route tables answer the data path: client and
 //! channel number to peer, relayed port and peer to client.
 
-use super::RelayPort;
 use super::hashing::{SecretMap, SecretState};
+use super::{Client, RelayPort, Route};
 use crate::Family;
 use crate::stun::TransactionId;
 use slab::Slab;
@@ -22,12 +22,14 @@ pub(super) struct AllocationKey {
 /// What one client holds.
 #[derive(Debug)]
 pub(super) struct Allocation {
-    pub(super) client: SocketAddr,
+    pub(super) client: Client,
     /// Whom the credentials belong to; stays the same when they are renewed.
     pub(super) user: String,
     pub(super) ports: Vec<RelayPort>,
     pub(super) channels: BTreeMap<u16, SocketAddr>,
     pub(super) permissions: BTreeSet<IpAddr>,
+    /// Routes that the caller was told of, by channel.
+    pub(super) routes: BTreeMap<u16, Route>,
     pub(super) request: TransactionId,
     /// The answer to `request`; none as long as ports are being bound.
     pub(super) response: Option<Vec<u8>>,
@@ -62,9 +64,9 @@ pub(super) struct Half {
 pub(super) struct Allocations {
     slots: Slab<(u32, Allocation)>,
     next_generation: u32,
-    by_client: SecretMap<SocketAddr, AllocationKey>,
+    by_client: SecretMap<Client, AllocationKey>,
     by_user: SecretMap<String, usize>,
-    to_peers: SecretMap<(SocketAddr, u16), PeerRoute>,
+    to_peers: SecretMap<(Client, u16), PeerRoute>,
     to_clients: SecretMap<(RelayPort, SocketAddr), u16>,
     permissions: SecretMap<(AllocationKey, IpAddr), ()>,
 }
@@ -110,7 +112,7 @@ impl Allocations {
         key
     }
 
-    pub(super) fn key_of(&self, client: SocketAddr) -> Option<AllocationKey> {
+    pub(super) fn key_of(&self, client: Client) -> Option<AllocationKey> {
         self.by_client.get(&client).copied()
     }
 
@@ -208,7 +210,7 @@ impl Allocations {
     }
 
     /// Where data on a client's channel goes.
-    pub(super) fn peer_route(&self, client: SocketAddr, number: u16) -> Option<&PeerRoute> {
+    pub(super) fn peer_route(&self, client: Client, number: u16) -> Option<&PeerRoute> {
         self.to_peers.get(&(client, number))
     }
 

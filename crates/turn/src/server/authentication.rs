@@ -3,12 +3,11 @@
 //! One deviation in order: the nonce is checked before the integrity, because it is cheaper and a
 //! spoofed address cannot have one.
 
-use super::Server;
 use super::response::{Envelope, Reply};
+use super::{Client, Server};
 use crate::credentials::{self, Username};
 use crate::stun::{AttributeKind, ErrorCode, IntegrityStatus, Key, Message, PasswordAlgorithm, Writer};
 use rand::RngCore as _;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// The only algorithm offered; clients that know of none use the key of RFC 5389.
@@ -50,7 +49,7 @@ impl Server {
     pub(super) fn authenticate(
         &mut self,
         now: Instant,
-        client: SocketAddr,
+        client: Client,
         request: &Message<'_>,
     ) -> Result<Verified, Reply> {
         if !request.has_integrity() {
@@ -111,13 +110,7 @@ impl Server {
     }
 
     /// A 401 or 438 with realm, nonce and algorithms.
-    fn challenge(
-        &mut self,
-        now: Instant,
-        client: SocketAddr,
-        request: &Message<'_>,
-        code: ErrorCode,
-    ) -> Reply {
+    fn challenge(&mut self, now: Instant, client: Client, request: &Message<'_>, code: ErrorCode) -> Reply {
         let random = &mut self.random;
         let nonce = self.nonces.issue(now, client, || (random.next_u64(), random.next_u64()));
         let envelope = Envelope::of(request);

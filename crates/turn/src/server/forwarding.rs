@@ -1,13 +1,14 @@
 //! The data path: no allocation of memory, one or two lookups per datagram.
 
 use super::peer_policy::Verdict;
-use super::{DropReason, Forward, RelayPort, Server, Socket};
+use super::{Client, DropReason, Forward, RelayPort, Server, Socket, Transport};
 use crate::Family;
 use crate::channel_data;
 use crate::stun::{AttributeKind, HEADER, MAGIC_COOKIE, Message, TransactionId};
 use rand::RngCore as _;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::time::Instant;
 
 /// Room that [`Server::handle_peer`] needs in front of the payload: the header of a Data indication
 /// with an IPv6 peer address.
@@ -20,7 +21,7 @@ const DATA_INDICATION: u16 = 0x0017;
 
 impl Server {
     /// Data on a channel, from client to peer.
-    pub(super) fn forward_channel_data(&mut self, client: SocketAddr, datagram: &[u8]) -> Option<Forward> {
+    pub(super) fn forward_channel_data(&mut self, client: Client, datagram: &[u8]) -> Option<Forward> {
         let Some((number, range)) = channel_data::split(datagram) else {
             return self.drop(DropReason::Garbage);
         };
@@ -36,7 +37,7 @@ impl Server {
     }
 
     /// Data in a Send indication (RFC 8656, section 11.2).
-    pub(super) fn forward_send(&mut self, client: SocketAddr, message: &Message<'_>) -> Option<Forward> {
+    pub(super) fn forward_send(&mut self, client: Client, message: &Message<'_>) -> Option<Forward> {
         let peer = message.xor_address(AttributeKind::XOR_PEER_ADDRESS);
         let data = message.find(AttributeKind::DATA);
         let wants_df = message.find(AttributeKind::DONT_FRAGMENT).is_some();
@@ -67,9 +68,11 @@ impl Server {
     /// peer has a channel, else as a Data indication.
     ///
     /// `payload` is where the datagram lies in `buffer`, with [`HEADROOM`] bytes in front of it and
-    /// [`TAILROOM`] behind. Returns what to send to the client, `None` if it may not have it.
+    /// [`TAILROOM`] behind. Returns what to send to the client, `None` if it may not have it; for a
+    /// connection that is a whole message, padded as it must be.
     pub fn handle_peer(
         &mut self,
+        _now: Instant,
         port: RelayPort,
         peer: SocketAddr,
         buffer: &mut [u8],
@@ -93,7 +96,13 @@ impl Server {
                 let start = payload.start - channel_data::HEADER;
                 let header = channel_data::header(number, length as u16);
                 buffer[start..payload.start].copy_from_slice(&header);
-                start..payload.end
+                // RFC 8656, section 12.5: padded over TCP and TLS, where the next message follows.
+                let padded = match client.transport {
+                    Transport::Udp => payload.end,
+                    Transport::Stream(_) => payload.start + length.next_multiple_of(4),
+                };
+                buffer[payload.end..padded].fill(0);
+                start..padded
             }
             None => {
                 let mut id = [0; 12];
@@ -102,7 +111,7 @@ impl Server {
             }
         };
         count(&mut self.counters.to_clients, length);
-        Some(Forward { source: Socket::Listener(Family::of(client.ip())), destination: client, range })
+        Some(Forward { source: client.socket(), destination: client.address, range })
     }
 }
 

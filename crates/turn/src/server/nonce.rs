@@ -8,11 +8,12 @@
 //! algorithms". A nonce holds for an hour. The key changes every hour and the one before it stays
 //! good, so no nonce dies early.
 
+use super::{Client, Transport};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
@@ -40,7 +41,7 @@ impl Nonces {
     pub(super) fn issue(
         &mut self,
         now: Instant,
-        client: SocketAddr,
+        client: Client,
         next_key: impl FnOnce() -> (u64, u64),
     ) -> [u8; NONCE] {
         let seconds = self.seconds(now);
@@ -56,7 +57,7 @@ impl Nonces {
     }
 
     /// True if we issued this nonce to this client within the last hour.
-    pub(super) fn is_valid(&self, now: Instant, client: SocketAddr, nonce: &[u8]) -> bool {
+    pub(super) fn is_valid(&self, now: Instant, client: Client, nonce: &[u8]) -> bool {
         let Some(encoded) = nonce.strip_prefix(COOKIE) else {
             return false;
         };
@@ -93,11 +94,13 @@ impl std::fmt::Debug for Nonces {
     }
 }
 
-fn mac(key: (u64, u64), seconds: u32, client: SocketAddr) -> [u8; 8] {
+fn mac(key: (u64, u64), seconds: u32, client: Client) -> [u8; 8] {
     let mut hasher = SipHasher24::new_with_keys(key.0, key.1);
     hasher.write(&seconds.to_be_bytes());
-    hasher.write(&client.port().to_be_bytes());
-    match client.ip() {
+    // The same for every connection of an address: a nonce outlives the one it was given on.
+    hasher.write_u8(u8::from(client.transport != Transport::Udp));
+    hasher.write(&client.address.port().to_be_bytes());
+    match client.address.ip() {
         IpAddr::V4(ip) => hasher.write(&ip.octets()),
         IpAddr::V6(ip) => hasher.write(&ip.octets()),
     }
@@ -107,11 +110,12 @@ fn mac(key: (u64, u64), seconds: u32, client: SocketAddr) -> [u8; 8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::StreamId;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn address(text: &str) -> SocketAddr {
-        text.parse().expect("address")
+    fn address(text: &str) -> Client {
+        Client::udp(text.parse().expect("address"))
     }
 
     #[test]
@@ -124,6 +128,8 @@ mod tests {
         assert!(nonces.is_valid(start + HOUR, alice, &nonce));
         assert!(!nonces.is_valid(start + HOUR + Duration::from_secs(1), alice, &nonce));
         assert!(!nonces.is_valid(start, bob, &nonce));
+        let stream = Client::stream(StreamId(1), alice.address);
+        assert!(!nonces.is_valid(start, stream, &nonce), "another transport");
         let mut changed = nonce;
         changed[NONCE - 1] ^= 1;
         assert!(!nonces.is_valid(start, alice, &changed));

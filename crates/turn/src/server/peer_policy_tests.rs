@@ -14,6 +14,7 @@ fn policy(allowed: &[&str]) -> PeerPolicy {
         secret: Vec::new(),
         previous_secret: None,
         allowed_peers: allowed.iter().map(|net| net.parse().expect("network")).collect(),
+        announce_routes: false,
         limits: Limits::default(),
     })
 }

@@ -4,7 +4,7 @@ use super::allocations::{AllocationKey, PeerRoute};
 use super::authentication::{Verified, bad_request};
 use super::peer_policy::Verdict;
 use super::response::{Envelope, Reply};
-use super::{DropReason, EndReason, RelayPort, Server, Timer};
+use super::{Client, DropReason, EndReason, RelayPort, Server, Timer};
 use crate::Family;
 use crate::stun::{AttributeKind, ErrorCode, Message, Method, Writer};
 use std::net::{IpAddr, SocketAddr};
@@ -38,7 +38,7 @@ const KNOWN: [AttributeKind; 15] = [
 
 impl Server {
     /// Answers a request of any method.
-    pub(super) fn handle_request(&mut self, now: Instant, client: SocketAddr, request: &Message<'_>) {
+    pub(super) fn handle_request(&mut self, now: Instant, client: Client, request: &Message<'_>) {
         let method = request.method();
         let known = [
             Method::BINDING,
@@ -71,8 +71,8 @@ impl Server {
         }
     }
 
-    fn respond_unauthenticated(&mut self, now: Instant, client: SocketAddr, reply: Reply) {
-        if self.budget.take(now, client.ip()) {
+    fn respond_unauthenticated(&mut self, now: Instant, client: Client, reply: Reply) {
+        if self.budget.take(now, client.address.ip()) {
             self.respond(client, reply);
         } else {
             self.drop::<()>(DropReason::OverBudget);
@@ -83,7 +83,7 @@ impl Server {
     fn handle_verified(
         &mut self,
         now: Instant,
-        client: SocketAddr,
+        client: Client,
         request: &Message<'_>,
         verified: &Verified,
     ) -> Option<Reply> {
@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// The client's allocation, if it is the user's (RFC 8656, section 5).
-    fn owned_allocation(&self, client: SocketAddr, verified: &Verified) -> Result<AllocationKey, ErrorCode> {
+    fn owned_allocation(&self, client: Client, verified: &Verified) -> Result<AllocationKey, ErrorCode> {
         let key = self.allocations.key_of(client);
         let allocation = key.and_then(|key| self.allocations.get(key));
         match (key, allocation) {
@@ -216,6 +216,7 @@ impl Server {
         self.allocations.add_channel(key, number, route);
         self.timers.set(Timer::Channel(key, number), now + CHANNEL_LIFETIME);
         self.permit(now, key, peer.ip());
+        self.raise_route(key, number);
         Ok(Envelope::of(request).success())
     }
 
@@ -246,7 +247,10 @@ impl Server {
     }
 
     fn permit(&mut self, now: Instant, key: AllocationKey, peer: IpAddr) {
-        self.allocations.add_permission(key, peer);
+        if !self.allocations.has_permission(key, peer) {
+            self.allocations.add_permission(key, peer);
+            self.raise_routes_to(key, peer);
+        }
         self.timers.set(Timer::Permission(key, peer), now + PERMISSION_LIFETIME);
     }
 
@@ -278,12 +282,12 @@ impl Server {
 }
 
 /// The answer to a Binding request: the client's address, or a complaint about its attributes.
-fn binding_reply(client: SocketAddr, request: &Message<'_>) -> Reply {
+fn binding_reply(client: Client, request: &Message<'_>) -> Reply {
     let envelope = Envelope::of(request);
     let unknown = unknown_attributes(request);
     if unknown.is_empty() {
         let writer = envelope.success();
-        let writer = writer.xor_address(AttributeKind::XOR_MAPPED_ADDRESS, client);
+        let writer = writer.xor_address(AttributeKind::XOR_MAPPED_ADDRESS, client.address);
         return envelope.finish(None, writer);
     }
     let code = ErrorCode::UNKNOWN_ATTRIBUTE;

@@ -44,6 +44,7 @@ pub(crate) fn server_config() -> server::Config {
             .iter()
             .map(|network| network.parse().expect("network"))
             .collect(),
+        announce_routes: false,
         limits: server::Limits::default(),
     }
 }
@@ -254,7 +255,7 @@ impl World {
             return;
         }
         if to == address(SERVER_V4) || to == address(SERVER_V6) {
-            let forward = self.server.handle_client(self.now, from, &payload);
+            let forward = self.server.handle_client(self.now, server::Client::udp(from), &payload);
             if let Some(forward) = forward {
                 let source = self.socket_address(forward.source);
                 self.inject(source, forward.destination, payload[forward.range].to_vec());
@@ -289,7 +290,7 @@ impl World {
         buffer.extend_from_slice(payload);
         buffer.extend([0; TAILROOM]);
         let range = HEADROOM..HEADROOM + payload.len();
-        if let Some(forward) = self.server.handle_peer(port, from, &mut buffer, range) {
+        if let Some(forward) = self.server.handle_peer(self.now, port, from, &mut buffer, range) {
             let source = self.socket_address(forward.source);
             self.inject(source, forward.destination, buffer[forward.range].to_vec());
         }
@@ -309,6 +310,7 @@ impl World {
                     self.server.handle_port_bound(self.now, port, free);
                 }
                 Command::ReleasePort { port } => assert!(self.bound.remove(&port), "{port:?}"),
+                Command::AddRoute { .. } | Command::RemoveRoute { .. } => {}
             }
         }
         self.server_events.extend(std::iter::from_fn(|| self.server.poll_event()));
@@ -332,6 +334,7 @@ impl World {
         let (family, port) = match socket {
             Socket::Listener(family) => (family, 3478),
             Socket::Relay(RelayPort { family, number }) => (family, number),
+            Socket::Stream(_) => unreachable!("nobody connects here"),
         };
         let ip = match family {
             Family::V4 => address(SERVER_V4).ip(),

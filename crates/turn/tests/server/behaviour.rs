@@ -1,7 +1,7 @@
 //! What the server promises beyond error codes: repetition, lifetimes, floods, data path.
 
 use crate::requester::{Bench, UNIX_START, V6, address, config};
-use adit_turn::server::{DropReason, HEADROOM, RelayPort, Server, Socket, TAILROOM};
+use adit_turn::server::{Client, DropReason, HEADROOM, RelayPort, Server, Socket, TAILROOM};
 use adit_turn::stun::{AttributeKind, Class, Message, Method, TransactionId, Writer};
 use adit_turn::{Family, channel_data};
 use std::net::SocketAddr;
@@ -17,17 +17,22 @@ fn pass(bench: &mut Bench, duration: Duration) {
     assert!(bench.collect().is_none());
 }
 
-fn relay_port(bench: &Bench, family: Family) -> RelayPort {
+pub(crate) fn relay_port(bench: &Bench, family: Family) -> RelayPort {
     let port = bench.bound.iter().find(|port| port.family == family);
     *port.expect("a bound port")
 }
 
 /// Has a peer send data to a relayed port; returns what goes to the client.
-fn from_peer(bench: &mut Bench, port: RelayPort, peer: SocketAddr, data: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn from_peer(
+    bench: &mut Bench,
+    port: RelayPort,
+    peer: SocketAddr,
+    data: &[u8],
+) -> Option<Vec<u8>> {
     let mut buffer = [&[0xee; HEADROOM][..], data, &[0xee; TAILROOM]].concat();
     let range = HEADROOM..HEADROOM + data.len();
-    let forward = bench.server.handle_peer(port, peer, &mut buffer, range)?;
-    assert_eq!((forward.source, forward.destination), (Socket::Listener(Family::V4), bench.client));
+    let forward = bench.server.handle_peer(bench.now, port, peer, &mut buffer, range)?;
+    assert_eq!((forward.source, forward.destination), (bench.client().socket(), bench.client));
     Some(buffer[forward.range].to_vec())
 }
 
@@ -120,7 +125,7 @@ fn channels_forward_in_both_directions() {
     assert_eq!(bench.bind(0x4abc, "198.51.100.1:9"), 0);
     let port = relay_port(&bench, Family::V4);
     for datagram in [&b"\x4a\xbc\x00\x03abc"[..], b"\x4a\xbc\x00\x03abc\0"] {
-        let forward = bench.server.handle_client(bench.now, bench.client, datagram).unwrap();
+        let forward = bench.server.handle_client(bench.now, bench.client(), datagram).unwrap();
         assert_eq!((forward.source, forward.destination), (Socket::Relay(port), peer));
         assert_eq!(&datagram[forward.range], b"abc");
     }
@@ -139,7 +144,7 @@ fn old_channel_numbers_work_where_they_are_allowed() {
         }
         bench.allocate();
         assert_eq!(bench.bind(0x7ffe, "198.51.100.1:9"), code);
-        let forward = bench.server.handle_client(bench.now, bench.client, b"\x7f\xfe\x00\x01x");
+        let forward = bench.server.handle_client(bench.now, bench.client(), b"\x7f\xfe\x00\x01x");
         assert_eq!(forward.is_some(), code == 0);
         assert_eq!(bench.bind(0x8000, "198.51.100.1:9"), 400);
     }
@@ -160,7 +165,7 @@ fn peers_without_channel_arrive_as_data_indications() {
             assert_eq!(message.find(AttributeKind::DATA), Some(data));
         }
         let indication = send_indication(peer, b"hello");
-        let forward = bench.server.handle_client(bench.now, bench.client, &indication).unwrap();
+        let forward = bench.server.handle_client(bench.now, bench.client(), &indication).unwrap();
         assert_eq!((forward.source, forward.destination), (Socket::Relay(port), peer));
         assert_eq!(&indication[forward.range], b"hello");
     }
@@ -173,14 +178,18 @@ fn data_without_permission_goes_nowhere() {
     let (peer, stranger) = (address("198.51.100.1:9"), address("198.51.100.2:9"));
     assert_eq!(bench.bind(0x4000, "198.51.100.1:9"), 0);
     let port = relay_port(&bench, Family::V4);
-    let client = bench.client;
+    let client = bench.client();
     let now = bench.now;
     assert_eq!(from_peer(&mut bench, port, stranger, b"x"), None);
     assert_eq!(bench.server.handle_client(now, client, &send_indication(stranger, b"x")), None);
     assert_eq!(bench.server.handle_client(now, client, b"\x40\x01\x00\x01x"), None);
     let elsewhere = address("203.0.113.6:4000");
-    assert_eq!(bench.server.handle_client(now, elsewhere, b"\x40\x00\x00\x01x"), None, "not its owner");
-    assert_eq!(bench.server.handle_client(now, elsewhere, &send_indication(peer, b"x")), None);
+    assert_eq!(
+        bench.server.handle_client(now, Client::udp(elsewhere), b"\x40\x00\x00\x01x"),
+        None,
+        "not its owner"
+    );
+    assert_eq!(bench.server.handle_client(now, Client::udp(elsewhere), &send_indication(peer, b"x")), None);
     let unused = RelayPort { family: Family::V4, number: port.number ^ 1 };
     assert_eq!(from_peer(&mut bench, unused, peer, b"x"), None);
     let counters = bench.server.counters();
@@ -219,8 +228,8 @@ fn a_buffer_without_headroom_is_refused() {
     let port = relay_port(&bench, Family::V4);
     let peer = address("198.51.100.1:9");
     let mut buffer = [0; HEADROOM + 8];
-    assert_eq!(bench.server.handle_peer(port, peer, &mut buffer, 4..12), None);
-    assert_eq!(bench.server.handle_peer(port, peer, &mut buffer, HEADROOM..HEADROOM + 8), None);
+    assert_eq!(bench.server.handle_peer(bench.now, port, peer, &mut buffer, 4..12), None);
+    assert_eq!(bench.server.handle_peer(bench.now, port, peer, &mut buffer, HEADROOM..HEADROOM + 8), None);
     assert_eq!(bench.server.counters().dropped(DropReason::NoHeadroom), 2);
 }
 
@@ -238,7 +247,7 @@ fn spoofed_requests_leave_no_state_and_little_noise() {
         let ip = std::net::Ipv4Addr::from(0x0b00_0000 + number % 5000);
         let from = SocketAddr::new(ip.into(), number as u16);
         let request = if number % 2 == 0 { &allocate } else { &garbled };
-        bench.server.handle_client(bench.now, from, request);
+        bench.server.handle_client(bench.now, Client::udp(from), request);
         received += request.len();
         while let Some(command) = bench.server.poll_command() {
             if let adit_turn::server::Command::Send { payload, .. } = command {

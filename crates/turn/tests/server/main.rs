@@ -4,3 +4,5 @@ mod behaviour;
 mod errors;
 mod properties;
 mod requester;
+mod routes;
+mod streams;

@@ -83,13 +83,14 @@ fn perform(bench: &mut Bench, step: Step) {
         Step::FromClient { number, length } => {
             let mut datagram = channel_data::header(number, length.into()).to_vec();
             datagram.resize(datagram.len() + usize::from(length), 7);
-            bench.server.handle_client(bench.now, bench.client, &datagram);
+            bench.server.handle_client(bench.now, bench.client(), &datagram);
         }
         Step::FromPeer { port, peer: number, length } => {
             let length = usize::from(length);
             let mut buffer = vec![0; HEADROOM + length + TAILROOM];
             if let Some(&port) = bench.bound.get(port) {
                 bench.server.handle_peer(
+                    bench.now,
                     port,
                     address(peer(number)),
                     &mut buffer,
@@ -97,7 +98,7 @@ fn perform(bench: &mut Bench, step: Step) {
                 );
             }
         }
-        Step::Garbage { bytes } => drop(bench.server.handle_client(bench.now, bench.client, &bytes)),
+        Step::Garbage { bytes } => drop(bench.server.handle_client(bench.now, bench.client(), &bytes)),
         Step::Wait { seconds } => {
             bench.now += Duration::from_secs(seconds.into());
             bench.server.handle_timeout(bench.now);

@@ -1,10 +1,11 @@
 //! A client that says exactly what a test wants, to a server without network.
 
 use adit_turn::credentials;
-use adit_turn::server::{Command, Config, Limits, RelayPort, Server};
+use adit_turn::server::{Client, Command, Config, Limits, RelayPort, Route, Server, Transport};
 use adit_turn::stun::{
     AttributeKind, Class, ErrorCode, IntegrityStatus, Key, Message, Method, TransactionId, Writer,
 };
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ pub(crate) fn config() -> Config {
         secret: SECRET.to_vec(),
         previous_secret: None,
         allowed_peers: vec!["198.51.100.0/24".parse().expect("network")],
+        announce_routes: false,
         limits: Limits::default(),
     }
 }
@@ -58,6 +60,7 @@ pub(crate) struct Bench {
     pub(crate) server: Server,
     pub(crate) now: Instant,
     pub(crate) client: SocketAddr,
+    pub(crate) transport: Transport,
     pub(crate) username: String,
     pub(crate) password: String,
     pub(crate) nonce: Vec<u8>,
@@ -65,6 +68,7 @@ pub(crate) struct Bench {
     pub(crate) sha256: bool,
     pub(crate) unbindable: Vec<u16>,
     pub(crate) bound: Vec<RelayPort>,
+    pub(crate) routes: HashSet<Route>,
     next_id: u32,
 }
 
@@ -76,14 +80,20 @@ impl Bench {
             server: Server::new(now, Duration::from_secs(UNIX_START), config, [7; 32]),
             now,
             client: address("203.0.113.5:4000"),
+            transport: Transport::Udp,
             password: credentials::password(SECRET, &username),
             username,
             nonce: Vec::new(),
             sha256: false,
             unbindable: Vec::new(),
             bound: Vec::new(),
+            routes: HashSet::new(),
             next_id: 0,
         }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client { transport: self.transport, address: self.client }
     }
 
     pub(crate) fn become_user(&mut self, user: &str) {
@@ -110,7 +120,7 @@ impl Bench {
 
     /// Hands in bytes and returns what comes back, binding ports on the way.
     pub(crate) fn exchange(&mut self, bytes: &[u8]) -> Option<Answer> {
-        let forward = self.server.handle_client(self.now, self.client, bytes);
+        let forward = self.server.handle_client(self.now, self.client(), bytes);
         assert_eq!(forward, None, "a request is not data");
         self.collect()
     }
@@ -120,8 +130,8 @@ impl Bench {
         let mut answer = None;
         while let Some(command) = self.server.poll_command() {
             match command {
-                Command::Send { destination, payload, .. } => {
-                    assert_eq!(destination, self.client);
+                Command::Send { source, destination, payload } => {
+                    assert_eq!((source, destination), (self.client().socket(), self.client));
                     assert!(answer.is_none(), "one answer per request");
                     answer = Some(Answer { bytes: payload });
                 }
@@ -133,6 +143,8 @@ impl Bench {
                     self.server.handle_port_bound(self.now, port, free);
                 }
                 Command::ReleasePort { port } => self.bound.retain(|bound| *bound != port),
+                Command::AddRoute { route } => assert!(self.routes.insert(route), "{route:?}"),
+                Command::RemoveRoute { route } => assert!(self.routes.remove(&route), "{route:?}"),
             }
         }
         answer

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use adit_protocol::RelayAccess;
-use adit_turn::server::{Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, TAILROOM};
+use adit_turn::server::{Client, Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, TAILROOM};
 use adit_turn::{Family, credentials};
 
 use super::{Datagram, UNIX_START};
@@ -57,12 +57,12 @@ impl RelayHost {
         buffer[room[0]..room[0] + length].copy_from_slice(&datagram.payload);
         let forward = if datagram.to.port() == PORT {
             let payload = &datagram.payload;
-            let forward = self.server.handle_client(now, datagram.from, payload);
+            let forward = self.server.handle_client(now, Client::udp(datagram.from), payload);
             forward.map(|forward| (forward.source, forward.destination, payload[forward.range].to_vec()))
         } else {
             let port = RelayPort { family: Family::of(self.ip), number: datagram.to.port() };
             let forward =
-                self.server.handle_peer(port, datagram.from, &mut buffer, room[0]..room[0] + length);
+                self.server.handle_peer(now, port, datagram.from, &mut buffer, room[0]..room[0] + length);
             forward.map(|forward| (forward.source, forward.destination, buffer[forward.range].to_vec()))
         };
         let mut sent: Vec<Sent> = Vec::new();
@@ -78,7 +78,7 @@ impl RelayHost {
                     sent.push((self.source(source), destination, payload));
                 }
                 Command::BindPort { port } => self.server.handle_port_bound(now, port, true),
-                Command::ReleasePort { .. } => {}
+                Command::ReleasePort { .. } | Command::AddRoute { .. } | Command::RemoveRoute { .. } => {}
             }
         }
         while self.server.poll_event().is_some() {}
@@ -88,6 +88,7 @@ impl RelayHost {
         let port = match socket {
             Socket::Listener(_) => PORT,
             Socket::Relay(port) => port.number,
+            Socket::Stream(_) => unreachable!("nobody connects here"),
         };
         SocketAddr::new(self.ip, port)
     }
@@ -105,6 +106,7 @@ fn config(ip: IpAddr) -> Config {
         secret: SECRET.to_vec(),
         previous_secret: None,
         allowed_peers: networks.iter().map(|network| network.parse().expect("network")).collect(),
+        announce_routes: false,
         limits: Limits::default(),
     }
 }
