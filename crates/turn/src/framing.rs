@@ -221,11 +221,13 @@ mod tests {
         for (bytes, expected) in [
             (&b"\x80"[..], FramingError::NotTurn),
             (b"\xff", FramingError::NotTurn),
-            (b"\x16\x03\x01\x02\x00\x01", FramingError::NotTurn), // a TLS ClientHello
+            (b"\x16\x03\x01\x02", FramingError::WrongLength), // a TLS ClientHello
             (b"\x00\x01\x00\x00\x21\x12\xa4\x43", FramingError::NotTurn),
             (b"\x00\x01\x00\x01", FramingError::WrongLength),
-            (b"GET / HTTP/1.1\r\n", FramingError::TooLong),
+            (b"GET ", FramingError::TooLong), // HTTP
         ] {
+            let all_but_one = &bytes[..bytes.len() - 1];
+            assert_eq!(split(&mut Splitter::new(1000), all_but_one, 1), Ok(vec![]), "{bytes:02x?}");
             assert_eq!(split(&mut Splitter::new(1000), bytes, 1), Err(expected), "{bytes:02x?}");
         }
     }
