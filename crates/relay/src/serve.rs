@@ -197,6 +197,7 @@ fn machine_config(settings: &Settings) -> Result<(Option<Identity>, Config), Rel
         previous_secret: previous.map(String::into_bytes),
         allowed_peers: settings.allowed_peers.clone(),
         announce_routes: false,
+        dont_fragment: false,
         limits: settings.limits,
     };
     Ok((identity, config))

@@ -44,6 +44,7 @@ impl Relay {
                 .map(|net| net.parse().expect("network"))
                 .into(),
             announce_routes: false,
+            dont_fragment: false,
             limits: Limits::default(),
         };
         let server = Server::new(now, unix_now, config, [seed; 32]);

@@ -11,37 +11,49 @@
 //!   per address prefix.
 //! - **No open door.** Peers in special-purpose networks are refused unless allowed by
 //!   configuration; the relay's own addresses can be reached only at live relayed ports.
-//! - **Next deadline at hand**, however many allocations there are.
+//! - **Nothing takes longer with more clients.** A datagram costs one lookup and one cache line, a
+//!   deadline a place on a timer wheel, and the next one is at hand.
+//! - **Fair shares.** Quotas per user for allocations, channels, permissions, packets and bytes.
 //! - **Same answer twice.** A retransmitted request is answered as the first one was.
 //!
 //! A [`Client`] is known by its transport address and by how it reaches the relay: over UDP to the one
 //! listener of its family, or over a connection (TCP or TLS) that the caller names. That is the
 //! 5-tuple of RFC 8656. Peers are always reached over UDP.
 //!
-//! Deliberately absent: reserved ports (508), DONT-FRAGMENT and USERHASH (420), ICMP, and TCP to peers
-//! (RFC 6062, 442).
+//! Deliberately absent: reserved ports (508), USERHASH (420; the password follows from the name), SOFTWARE
+//! and reason phrases (replies stay small), ICMP, and TCP to peers (RFC 6062, 442).
 
 mod allocate;
 mod allocations;
 mod authentication;
 mod budget;
+mod channels;
+mod config;
+mod consistency;
+mod counters;
+mod endpoint;
 mod forwarding;
-mod hashing;
 mod interface;
+mod links;
 mod nonce;
 mod peer_policy;
+mod permissions;
 mod ports;
 mod recent;
+mod refresh;
 mod requests;
 mod response;
 mod routes;
+mod tables;
+mod users;
+mod wheel;
 
-use crate::deadlines::Deadlines;
+use crate::Family;
+use crate::channel_data;
 use crate::stun::{Class, ErrorCode, Message, Method};
-use crate::{Family, channel_data};
-use allocate::Pending;
-use allocations::{AllocationKey, Allocations};
+use allocations::AllocationKey;
 use budget::ReplyBudget;
+use endpoint::HashKey;
 use nonce::Nonces;
 use peer_policy::PeerPolicy;
 use ports::Ports;
@@ -49,31 +61,38 @@ use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
 use recent::RecentAnswers;
 use response::Reply;
-use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
+use tables::Tables;
+use users::UserId;
 
+pub use config::{Config, Limits};
+pub use counters::{Counters, DropReason};
 pub use forwarding::{HEADROOM, TAILROOM};
 pub use interface::{
-    Client, Command, Config, Counters, DropReason, EndReason, Event, Forward, Limits, RelayPort, Route,
-    Socket, StreamId, Transport,
+    Client, Command, EndReason, Event, Forward, RelayPort, Route, Socket, StreamId, Transport,
 };
 
 /// The named deadlines of the machine.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
 enum Timer {
-    Allocation(AllocationKey),
-    Channel(AllocationKey, u16),
-    Permission(AllocationKey, IpAddr),
+    /// The caller has not bound the ports of a new allocation.
+    Binding(AllocationKey),
+    Allocation(AllocationKey, Family),
+    Channel(u32),
+    Permission(u32),
+    User(UserId),
 }
 
 impl Timer {
     fn reason(self) -> &'static str {
         match self {
-            Self::Allocation(_) => "turn server: allocation expiry",
-            Self::Channel(..) => "turn server: channel expiry",
-            Self::Permission(..) => "turn server: permission expiry",
+            Self::Binding(_) => "turn server: ports not bound",
+            Self::Allocation(..) => "turn server: allocation expiry",
+            Self::Channel(_) => "turn server: channel expiry",
+            Self::Permission(_) => "turn server: permission expiry",
+            Self::User(_) => "turn server: a user is forgotten",
         }
     }
 }
@@ -89,16 +108,12 @@ pub struct Server {
     budget: ReplyBudget,
     peer_policy: PeerPolicy,
     ports: Ports,
-    allocations: Allocations,
-    /// Allocations that wait for their ports.
-    pending: BTreeMap<AllocationKey, Pending>,
+    tables: Tables,
     recent: RecentAnswers,
-    timers: Deadlines<Timer>,
+    /// How many secrets there were before the present one.
+    secret: u32,
     draining: bool,
-    /// Generation of the next route.
-    next_route: u64,
     channel_numbers: RangeInclusive<u16>,
-    commands: VecDeque<Command>,
     events: VecDeque<Event>,
     counters: Counters,
 }
@@ -108,21 +123,18 @@ impl Server {
     /// credentials expire; `seed` must be secret and used once.
     pub fn new(now: Instant, unix_now: Duration, config: Config, seed: [u8; 32]) -> Self {
         let mut random = ChaCha20Rng::from_seed(seed);
-        let secret = |random: &mut ChaCha20Rng| (random.next_u64(), random.next_u64());
+        let mut secret = || (random.next_u64(), random.next_u64());
         Self {
             clock: (now, unix_now),
-            nonces: Nonces::new(now, secret(&mut random)),
-            budget: ReplyBudget::new(now, config.limits.unauthenticated_replies, secret(&mut random)),
+            nonces: Nonces::new(now, secret()),
+            budget: ReplyBudget::new(now, config.limits.unauthenticated_replies, secret()),
             peer_policy: PeerPolicy::new(&config),
             ports: Ports::new(&config),
-            allocations: Allocations::new(secret(&mut random)),
-            pending: BTreeMap::new(),
-            recent: RecentAnswers::default(),
-            timers: Deadlines::new(),
+            recent: RecentAnswers::new(HashKey::new(secret())),
+            tables: Tables::new(now, &config.limits, config.announce_routes, || HashKey::new(secret())),
+            secret: 0,
             draining: false,
-            next_route: 0,
             channel_numbers: channel_data::NUMBERS,
-            commands: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
             random,
@@ -136,9 +148,19 @@ impl Server {
     }
 
     /// Replaces the secret; credentials under the old one stay good until the next replacement.
-    pub fn rotate_secret(&mut self, secret: Vec<u8>) {
+    ///
+    /// Allocations whose latest request was signed under the secret before the old one end, because
+    /// nobody could refresh them any more.
+    pub fn rotate_secret(&mut self, now: Instant, secret: Vec<u8>) {
         let previous = std::mem::replace(&mut self.config.secret, secret);
         self.config.previous_secret = Some(previous);
+        self.secret += 1;
+        let oldest = self.secret - 1;
+        let revoked = self.tables.allocations.iter().filter(|(_, allocation)| allocation.secret < oldest);
+        let revoked: Vec<AllocationKey> = revoked.map(|(key, _)| key).collect();
+        for key in revoked {
+            self.end_allocation(now, key, EndReason::Revoked);
+        }
     }
 
     /// Processes a datagram that a listener received from `client`, or a message that
@@ -146,63 +168,71 @@ impl Server {
     ///
     /// Returns the data to forward if it carried any; `range` then lies in `datagram`.
     pub fn handle_client(&mut self, now: Instant, client: Client, datagram: &[u8]) -> Option<Forward> {
-        // A number out of bounds is never bound, so it needs no check of its own here.
-        if datagram.first().is_some_and(|first| matches!(first, 0x40..=0x7f)) {
-            return self.forward_channel_data(client, datagram);
-        }
-        let Ok(message) = Message::parse(datagram) else {
-            return self.drop(DropReason::Garbage);
-        };
-        match (message.class(), message.method()) {
-            (Class::Indication, Method::SEND) => self.forward_send(client, &message),
-            // A Binding indication only keeps a NAT mapping alive.
-            (Class::Indication, Method::BINDING) => None,
-            (Class::Request, _) => {
-                self.handle_request(now, client, &message);
-                None
+        // RFC 8656, section 12, and RFC 7983: the first byte tells ChannelData from STUN. A number out of
+        // bounds is never bound, so it needs no check of its own here.
+        let outcome = if datagram.first().is_some_and(|first| matches!(first, 0x40..=0x7f)) {
+            self.forward_channel_data(now, client, datagram)
+        } else {
+            match Message::parse(datagram) {
+                Ok(message) => return self.handle_message(now, client, &message),
+                Err(_) => Err(DropReason::Garbage),
             }
-            _ => self.drop(DropReason::Unexpected),
-        }
+        };
+        self.count_drop(outcome)
+    }
+
+    fn handle_message(&mut self, now: Instant, client: Client, message: &Message<'_>) -> Option<Forward> {
+        let outcome = match (message.class(), message.method()) {
+            (Class::Request, _) => match self.handle_request(now, client, message) {
+                Ok(()) => return None,
+                Err(reason) => Err(reason),
+            },
+            // RFC 8489, section 6.3.2: what is not understood is discarded.
+            (Class::Indication, _) if self.unknown_attributes(message).next().is_some() => {
+                Err(DropReason::Unexpected)
+            }
+            (Class::Indication, Method::SEND) => self.forward_send(now, client, message),
+            // It only keeps a NAT mapping alive.
+            (Class::Indication, Method::BINDING) => return None,
+            _ => Err(DropReason::Unexpected),
+        };
+        self.count_drop(outcome)
     }
 
     /// Reports that a client's connection is closed: nothing can be delivered to it any more, so its
     /// allocation ends. Its [`StreamId`] may be used again.
-    pub fn handle_client_gone(&mut self, _now: Instant, client: Client) {
-        if let Some(key) = self.allocations.key_of(client) {
-            self.end_allocation(key, EndReason::Disconnected);
+    pub fn handle_client_gone(&mut self, now: Instant, client: Client) {
+        if let Some(key) = self.tables.allocations.find(client.into()) {
+            self.end_allocation(now, key, EndReason::Disconnected);
         }
     }
 
     /// Reports how [`Command::BindPort`] went; after a failure another port is tried.
-    pub fn handle_port_bound(&mut self, _now: Instant, port: RelayPort, bound: bool) {
-        self.finish_port(port, bound);
+    pub fn handle_port_bound(&mut self, now: Instant, port: RelayPort, bound: bool) {
+        self.finish_port(now, port, bound);
     }
 
     /// Does what has become due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.pop_due(now) {
+        while let Some(timer) = self.tables.timers.pop_due(now) {
             match timer {
-                Timer::Allocation(key) => self.end_allocation(key, EndReason::Expired),
-                Timer::Channel(key, number) => {
-                    self.lower_route(key, number);
-                    self.allocations.remove_channel(key, number);
-                }
-                Timer::Permission(key, peer) => {
-                    self.lower_routes_to(key, peer);
-                    self.allocations.remove_permission(key, peer);
-                }
+                Timer::Binding(key) => self.give_up_binding(now, key),
+                Timer::Allocation(key, family) => self.expire_half(now, key, family),
+                Timer::Channel(index) => self.tables.expire_channel(index),
+                Timer::Permission(index) => self.tables.expire_permission(index),
+                Timer::User(id) => self.tables.expire_user(id),
             }
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) must be called next, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        self.timers.next().map(|(at, timer)| (at, timer.reason()))
+        self.tables.timers.next().map(|(at, timer)| (at, timer.reason()))
     }
 
     /// The next thing to do.
     pub fn poll_command(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        self.tables.commands.pop_front()
     }
 
     /// The next event.
@@ -222,17 +252,17 @@ impl Server {
 
     /// How many allocations there are.
     pub fn allocations(&self) -> usize {
-        self.allocations.len()
+        self.tables.allocations.len()
     }
 
     /// How many channels there are.
     pub fn channels(&self) -> usize {
-        self.allocations.channels()
+        self.tables.channels.len()
     }
 
     /// How many permissions there are.
     pub fn permissions(&self) -> usize {
-        self.allocations.permissions()
+        self.tables.permissions.granted
     }
 
     /// What was counted since the start.
@@ -246,69 +276,65 @@ impl Server {
         unix + now.saturating_duration_since(then)
     }
 
-    fn drop<T>(&mut self, reason: DropReason) -> Option<T> {
-        self.counters.dropped[reason as usize] += 1;
-        None
+    fn count_drop<T>(&mut self, outcome: Result<T, DropReason>) -> Option<T> {
+        outcome.map_err(|reason| self.counters.dropped[reason as usize] += 1).ok()
     }
 
-    /// Sends a response on the listener the client used, and counts it.
+    /// Sends a response the way the request came (RFC 8489, section 6.3.1.2), and counts it.
     fn respond(&mut self, client: Client, reply: Reply) {
         match reply.error {
             Some(ErrorCode(code)) => *self.counters.errors.entry(code).or_default() += 1,
             None => self.counters.successes += 1,
         }
-        self.send_to_client(client, reply.datagram);
-    }
-
-    fn send_to_client(&mut self, client: Client, payload: Vec<u8>) {
-        self.commands.push_back(Command::Send {
+        self.tables.commands.push_back(Command::Send {
             source: client.socket(),
             destination: client.address,
-            payload,
+            payload: reply.datagram,
         });
     }
 
-    /// Removes an allocation, its routes and its timers, and gives back its ports.
-    fn end_allocation(&mut self, key: AllocationKey, reason: EndReason) {
-        let Some(allocation) = self.allocations.remove(key) else {
-            return;
-        };
-        self.timers.clear(Timer::Allocation(key));
-        for number in allocation.channels.keys() {
-            self.timers.clear(Timer::Channel(key, *number));
+    /// Removes an allocation with everything that hangs from it, and gives back its ports.
+    fn end_allocation(&mut self, now: Instant, key: AllocationKey, reason: EndReason) {
+        for family in [Family::V4, Family::V6] {
+            self.release_half(key, family);
         }
-        for peer in &allocation.permissions {
-            self.timers.clear(Timer::Permission(key, *peer));
-        }
-        for route in allocation.routes.into_values() {
-            self.commands.push_back(Command::RemoveRoute { route });
-        }
-        let pending = self.pending.remove(&key);
-        let was_pending = pending.is_some();
-        let waiting = pending.into_iter().flat_map(Pending::into_waiting);
-        for port in allocation.ports.into_iter().chain(waiting) {
-            self.ports.release(port);
-            self.commands.push_back(Command::ReleasePort { port });
-        }
-        if !was_pending {
-            let client = allocation.client;
-            self.events.push_back(Event::AllocationEnded { client, reason });
+        let Some(allocation) = self.tables.remove(now, key) else { return };
+        let client = allocation.client.into();
+        match allocation.pending {
+            None => self.events.push_back(Event::AllocationEnded { client, reason }),
+            Some(pending) => {
+                if let Some(timer) = pending.timer {
+                    self.tables.timers.clear(timer);
+                }
+                for port in pending.into_waiting() {
+                    self.release_port(port);
+                }
+            }
         }
     }
 
-    /// Gives back one half of a dual allocation.
-    fn release_family(&mut self, key: AllocationKey, family: Family) {
-        let Some(half) = self.allocations.remove_family(key, family) else {
-            return;
-        };
-        for number in half.channels {
-            self.lower_route(key, number);
-            self.timers.clear(Timer::Channel(key, number));
+    /// One family's time is over, and with the last one the allocation's.
+    fn expire_half(&mut self, now: Instant, key: AllocationKey, family: Family) {
+        let Some(allocation) = self.tables.allocations.get_mut(key) else { return };
+        if let Some(half) = &mut allocation.halves[family as usize] {
+            half.timer = None;
         }
-        for peer in half.permissions {
-            self.timers.clear(Timer::Permission(key, peer));
+        if allocation.ports().count() > 1 {
+            self.release_half(key, family);
+        } else {
+            self.end_allocation(now, key, EndReason::Expired);
         }
-        self.ports.release(half.port);
-        self.commands.push_back(Command::ReleasePort { port: half.port });
+    }
+
+    /// Gives back one family's port, if there is one.
+    fn release_half(&mut self, key: AllocationKey, family: Family) {
+        if let Some(port) = self.tables.end_half(key, family) {
+            self.release_port(port);
+        }
+    }
+
+    fn release_port(&mut self, port: RelayPort) {
+        self.ports.release(port);
+        self.tables.commands.push_back(Command::ReleasePort { port });
     }
 }

@@ -300,11 +300,11 @@ fn a_rotated_secret_strands_nobody() {
     let mut world = World::new(30);
     let alice = world.add_client("alice", 86_400);
     world.run(seconds(1));
-    world.server.rotate_secret(b"next".to_vec());
+    world.server.rotate_secret(world.now, b"next".to_vec());
     let bob = world.add_client("bob", 86_400);
     world.run(seconds(1000));
     assert_eq!((lost(&world, alice), failed(&world, bob)), (vec![], vec![]));
-    world.server.rotate_secret(b"the one after".to_vec());
+    world.server.rotate_secret(world.now, b"the one after".to_vec());
     world.run(seconds(700));
     let refused = FailureReason::Rejected(ErrorCode::UNAUTHENTICATED);
     assert_eq!(lost(&world, alice), [refused]);

@@ -383,6 +383,7 @@ mod tests {
             previous_secret: None,
             allowed_peers: vec!["203.0.113.0/24".parse().unwrap()],
             announce_routes: false,
+            dont_fragment: false,
             limits: server::Limits::default(),
         };
         Server::new(now, Duration::from_secs(1_800_000_000), config, [1; 32])

@@ -36,6 +36,7 @@ impl Relay {
                 "203.0.113.0/24".parse().expect("network"),
             ],
             announce_routes: false,
+            dont_fragment: false,
             limits: Limits::default(),
         };
         Self {

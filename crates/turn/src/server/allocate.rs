@@ -3,14 +3,15 @@
 //! An allocation is made in two steps, because only the caller can open sockets: ports are drawn and
 //! [`Command::BindPort`] goes out; when every port is bound or given up, the client gets its answer.
 
-use super::allocations::{Allocation, AllocationKey};
+use super::allocations::AllocationKey;
 use super::authentication::Verified;
-use super::requests::{lifetime, requested_family};
+use super::refresh::lifetime;
+use super::requests::{optional_number, requested_family};
 use super::response::{Envelope, Reply};
-use super::{Client, Command, Event, RelayPort, Server, Timer};
+use super::wheel::TimerId;
+use super::{Client, Command, EndReason, Event, RelayPort, Server, Timer};
 use crate::Family;
 use crate::stun::{AttributeKind, ErrorCode, Message, Writer};
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 const UDP: u32 = 17;
 /// So many ports are tried per family before the client is told that there is none.
 const MAX_ATTEMPTS: u8 = 8;
+/// A client waits no longer than 39.5 s for its answer (RFC 8489, section 6.2.1).
+const BINDING_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// An allocation whose ports are being bound.
 #[derive(Debug)]
@@ -26,10 +29,12 @@ pub(super) struct Pending {
     verified: Verified,
     lifetime: Duration,
     /// Ports waiting for the caller, and how many were tried before.
-    waiting: BTreeMap<RelayPort, u8>,
+    waiting: Vec<(RelayPort, u8)>,
     /// Families that were asked for and cannot be had.
     refused: Vec<(Family, ErrorCode)>,
     even: bool,
+    /// Gives up; none once it has.
+    pub(super) timer: Option<TimerId>,
 }
 
 /// What a client asks for.
@@ -38,12 +43,18 @@ struct Wanted {
     families: Vec<Family>,
     /// Relayed ports must be even.
     even: bool,
+    lifetime: Duration,
 }
 
 impl Pending {
     /// The ports that the caller may have bound already.
     pub(super) fn into_waiting(self) -> impl Iterator<Item = RelayPort> {
-        self.waiting.into_keys()
+        self.waiting.into_iter().map(|(port, _)| port)
+    }
+
+    /// How many ports the caller has not reported on.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Why there is no address at all. A family that is full may have room later, so that weighs
@@ -64,53 +75,68 @@ impl Server {
         verified: &Verified,
     ) -> Option<Reply> {
         let envelope = Envelope::of(request);
-        let key = self.allocations.key_of(client);
-        if let Some(existing) = key.and_then(|key| self.allocations.get(key)) {
-            let repeated = existing.request == request.transaction() && existing.user == verified.user;
-            if !repeated {
+        let key = self.tables.allocations.find(client.into());
+        if let Some(existing) = key.and_then(|key| self.tables.allocations.get(key)) {
+            let is_owner = self.tables.users.is(existing.user, &verified.user);
+            if existing.request != request.transaction() || !is_owner {
                 return Some(verified.refuse(&envelope, ErrorCode::ALLOCATION_MISMATCH));
             }
-            // Without a response yet, the ports are still being bound and the answer will come.
-            let datagram = existing.response.clone()?;
+            // Repeated. Without a response yet, ports are still being bound and the answer will come.
+            let datagram = existing.response.as_ref()?.to_vec();
             return Some(Reply { error: None, datagram });
         }
-        let begun = self
-            .check_allocate(request, verified)
-            .and_then(|wanted| self.begin_binding(now, client, request, verified, &wanted));
+        let wanted = self.check_allocate(now, client, request, verified);
+        let begun = wanted.and_then(|wanted| self.begin_binding(now, client, request, verified, &wanted));
         begun.err().map(|code| verified.refuse(&envelope, code))
     }
 
-    /// Refuses what can be refused without touching a port.
-    fn check_allocate(&self, request: &Message<'_>, verified: &Verified) -> Result<Wanted, ErrorCode> {
+    /// Refuses what can be refused without touching a port, in the order of RFC 8656, section 7.2.
+    fn check_allocate(
+        &self,
+        now: Instant,
+        client: Client,
+        request: &Message<'_>,
+        verified: &Verified,
+    ) -> Result<Wanted, ErrorCode> {
+        // Point 3.
         let transport = request.number(AttributeKind::REQUESTED_TRANSPORT);
         if transport.ok_or(ErrorCode::BAD_REQUEST)? >> 24 != UDP {
             return Err(ErrorCode::UNSUPPORTED_TRANSPORT);
         }
+        // Section 21.4: Teredo and 6to4 addresses must not be accepted.
+        if self.peer_policy.is_tunnelled(client.address.ip()) {
+            return Err(ErrorCode::FORBIDDEN);
+        }
         let even = wants_even_port(request)?;
         let families = self.wanted_families(request)?;
+        let lifetime = lifetime(now, optional_number(request, AttributeKind::LIFETIME)?, verified);
+        // Point 10: by user, not by address.
         let limits = &self.config.limits;
-        if self.allocations.of_user(&verified.user) >= limits.allocations_per_user {
+        let user = self.tables.users.find(&verified.user).and_then(|id| self.tables.users.get(id));
+        if user.is_some_and(|user| user.allocations >= limits.allocations_per_user) {
             return Err(ErrorCode::ALLOCATION_QUOTA_REACHED);
         }
-        if self.draining || self.allocations.len() >= limits.allocations {
+        if self.draining || self.tables.allocations.len() >= limits.allocations {
             return Err(ErrorCode::INSUFFICIENT_CAPACITY);
         }
-        Ok(Wanted { families, even })
+        Ok(Wanted { families, even, lifetime })
     }
 
+    /// Points 6, 7 and 9 of RFC 8656, section 7.2.
     fn wanted_families(&self, request: &Message<'_>) -> Result<Vec<Family>, ErrorCode> {
-        let requested = requested_family(request, AttributeKind::REQUESTED_ADDRESS_FAMILY)?;
-        let additional = requested_family(request, AttributeKind::ADDITIONAL_ADDRESS_FAMILY)?;
-        match (requested, additional) {
-            (None, Some(Family::V6)) => Ok(vec![Family::V4, Family::V6]),
-            (_, Some(_)) => Err(ErrorCode::BAD_REQUEST),
-            (requested, None) => {
+        let additional = optional_number(request, AttributeKind::ADDITIONAL_ADDRESS_FAMILY)?;
+        let additional = additional.map(|number| Family::from_code((number >> 24) as u8));
+        let has_requested = request.find(AttributeKind::REQUESTED_ADDRESS_FAMILY).is_some();
+        match additional {
+            // Section 18.11: IPv6 is the only value that is valid, and it goes alone.
+            Some(Some(Family::V6)) if !has_requested => Ok(vec![Family::V4, Family::V6]),
+            Some(_) => Err(ErrorCode::BAD_REQUEST),
+            None => {
+                let requested = requested_family(request, AttributeKind::REQUESTED_ADDRESS_FAMILY)?;
+                // Without a word about families it must be IPv4.
                 let family = requested.unwrap_or(Family::V4);
-                if self.ports.serves(family) {
-                    Ok(vec![family])
-                } else {
-                    Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED)
-                }
+                let is_served = self.ports.serves(family);
+                if is_served { Ok(vec![family]) } else { Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED) }
             }
         }
     }
@@ -124,34 +150,28 @@ impl Server {
         verified: &Verified,
         wanted: &Wanted,
     ) -> Result<(), ErrorCode> {
-        let lifetime = lifetime(now, request.number(AttributeKind::LIFETIME), verified);
-        let key = self.allocations.insert(Allocation {
-            client,
-            user: verified.user.clone(),
-            ports: Vec::new(),
-            channels: BTreeMap::new(),
-            permissions: BTreeSet::new(),
-            routes: BTreeMap::new(),
-            request: request.transaction(),
-            response: None,
-        });
+        let key = self.tables.allocate(now, client.into(), &verified.user, request.transaction());
         let mut pending = Pending {
             envelope: Envelope::of(request),
             verified: verified.clone(),
-            lifetime,
-            waiting: BTreeMap::new(),
+            lifetime: wanted.lifetime,
+            waiting: Vec::new(),
             refused: Vec::new(),
             even: wanted.even,
+            timer: None,
         };
         for &family in &wanted.families {
             self.draw_port(key, family, 0, &mut pending);
         }
         if pending.waiting.is_empty() {
-            self.allocations.remove(key);
+            self.tables.remove(now, key);
             return Err(pending.refusal());
         }
-        self.timers.set(Timer::Allocation(key), now + lifetime);
-        self.pending.insert(key, pending);
+        pending.timer = Some(self.tables.timers.set(Timer::Binding(key), now + BINDING_TIMEOUT));
+        if let Some(allocation) = self.tables.allocations.get_mut(key) {
+            allocation.secret = verified.secret;
+            allocation.pending = Some(Box::new(pending));
+        }
         Ok(())
     }
 
@@ -163,8 +183,8 @@ impl Server {
             None
         };
         if let Some(port) = drawn {
-            pending.waiting.insert(port, tried);
-            self.commands.push_back(Command::BindPort { port });
+            pending.waiting.push((port, tried));
+            self.tables.commands.push_back(Command::BindPort { port });
             return;
         }
         let code = if self.ports.serves(family) {
@@ -176,55 +196,61 @@ impl Server {
     }
 
     /// The caller has bound a port, or could not.
-    pub(super) fn finish_port(&mut self, port: RelayPort, bound: bool) {
-        let holder = self.ports.holder(port);
-        let pending = holder.and_then(|key| Some((key, self.pending.remove(&key)?)));
-        let Some((key, mut pending)) = pending else {
-            return; // it was released meanwhile, and the command to close it is out
-        };
-        let Some(tried) = pending.waiting.remove(&port) else {
-            self.pending.insert(key, pending);
-            return;
-        };
-        if bound {
-            if let Some(allocation) = self.allocations.get_mut(key) {
-                allocation.ports.push(port);
+    pub(super) fn finish_port(&mut self, now: Instant, port: RelayPort, bound: bool) {
+        // If the port was released meanwhile, the command to close it is out.
+        let Some(key) = self.ports.holder(port) else { return };
+        let allocation = self.tables.allocations.get_mut(key);
+        let Some(mut pending) = allocation.and_then(|allocation| allocation.pending.take()) else { return };
+        if let Some(index) = pending.waiting.iter().position(|(waiting, _)| *waiting == port) {
+            let (_, tried) = pending.waiting.swap_remove(index);
+            if bound {
+                self.tables.add_port(key, port);
+            } else {
+                // Another one first, so that it cannot be the same.
+                self.draw_port(key, port.family, tried + 1, &mut pending);
+                self.ports.release(port);
             }
-        } else {
-            // Another one first, so that it cannot be the same.
-            self.draw_port(key, port.family, tried + 1, &mut pending);
-            self.ports.release(port);
         }
         if pending.waiting.is_empty() {
-            self.complete(key, &pending);
-        } else {
-            self.pending.insert(key, pending);
+            self.complete(now, key, *pending);
+        } else if let Some(allocation) = self.tables.allocations.get_mut(key) {
+            allocation.pending = Some(pending);
         }
     }
 
     /// All ports are settled: tells the client.
-    fn complete(&mut self, key: AllocationKey, pending: &Pending) {
-        let Some(allocation) = self.allocations.get_mut(key) else {
-            return;
-        };
-        allocation.ports.sort();
-        let (client, ports) = (allocation.client, allocation.ports.clone());
-        if ports.is_empty() {
-            self.allocations.remove(key);
-            self.timers.clear(Timer::Allocation(key));
-            let reply = pending.verified.refuse(&pending.envelope, pending.refusal());
-            self.respond(client, reply);
-            return;
+    fn complete(&mut self, now: Instant, key: AllocationKey, pending: Pending) {
+        if let Some(timer) = pending.timer {
+            self.tables.timers.clear(timer);
         }
-        let writer = self.write_success(client, &ports, pending);
+        let Some(allocation) = self.tables.allocations.get(key) else { return };
+        let client = Client::from(allocation.client);
+        let ports: Vec<RelayPort> = allocation.ports().collect();
+        if ports.is_empty() {
+            self.tables.remove(now, key);
+            let reply = pending.verified.refuse(&pending.envelope, pending.refusal());
+            return self.respond(client, reply);
+        }
+        self.tables.set_lifetime(key, None, now + pending.lifetime);
+        let writer = self.write_success(client, &ports, &pending);
         let reply = pending.verified.reply(&pending.envelope, None, writer);
-        if let Some(allocation) = self.allocations.get_mut(key) {
-            allocation.response = Some(reply.datagram.clone());
+        if let Some(allocation) = self.tables.allocations.get_mut(key) {
+            allocation.response = Some(reply.datagram.as_slice().into());
         }
         self.respond(client, reply);
         self.events.push_back(Event::AllocationCreated { client, ports });
     }
 
+    /// The caller has not bound the ports, and the client waits no longer.
+    pub(super) fn give_up_binding(&mut self, now: Instant, key: AllocationKey) {
+        let allocation = self.tables.allocations.get_mut(key);
+        if let Some(pending) = allocation.and_then(|allocation| allocation.pending.as_mut()) {
+            pending.timer = None;
+            self.end_allocation(now, key, EndReason::Expired);
+        }
+    }
+
+    /// RFC 8656, section 7.2, at the end.
     fn write_success(&self, client: Client, ports: &[RelayPort], pending: &Pending) -> Writer {
         let mut writer = pending.envelope.success();
         for port in ports {
@@ -234,6 +260,7 @@ impl Server {
             }
         }
         for &(family, ErrorCode(code)) in &pending.refused {
+            // Section 18.12: the reserved bits must be zero.
             let value = [family.code(), 0, (code / 100) as u8, (code % 100) as u8];
             writer = writer.attribute(AttributeKind::ADDRESS_ERROR_CODE, &value);
         }

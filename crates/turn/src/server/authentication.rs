@@ -4,7 +4,7 @@
 //! spoofed address cannot have one.
 
 use super::response::{Envelope, Reply};
-use super::{Client, Server};
+use super::{Client, Server, nonce};
 use crate::credentials::{self, Username};
 use crate::stun::{AttributeKind, ErrorCode, IntegrityStatus, Key, Message, PasswordAlgorithm, Writer};
 use rand::RngCore as _;
@@ -20,6 +20,8 @@ pub(super) struct Verified {
     pub(super) user: String,
     /// When the credentials end.
     pub(super) expires_at: Instant,
+    /// Which secret they were made with.
+    pub(super) secret: u32,
     key: Key,
     sha256: bool,
 }
@@ -52,6 +54,7 @@ impl Server {
         client: Client,
         request: &Message<'_>,
     ) -> Result<Verified, Reply> {
+        // RFC 8489, section 9.2.4: without integrity, 401.
         if !request.has_integrity() {
             return Err(self.challenge(now, client, request, ErrorCode::UNAUTHENTICATED));
         }
@@ -59,15 +62,29 @@ impl Server {
         let realm = request.text(AttributeKind::REALM);
         let nonce = request.find(AttributeKind::NONCE);
         let (Some(username), Some(realm), Some(nonce)) = (username, realm, nonce) else {
-            return Err(bad_request(request));
+            return Err(self.incomplete(request));
         };
-        let algorithm = chosen_algorithm(request).ok_or_else(|| bad_request(request))?;
+        // Our nonces have the bit "password algorithms", so these rules hold; other nonces are stale.
+        let is_ours = nonce.starts_with(nonce::COOKIE);
+        let algorithm = if is_ours { chosen_algorithm(request) } else { Some(None) };
+        let algorithm = algorithm.ok_or_else(|| bad_request(request))?;
         if !self.nonces.is_valid(now, client, nonce) {
             return Err(self.challenge(now, client, request, ErrorCode::STALE_NONCE));
         }
         let verified =
             (realm == self.config.realm).then(|| self.verify(now, request, username, algorithm)).flatten();
         verified.ok_or_else(|| self.challenge(now, client, request, ErrorCode::UNAUTHENTICATED))
+    }
+
+    /// The answer to a request with integrity but not all that is needed to check it: it must be a 400. If
+    /// the user name is hashed, a 420 tells more: passwords follow from names here, so a hash is of no use,
+    /// as the nonce says by a bit that is not set.
+    fn incomplete(&self, request: &Message<'_>) -> Reply {
+        let is_hashed = request.find(AttributeKind::USERHASH).is_some();
+        match self.complaint(request).filter(|_| is_hashed) {
+            Some(writer) => Envelope::of(request).finish(Some(ErrorCode::UNKNOWN_ATTRIBUTE), writer),
+            None => bad_request(request),
+        }
     }
 
     /// Checks expiry and integrity under both secrets.
@@ -87,8 +104,13 @@ impl Server {
         let expires_at = now + left.min(Duration::from_secs(86_400));
         let user = if parsed.salt.is_empty() { username } else { parsed.salt };
         let secrets = [Some(&self.config.secret), self.config.previous_secret.as_ref()];
-        let sha256 = request.has_integrity_sha256();
-        secrets.into_iter().flatten().find_map(|secret| {
+        let numbers = [self.secret, self.secret.saturating_sub(1)];
+        // RFC 8489, section 14.6: whole, since TURN does not say that it may be cut.
+        if request.integrity_sha256_length().is_some_and(|length| length < 32) {
+            return None;
+        }
+        numbers.into_iter().zip(secrets).find_map(|(number, secret)| {
+            let secret = secret?;
             let password = credentials::password(secret, username);
             let key = match algorithm {
                 Some(PasswordAlgorithm::Sha256) => {
@@ -98,18 +120,24 @@ impl Server {
                     Key::long_term_md5(username, &self.config.realm, &password)
                 }
             };
-            let status =
-                if sha256 { request.check_integrity_sha256(&key) } else { request.check_integrity(&key) };
+            // The stronger code counts where there are both.
+            let status = match request.check_integrity_sha256(&key) {
+                IntegrityStatus::Absent => request.check_integrity(&key),
+                status => status,
+            };
             (status == IntegrityStatus::Valid).then(|| Verified {
                 user: user.to_owned(),
                 expires_at,
+                secret: number,
                 key,
-                sha256,
+                // Answered as the key was made, whichever code the request had.
+                sha256: algorithm.is_some(),
             })
         })
     }
 
-    /// A 401 or 438 with realm, nonce and algorithms.
+    /// A 401 or 438, which must have realm, nonce and algorithms, and has no integrity (RFC 8489, section
+    /// 9.2.4).
     fn challenge(&mut self, now: Instant, client: Client, request: &Message<'_>, code: ErrorCode) -> Reply {
         let random = &mut self.random;
         let nonce = self.nonces.issue(now, client, || (random.next_u64(), random.next_u64()));
@@ -124,13 +152,14 @@ impl Server {
 }
 
 /// An unsigned 400.
-pub(super) fn bad_request(request: &Message<'_>) -> Reply {
+fn bad_request(request: &Message<'_>) -> Reply {
     let (envelope, code) = (Envelope::of(request), ErrorCode::BAD_REQUEST);
     envelope.finish(Some(code), envelope.error(code))
 }
 
-/// The algorithm a request names, if any; `None` if somebody has tampered with the offer, or the
-/// client chose what was not offered, or it signs SHA-1 where it was offered SHA-256.
+/// The algorithm a request names, if any (RFC 8489, section 9.2.4). `None` if somebody has tampered with
+/// the offer, or the client chose what was not offered, or it signs SHA-1 where it was offered SHA-256:
+/// nobody in between can make both sides weaker than they are (section 9.2.1).
 fn chosen_algorithm(request: &Message<'_>) -> Option<Option<PasswordAlgorithm>> {
     let offered = request.find(AttributeKind::PASSWORD_ALGORITHMS);
     let chosen = request.find(AttributeKind::PASSWORD_ALGORITHM);

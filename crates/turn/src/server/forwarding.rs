@@ -1,7 +1,9 @@
-//! The data path: no allocation of memory, one or two lookups per datagram.
+//! The data path: no allocation of memory, one lookup per datagram that comes by a channel.
 
+use super::endpoint::Endpoint;
 use super::peer_policy::Verdict;
-use super::{Client, DropReason, Forward, RelayPort, Server, Socket, Transport};
+use super::users::Direction;
+use super::{Client, DropReason, Forward, RelayPort, Server, Socket};
 use crate::Family;
 use crate::channel_data;
 use crate::stun::{AttributeKind, HEADER, MAGIC_COOKIE, Message, TransactionId};
@@ -18,50 +20,69 @@ pub const TAILROOM: usize = 3;
 
 /// Type of a Data indication.
 const DATA_INDICATION: u16 = 0x0017;
+/// Longest payload: wrapped up, it must not overflow the length field of a STUN message.
+const LONGEST_PAYLOAD: usize = u16::MAX as usize - HEADROOM - TAILROOM;
 
 impl Server {
-    /// Data on a channel, from client to peer.
-    pub(super) fn forward_channel_data(&mut self, client: Client, datagram: &[u8]) -> Option<Forward> {
-        let Some((number, range)) = channel_data::split(datagram) else {
-            return self.drop(DropReason::Garbage);
-        };
-        let Some(route) = self.allocations.peer_route(client, number) else {
-            return self.drop(DropReason::UnknownChannel);
-        };
-        let (port, destination) = (route.port, route.peer);
-        if route.only_if_lent.is_some_and(|peer| self.ports.holder(peer).is_none()) {
-            return self.drop(DropReason::Forbidden);
+    /// Data on a channel, from client to peer (RFC 8656, section 12.6). It refreshes neither the
+    /// channel nor the permission.
+    pub(super) fn forward_channel_data(
+        &mut self,
+        now: Instant,
+        client: Client,
+        datagram: &[u8],
+    ) -> Result<Forward, DropReason> {
+        // Too short for the length it claims: discarded.
+        let (number, range) = channel_data::split(datagram).ok_or(DropReason::Garbage)?;
+        // Not bound, which includes every reserved number: discarded.
+        let channel = self.tables.channels.from_client(client.into(), number);
+        let channel = channel.ok_or(DropReason::UnknownChannel)?;
+        if channel.only_if_lent && self.ports.holder(channel.peer_port()).is_none() {
+            return Err(DropReason::Forbidden);
+        }
+        if !self.tables.users.take(now, channel.user, Direction::ToPeer, range.len()) {
+            return Err(DropReason::OverQuota);
         }
         count(&mut self.counters.to_peers, range.len());
-        Some(Forward { source: Socket::Relay(port), destination, range })
+        // Without data too, there is a datagram to send.
+        Ok(Forward { source: Socket::Relay(channel.port()), destination: channel.peer.into(), range })
     }
 
-    /// Data in a Send indication (RFC 8656, section 11.2).
-    pub(super) fn forward_send(&mut self, client: Client, message: &Message<'_>) -> Option<Forward> {
+    /// Data in a Send indication (RFC 8656, section 11.2). It never refreshes the permission.
+    pub(super) fn forward_send(
+        &mut self,
+        now: Instant,
+        client: Client,
+        message: &Message<'_>,
+    ) -> Result<Forward, DropReason> {
         let peer = message.xor_address(AttributeKind::XOR_PEER_ADDRESS);
         let data = message.find(AttributeKind::DATA);
-        let wants_df = message.find(AttributeKind::DONT_FRAGMENT).is_some();
-        let (Some(peer), Some(data), false) = (peer, data, wants_df) else {
-            return self.drop(DropReason::Unexpected);
+        let (Some(peer), Some(data)) = (peer, data) else {
+            return Err(DropReason::Unexpected);
         };
-        let Some(key) = self.allocations.key_of(client) else {
-            return self.drop(DropReason::NoPermission);
-        };
-        if !self.allocations.has_permission(key, peer.ip()) {
-            return self.drop(DropReason::NoPermission);
+        let key = self.tables.allocations.find(client.into()).ok_or(DropReason::NoPermission)?;
+        if !self.tables.permissions.allows(key, peer.ip().into()) {
+            return Err(DropReason::NoPermission);
         }
-        let allowed = match self.peer_policy.judge(peer) {
+        if !self.may_send_to(peer) {
+            return Err(DropReason::Forbidden);
+        }
+        let allocation = self.tables.allocations.get(key).ok_or(DropReason::NoPermission)?;
+        let port = allocation.port(Family::of(peer.ip())).ok_or(DropReason::NoPermission)?;
+        if !self.tables.users.take(now, allocation.user, Direction::ToPeer, data.len()) {
+            return Err(DropReason::OverQuota);
+        }
+        count(&mut self.counters.to_peers, data.len());
+        let start = data.as_ptr() as usize - message.bytes().as_ptr() as usize;
+        Ok(Forward { source: Socket::Relay(port), destination: peer, range: start..start + data.len() })
+    }
+
+    fn may_send_to(&self, peer: SocketAddr) -> bool {
+        match self.peer_policy.judge(peer) {
             Verdict::Allowed => true,
             Verdict::OnlyIfLent(port) => self.ports.holder(port).is_some(),
             Verdict::Denied => false,
-        };
-        let port = self.allocations.get(key).and_then(|allocation| allocation.port(Family::of(peer.ip())));
-        let (true, Some(port)) = (allowed, port) else {
-            return self.drop(DropReason::Forbidden);
-        };
-        count(&mut self.counters.to_peers, data.len());
-        let start = data.as_ptr() as usize - message.bytes().as_ptr() as usize;
-        Some(Forward { source: Socket::Relay(port), destination: peer, range: start..start + data.len() })
+        }
     }
 
     /// Wraps a datagram that a relayed port received from `peer`, in place: as ChannelData if the
@@ -72,46 +93,79 @@ impl Server {
     /// connection that is a whole message, padded as it must be.
     pub fn handle_peer(
         &mut self,
-        _now: Instant,
+        now: Instant,
         port: RelayPort,
         peer: SocketAddr,
         buffer: &mut [u8],
         payload: Range<usize>,
     ) -> Option<Forward> {
-        let Some(key) = self.ports.holder(port) else {
-            return self.drop(DropReason::UnknownPort);
-        };
-        if !self.allocations.has_permission(key, peer.ip()) {
-            return self.drop(DropReason::NoPermission);
-        }
+        let outcome = self.forward_peer(now, port, peer, buffer, payload);
+        self.count_drop(outcome)
+    }
+
+    fn forward_peer(
+        &mut self,
+        now: Instant,
+        port: RelayPort,
+        peer: SocketAddr,
+        buffer: &mut [u8],
+        payload: Range<usize>,
+    ) -> Result<Forward, DropReason> {
         if payload.start < HEADROOM || payload.end + TAILROOM > buffer.len() {
-            return self.drop(DropReason::NoHeadroom);
+            return Err(DropReason::NoHeadroom);
         }
-        let Some(client) = self.allocations.get(key).map(|allocation| allocation.client) else {
-            return self.drop(DropReason::UnknownPort);
-        };
         let length = payload.len();
-        let range = match self.allocations.channel_of(port, peer) {
-            Some(number) => {
-                let start = payload.start - channel_data::HEADER;
-                let header = channel_data::header(number, length as u16);
-                buffer[start..payload.start].copy_from_slice(&header);
-                // RFC 8656, section 12.5: padded over TCP and TLS, where the next message follows.
-                let padded = match client.transport {
-                    Transport::Udp => payload.end,
-                    Transport::Stream(_) => payload.start + length.next_multiple_of(4),
-                };
-                buffer[payload.end..padded].fill(0);
-                start..padded
-            }
-            None => {
-                let mut id = [0; 12];
-                self.random.fill_bytes(&mut id);
-                write_data_indication(TransactionId(id), peer, buffer, payload)
-            }
+        if length > LONGEST_PAYLOAD {
+            return Err(DropReason::TooLong);
+        }
+        let Some(channel) = self.tables.channels.from_peer(port, Endpoint::of_peer(peer)) else {
+            return self.forward_indication(now, port, peer, buffer, payload);
         };
+        // RFC 8656, section 9: without permission, silently discarded.
+        if !channel.is_permitted {
+            return Err(DropReason::NoPermission);
+        }
+        if !self.tables.users.take(now, channel.user, Direction::ToClient, length) {
+            return Err(DropReason::OverQuota);
+        }
+        // RFC 8656, section 12.5: where a channel is bound, it must be used.
+        let start = payload.start - channel_data::HEADER;
+        let header = channel_data::header(channel.number, length as u16);
+        buffer[start..payload.start].copy_from_slice(&header);
+        let mut end = payload.end;
+        if channel.is_stream() {
+            // The same section: over TCP and TLS, where the next message follows, it must be padded.
+            end = payload.start + length.next_multiple_of(4);
+            buffer[payload.end..end].fill(0);
+        }
+        let client = channel.client();
         count(&mut self.counters.to_clients, length);
-        Some(Forward { source: client.socket(), destination: client.address, range })
+        Ok(Forward { source: client.socket(), destination: client.address, range: start..end })
+    }
+
+    /// Data of a peer that has a permission but no channel (RFC 8656, section 11.3).
+    fn forward_indication(
+        &mut self,
+        now: Instant,
+        port: RelayPort,
+        peer: SocketAddr,
+        buffer: &mut [u8],
+        payload: Range<usize>,
+    ) -> Result<Forward, DropReason> {
+        let key = self.ports.holder(port).ok_or(DropReason::UnknownPort)?;
+        if !self.tables.permissions.allows(key, peer.ip().into()) {
+            return Err(DropReason::NoPermission);
+        }
+        let allocation = self.tables.allocations.get(key).ok_or(DropReason::UnknownPort)?;
+        let client = Client::from(allocation.client);
+        if !self.tables.users.take(now, allocation.user, Direction::ToClient, payload.len()) {
+            return Err(DropReason::OverQuota);
+        }
+        count(&mut self.counters.to_clients, payload.len());
+        let mut id = [0; 12];
+        self.random.fill_bytes(&mut id);
+        let range = write_data_indication(TransactionId(id), peer, buffer, payload);
+        Ok(Forward { source: client.socket(), destination: client.address, range })
     }
 }
 
@@ -119,7 +173,6 @@ fn count((packets, bytes): &mut (u64, u64), length: usize) {
     *packets += 1;
     *bytes += length as u64;
 }
-
 /// Writes a Data indication around a payload and returns where it lies.
 fn write_data_indication(
     id: TransactionId,

@@ -4,8 +4,8 @@
 //! obMatJos2 gAAA base64(seconds since start, 4 bytes; SipHash-2-4, 8 bytes)
 //! ```
 //!
-//! The first 13 characters are the nonce cookie of RFC 8489 (section 9.2) with the feature "password
-//! algorithms". A nonce holds for an hour. The key changes every hour and the one before it stays
+//! The first 13 characters are the nonce cookie that RFC 8489 (section 9.2) says must be there, with the
+//! feature "password algorithms". No two clients get the same nonce (section 9.2.4). A nonce holds for an hour. The key changes every hour and the one before it stays
 //! good, so no nonce dies early.
 
 use super::{Client, Transport};
@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 
-const COOKIE: &[u8] = b"obMatJos2gAAA";
+pub(super) const COOKIE: &[u8] = b"obMatJos2gAAA";
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// Bytes before base64.
 const RAW: usize = 12;

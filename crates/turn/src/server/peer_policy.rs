@@ -66,6 +66,13 @@ impl PeerPolicy {
         if is_special(ip) || ours { Verdict::Denied } else { Verdict::Allowed }
     }
 
+    /// True for a client that comes through 6to4 or Teredo, which RFC 8656 (section 21.4) does not let a
+    /// server accept, because packets could circle between tunnel and relay.
+    pub(super) fn is_tunnelled(&self, ip: IpAddr) -> bool {
+        let is_tunnel = |ip: Ipv6Addr| matches!(ip.segments(), [0x2002, ..] | [0x2001, 0, ..]);
+        matches!(ip, IpAddr::V6(ip) if is_tunnel(ip)) && !self.is_allowed(ip)
+    }
+
     fn is_public(&self, ip: IpAddr) -> bool {
         self.public.contains(&ip)
     }
@@ -132,18 +139,14 @@ fn is_special_v4(ip: Ipv4Addr) -> bool {
 
 fn is_special_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
-        [0, 0, 0, 0, 0, ..] => true,                    // unspecified, loopback, v4 inside
-        [0x64, 0xff9b, 1, ..] => true,                  // local NAT64
-        [0x100, 0, 0, ..] => true,                      // discard
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => false, // NAT64, judged by what is inside
         [0x2001, second, ..] if second < 0x200 => true, // protocol assignments, Teredo
-        [0x2001, 0xdb8, ..] => true,                    // documentation
+        [0x2001, 0xdb8, ..] => true,             // documentation
+        [0x2002, ..] => true,                    // 6to4 (RFC 8656, section 21.4)
         [0x3fff, second, ..] if second < 0x1000 => true, // documentation
-        [0x5f00, ..] => true,                           // segment routing
-        [first, ..] => {
-            first & 0xfe00 == 0xfc00                  // private
-                || first & 0xff80 == 0xfe80           // link-local and site-local
-                || first & 0xff00 == 0xff00 // multicast
-        }
+        // Global unicast is 2000::/3. Everything else is unspecified, loopback, v4-mapped, v4-translated,
+        // discarded, segment routing, private, link-local, multicast, or not assigned.
+        [first, ..] => first & 0xe000 != 0x2000,
     }
 }
 

@@ -15,6 +15,7 @@ fn policy(allowed: &[&str]) -> PeerPolicy {
         previous_secret: None,
         allowed_peers: allowed.iter().map(|net| net.parse().expect("network")).collect(),
         announce_routes: false,
+        dont_fragment: true,
         limits: Limits::default(),
     })
 }
@@ -58,6 +59,10 @@ fn special_purpose_peers_are_denied() {
         "2001:1ff::1",
         "2001:db8::1",
         "2002:7f00:1::1",
+        "2002:808:808::1",
+        "::ffff:0:8.8.8.8",
+        "1::1",
+        "4000::1",
         "2002:c0a8:101::1",
         "3fff:fff::1",
         "5f00::1",
@@ -87,7 +92,6 @@ fn public_peers_are_allowed() {
         "2606:4700::1111",
         "2001:200::1",
         "64:ff9b::808:808",
-        "2002:808:808::1",
         "3fff:1000::1",
     ] {
         let ip: IpAddr = ip.parse().expect("address");
@@ -112,6 +116,16 @@ fn the_relays_own_addresses_are_open_only_at_lent_ports() {
     assert_eq!(judge(&policy, "9.9.9.10:80"), Verdict::Denied, "another address of ours");
     assert_eq!(judge(&policy, "[64:ff9b::909:90a]:80"), Verdict::Denied, "the same through NAT64");
     assert_eq!(judge(&policy, "[64:ff9b::c000:20a]:50000"), Verdict::Denied);
+}
+
+#[test]
+fn clients_behind_tunnels_are_known() {
+    let open = policy(&["2002::/16", "0.0.0.0/0"]);
+    let policy = policy(&[]);
+    let is_tunnelled = |ip: &str| policy.is_tunnelled(ip.parse().expect("address"));
+    assert!(is_tunnelled("2002:808:808::1") && is_tunnelled("2001::1"));
+    assert!(!is_tunnelled("2001:200::1") && !is_tunnelled("8.8.8.8") && !is_tunnelled("::1"));
+    assert!(!open.is_tunnelled("2002:808:808::1".parse().expect("address")), "a laboratory may");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! The pool of ports to lend, per address family.
 //!
-//! Ports are drawn at random so that a relayed address cannot be guessed. A drawn port is taken until
-//! released; a port that could not be bound is avoided by drawing again.
+//! Ports are drawn at random so that a relayed address cannot be guessed (RFC 8656, section 7.2, and
+//! RFC 6056), from lists of those that are free: one for even numbers, one for odd ones. Drawing and
+//! giving back cost the same with all ports free and with one left.
 
-use super::{AllocationKey, Config, RelayPort};
+use super::allocations::AllocationKey;
+use super::{Config, RelayPort};
 use crate::Family;
 use rand::Rng;
 
@@ -11,28 +13,37 @@ use rand::Rng;
 #[derive(Debug)]
 pub(super) struct Ports {
     first: u16,
-    v4: Pool,
-    v6: Pool,
+    pools: [Pool; 2],
 }
 
-/// Who holds each port of one family, by distance from the first port.
+/// The ports of one family.
 #[derive(Debug)]
 struct Pool {
+    /// By distance from the first port.
     holders: Vec<Option<AllocationKey>>,
-    taken: usize,
+    /// Even and odd ones that nobody holds.
+    free: [Vec<u16>; 2],
+}
+
+impl Pool {
+    fn new(ports: impl Iterator<Item = u16>) -> Self {
+        let (even, odd): (Vec<u16>, Vec<u16>) = ports.partition(|port| port.is_multiple_of(2));
+        Self { holders: vec![None; even.len() + odd.len()], free: [even, odd] }
+    }
 }
 
 impl Ports {
     pub(super) fn new(config: &Config) -> Self {
-        let (first, last) = (*config.ports.start(), *config.ports.end());
-        let count = usize::from(last.saturating_sub(first)) + 1;
-        let pool = |served: bool| Pool { holders: vec![None; if served { count } else { 0 }], taken: 0 };
-        Self { first, v4: pool(config.public_v4.is_some()), v6: pool(config.public_v6.is_some()) }
+        let pool = |served: bool| Pool::new(config.ports.clone().filter(|_| served));
+        Self {
+            first: *config.ports.start(),
+            pools: [pool(config.public_v4.is_some()), pool(config.public_v6.is_some())],
+        }
     }
 
     /// True if the relay lends ports of this family at all.
     pub(super) fn serves(&self, family: Family) -> bool {
-        !self.pool(family).holders.is_empty()
+        !self.pools[family as usize].holders.is_empty()
     }
 
     /// Takes a random free port, an even one if asked for; `None` if all are taken.
@@ -43,55 +54,40 @@ impl Ports {
         even: bool,
         holder: AllocationKey,
     ) -> Option<RelayPort> {
-        let first = self.first;
-        let pool = self.pool_mut(family);
-        let count = pool.holders.len();
-        if pool.taken >= count {
+        let pool = &mut self.pools[family as usize];
+        let [evens, odds] = &mut pool.free;
+        let count = if even { evens.len() } else { evens.len() + odds.len() };
+        if count == 0 {
             return None;
         }
-        // From a random place onwards: at most one lap, and short as long as the pool is not full.
-        let start = random.random_range(0..count);
-        let fits = |index: usize| !even || (usize::from(first) + index).is_multiple_of(2);
-        let free = |index: &usize| fits(*index) && pool.holders[*index].is_none();
-        let index = (start..count).chain(0..start).find(free)?;
-        pool.holders[index] = Some(holder);
-        pool.taken += 1;
-        let number = first + u16::try_from(index).ok()?;
+        let drawn = random.random_range(0..count);
+        let number = match drawn.checked_sub(evens.len()) {
+            None => evens.swap_remove(drawn),
+            Some(drawn) => odds.swap_remove(drawn),
+        };
+        *pool.holders.get_mut(usize::from(number - self.first))? = Some(holder);
         Some(RelayPort { family, number })
     }
 
     /// Gives a port back.
     pub(super) fn release(&mut self, port: RelayPort) {
-        let Some(index) = self.index(port) else { return };
-        let pool = self.pool_mut(port.family);
-        if let Some(holder) = pool.holders.get_mut(index)
-            && holder.take().is_some()
-        {
-            pool.taken -= 1;
+        let Some(index) = port.number.checked_sub(self.first) else { return };
+        let pool = &mut self.pools[port.family as usize];
+        let holder = pool.holders.get_mut(usize::from(index));
+        if holder.is_some_and(|holder| holder.take().is_some()) {
+            pool.free[usize::from(port.number % 2)].push(port.number);
         }
     }
 
     /// The allocation that holds a port.
     pub(super) fn holder(&self, port: RelayPort) -> Option<AllocationKey> {
-        let index = self.index(port)?;
-        self.pool(port.family).holders.get(index).copied().flatten()
+        let index = port.number.checked_sub(self.first)?;
+        self.pools[port.family as usize].holders.get(usize::from(index)).copied().flatten()
     }
 
-    fn index(&self, port: RelayPort) -> Option<usize> {
-        port.number.checked_sub(self.first).map(usize::from)
-    }
-
-    fn pool(&self, family: Family) -> &Pool {
-        match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
-        }
-    }
-
-    fn pool_mut(&mut self, family: Family) -> &mut Pool {
-        match family {
-            Family::V4 => &mut self.v4,
-            Family::V6 => &mut self.v6,
-        }
+    /// How many ports are taken.
+    pub(super) fn taken(&self) -> usize {
+        let taken = |pool: &Pool| pool.holders.len() - pool.free[0].len() - pool.free[1].len();
+        self.pools.iter().map(taken).sum()
     }
 }

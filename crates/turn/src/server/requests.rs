@@ -1,33 +1,30 @@
-//! Requests: Binding, Refresh, CreatePermission, ChannelBind.
+//! Requests: who asks, whether the request is understood, and the ones about peers.
 
-use super::allocations::{AllocationKey, PeerRoute};
-use super::authentication::{Verified, bad_request};
+use super::allocations::AllocationKey;
+use super::authentication::Verified;
+use super::channels::NewChannel;
+use super::endpoint::{Endpoint, Host};
 use super::peer_policy::Verdict;
 use super::response::{Envelope, Reply};
-use super::{Client, DropReason, EndReason, RelayPort, Server, Timer};
+use super::{Client, DropReason, RelayPort, Server};
 use crate::Family;
 use crate::stun::{AttributeKind, ErrorCode, Message, Method, Writer};
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Lifetime unless the client asks for more (RFC 8656, section 3.2).
-pub(super) const DEFAULT_LIFETIME: Duration = Duration::from_secs(600);
-/// Most that a client gets (RFC 8656, section 7.2).
-pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(3600);
-const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
-const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
-
-/// Required attributes that requests may carry; all others draw a 420.
-const KNOWN: [AttributeKind; 15] = [
+/// Required attributes that messages may carry; all others are not understood.
+const KNOWN: [AttributeKind; 17] = [
     AttributeKind::MAPPED_ADDRESS,
     AttributeKind::USERNAME,
     AttributeKind::ERROR_CODE,
+    AttributeKind::UNKNOWN_ATTRIBUTES,
     AttributeKind::CHANNEL_NUMBER,
     AttributeKind::LIFETIME,
     AttributeKind::XOR_PEER_ADDRESS,
     AttributeKind::DATA,
     AttributeKind::REALM,
     AttributeKind::NONCE,
+    AttributeKind::XOR_RELAYED_ADDRESS,
     AttributeKind::REQUESTED_ADDRESS_FAMILY,
     AttributeKind::EVEN_PORT,
     AttributeKind::REQUESTED_TRANSPORT,
@@ -38,45 +35,49 @@ const KNOWN: [AttributeKind; 15] = [
 
 impl Server {
     /// Answers a request of any method.
-    pub(super) fn handle_request(&mut self, now: Instant, client: Client, request: &Message<'_>) {
-        let method = request.method();
-        let known = [
-            Method::BINDING,
-            Method::ALLOCATE,
-            Method::REFRESH,
-            Method::CREATE_PERMISSION,
-            Method::CHANNEL_BIND,
-        ];
-        if !known.contains(&method) {
-            self.drop::<()>(DropReason::Unexpected);
-            return;
-        }
-        if method == Method::BINDING {
-            return self.respond_unauthenticated(now, client, binding_reply(client, request));
-        }
-        // Without transport an Allocate is wrong whoever sends it, and this answer is shorter than a
-        // challenge.
-        let hopeless = method == Method::ALLOCATE
-            && !request.has_integrity()
-            && request.number(AttributeKind::REQUESTED_TRANSPORT).is_none();
-        if hopeless {
-            return self.respond_unauthenticated(now, client, bad_request(request));
-        }
-        let verified = match self.authenticate(now, client, request) {
-            Ok(verified) => verified,
-            Err(reply) => return self.respond_unauthenticated(now, client, reply),
+    pub(super) fn handle_request(
+        &mut self,
+        now: Instant,
+        client: Client,
+        request: &Message<'_>,
+    ) -> Result<(), DropReason> {
+        let answer = match request.method() {
+            // RFC 8489, section 12: without credentials.
+            Method::BINDING => Err(self.binding_reply(client, request)),
+            Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND => {
+                let verified = self.hopeless_reply(client, request).map_or(Ok(()), Err);
+                let verified = verified.and_then(|()| self.authenticate(now, client, request));
+                verified.map(|verified| self.handle_verified(now, client, request, &verified))
+            }
+            // RFC 8489, section 6.3: other methods are discarded.
+            _ => return Err(DropReason::Unexpected),
         };
-        if let Some(reply) = self.handle_verified(now, client, request, &verified) {
-            self.respond(client, reply);
+        match answer {
+            Ok(Some(reply)) => self.respond(client, reply),
+            Ok(None) => {} // it comes when ports are bound
+            Err(reply) if self.budget.take(now, client.address.ip()) => self.respond(client, reply),
+            Err(_) => return Err(DropReason::OverBudget),
         }
+        Ok(())
     }
 
-    fn respond_unauthenticated(&mut self, now: Instant, client: Client, reply: Reply) {
-        if self.budget.take(now, client.address.ip()) {
-            self.respond(client, reply);
-        } else {
-            self.drop::<()>(DropReason::OverBudget);
-        }
+    /// What a request without credentials gets that nobody's credentials could help: those answers are
+    /// shorter than a challenge, so that small requests do not draw large replies.
+    fn hopeless_reply(&self, client: Client, request: &Message<'_>) -> Option<Reply> {
+        let code = match request.method() {
+            _ if request.has_integrity() => return None,
+            Method::ALLOCATE => match request.number(AttributeKind::REQUESTED_TRANSPORT) {
+                Some(_) => return None,
+                None => ErrorCode::BAD_REQUEST,
+            },
+            // RFC 8656, section 5: no allocation, so 437.
+            _ => match self.tables.allocations.find(client.into()) {
+                Some(_) => return None,
+                None => ErrorCode::ALLOCATION_MISMATCH,
+            },
+        };
+        let envelope = Envelope::of(request);
+        Some(envelope.finish(Some(code), envelope.error(code)))
     }
 
     /// Carries out a request of somebody we know; `None` if the answer comes later.
@@ -88,83 +89,64 @@ impl Server {
         verified: &Verified,
     ) -> Option<Reply> {
         let envelope = Envelope::of(request);
-        let unknown = unknown_attributes(request);
-        if !unknown.is_empty() {
-            let code = ErrorCode::UNKNOWN_ATTRIBUTE;
-            let writer = envelope.error(code).attribute(AttributeKind::UNKNOWN_ATTRIBUTES, &unknown);
-            return Some(verified.reply(&envelope, Some(code), writer));
+        if let Some(writer) = self.complaint(request) {
+            return Some(verified.reply(&envelope, Some(ErrorCode::UNKNOWN_ATTRIBUTE), writer));
+        }
+        // RFC 8489, section 6.3.1: a repeated request gets the answer it got before.
+        let user = &verified.user;
+        if let Some(datagram) = self.recent.find(now, client.into(), user, request.transaction()) {
+            return Some(Reply { error: None, datagram: datagram.to_vec() });
         }
         if request.method() == Method::ALLOCATE {
             return self.handle_allocate(now, client, request, verified);
         }
-        if let Some(reply) = self.recent.find(now, client, request.transaction()) {
-            return Some(reply);
-        }
-        let result = self.owned_allocation(client, verified).and_then(|key| match request.method() {
-            Method::REFRESH => self.handle_refresh(now, key, request, verified),
-            Method::CREATE_PERMISSION => self.handle_create_permission(now, key, request),
-            _ => self.handle_channel_bind(now, key, request),
-        });
-        Some(match result {
-            Ok(writer) => {
-                let reply = verified.reply(&envelope, None, writer);
-                if self.allocations.key_of(client).is_none() {
-                    self.recent.remember(now, client, request.transaction(), &reply);
-                }
-                reply
-            }
+        let owned = self.owned_allocation(client, verified);
+        Some(match owned.and_then(|key| self.handle_owned(now, client, key, request, verified)) {
+            Ok(reply) => reply,
             Err(code) => verified.refuse(&envelope, code),
         })
     }
 
-    /// The client's allocation, if it is the user's (RFC 8656, section 5).
-    fn owned_allocation(&self, client: Client, verified: &Verified) -> Result<AllocationKey, ErrorCode> {
-        let key = self.allocations.key_of(client);
-        let allocation = key.and_then(|key| self.allocations.get(key));
-        match (key, allocation) {
-            (Some(key), Some(allocation)) if allocation.response.is_some() => {
-                if allocation.user == verified.user { Ok(key) } else { Err(ErrorCode::WRONG_CREDENTIALS) }
-            }
-            _ => Err(ErrorCode::ALLOCATION_MISMATCH),
-        }
-    }
-
-    /// RFC 8656, section 8.2.
-    fn handle_refresh(
+    /// Carries out a request about an allocation of the one who asks.
+    fn handle_owned(
         &mut self,
         now: Instant,
+        client: Client,
         key: AllocationKey,
         request: &Message<'_>,
         verified: &Verified,
-    ) -> Result<Writer, ErrorCode> {
-        let family = requested_family(request, AttributeKind::REQUESTED_ADDRESS_FAMILY)?;
-        let allocation = self.allocations.get(key);
-        if family.is_some_and(|family| allocation.is_none_or(|held| held.port(family).is_none())) {
-            return Err(ErrorCode::PEER_FAMILY_MISMATCH);
-        }
-        let wanted = request.number(AttributeKind::LIFETIME);
-        let lifetime = match wanted {
-            Some(0) => Duration::ZERO,
-            _ => lifetime(now, wanted, verified),
+    ) -> Result<Reply, ErrorCode> {
+        let allocation = self.tables.allocations.get_mut(key).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
+        allocation.secret = allocation.secret.max(verified.secret);
+        let writer = match request.method() {
+            Method::REFRESH => {
+                let made = (allocation.request, allocation.response.clone().unwrap_or_default());
+                let writer = self.handle_refresh(now, key, request, verified)?;
+                let reply = verified.reply(&Envelope::of(request), None, writer);
+                if self.tables.allocations.get(key).is_none() {
+                    let answers = [(request.transaction(), &*reply.datagram), (made.0, &*made.1)];
+                    for (id, datagram) in answers {
+                        self.recent.remember(now, client.into(), &verified.user, id, datagram);
+                    }
+                }
+                return Ok(reply);
+            }
+            Method::CREATE_PERMISSION => self.handle_create_permission(now, key, request)?,
+            _ => self.handle_channel_bind(now, client, key, request)?,
         };
-        let writer =
-            Envelope::of(request).success().number(AttributeKind::LIFETIME, lifetime.as_secs() as u32);
-        if lifetime.is_zero() {
-            self.release(key, family);
-            return Ok(writer);
-        }
-        self.timers.set(Timer::Allocation(key), now + lifetime);
-        Ok(writer)
+        Ok(verified.reply(&Envelope::of(request), None, writer))
     }
 
-    /// Ends an allocation, or the half of a dual one that the client named.
-    fn release(&mut self, key: AllocationKey, family: Option<Family>) {
-        let Some(allocation) = self.allocations.get(key) else {
-            return;
-        };
-        match family {
-            Some(family) if allocation.ports.len() > 1 => self.release_family(key, family),
-            _ => self.end_allocation(key, EndReason::Released),
+    /// The client's allocation, if it is the user's (RFC 8656, section 5): 437 without one, and another
+    /// user's must draw a 441.
+    fn owned_allocation(&self, client: Client, verified: &Verified) -> Result<AllocationKey, ErrorCode> {
+        let key = self.tables.allocations.find(client.into()).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
+        match self.tables.allocations.get(key) {
+            Some(allocation) if allocation.response.is_some() => {
+                let is_owner = self.tables.users.is(allocation.user, &verified.user);
+                if is_owner { Ok(key) } else { Err(ErrorCode::WRONG_CREDENTIALS) }
+            }
+            _ => Err(ErrorCode::ALLOCATION_MISMATCH),
         }
     }
 
@@ -176,17 +158,21 @@ impl Server {
         request: &Message<'_>,
     ) -> Result<Writer, ErrorCode> {
         let peers: Option<Vec<SocketAddr>> = request.xor_addresses(AttributeKind::XOR_PEER_ADDRESS).collect();
+        // At least one, and none that is invalid.
         let peers = peers.filter(|peers| !peers.is_empty());
-        let peers = peers.ok_or(ErrorCode::BAD_REQUEST)?;
+        let mut peers: Vec<IpAddr> =
+            peers.ok_or(ErrorCode::BAD_REQUEST)?.iter().map(SocketAddr::ip).collect();
+        peers.sort_unstable();
+        peers.dedup();
         for peer in &peers {
-            self.check_family(key, peer.ip())?;
-            if !self.peer_policy.permits_address(peer.ip()) {
-                return Err(ErrorCode::FORBIDDEN);
-            }
+            self.check_family(key, *peer)?;
         }
-        self.check_permission_room(key, peers.iter().map(SocketAddr::ip))?;
+        if !peers.iter().all(|peer| self.peer_policy.permits_address(*peer)) {
+            return Err(ErrorCode::FORBIDDEN);
+        }
+        self.check_permission_room(key, &peers)?;
         for peer in peers {
-            self.permit(now, key, peer.ip());
+            self.tables.permit(now, key, peer.into());
         }
         Ok(Envelope::of(request).success())
     }
@@ -195,6 +181,7 @@ impl Server {
     fn handle_channel_bind(
         &mut self,
         now: Instant,
+        client: Client,
         key: AllocationKey,
         request: &Message<'_>,
     ) -> Result<Writer, ErrorCode> {
@@ -205,105 +192,96 @@ impl Server {
         let peer = request.xor_address(AttributeKind::XOR_PEER_ADDRESS);
         let peer = peer.ok_or(ErrorCode::BAD_REQUEST)?;
         let port = self.check_family(key, peer.ip())?;
-        let only_if_lent = match self.peer_policy.judge(peer) {
-            Verdict::Allowed => None,
-            Verdict::OnlyIfLent(port) => Some(port),
-            Verdict::Denied => return Err(ErrorCode::FORBIDDEN),
-        };
-        self.check_channel(key, number, port, peer)?;
-        self.check_permission_room(key, [peer.ip()])?;
-        let route = PeerRoute { port, peer, only_if_lent };
-        self.allocations.add_channel(key, number, route);
-        self.timers.set(Timer::Channel(key, number), now + CHANNEL_LIFETIME);
-        self.permit(now, key, peer.ip());
-        self.raise_route(key, number);
+        // RFC 8656, section 21.4: 6to4 and Teredo must not be accepted, on either side.
+        let verdict = self.peer_policy.judge(peer);
+        if verdict == Verdict::Denied || self.peer_policy.is_tunnelled(client.address.ip()) {
+            return Err(ErrorCode::FORBIDDEN);
+        }
+        let only_if_lent = verdict != Verdict::Allowed;
+        let new = NewChannel { number, peer: Endpoint::of_peer(peer), port, only_if_lent };
+        self.check_channel(client, key, new)?;
+        self.check_permission_room(key, &[peer.ip()])?;
+        self.tables.bind(now, key, new).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
         Ok(Envelope::of(request).success())
     }
 
-    /// Number and peer must both be free, or bound to each other; and there must be room.
-    fn check_channel(
-        &self,
-        key: AllocationKey,
-        number: u16,
-        port: RelayPort,
-        peer: SocketAddr,
-    ) -> Result<(), ErrorCode> {
-        let allocation = self.allocations.get(key);
-        let channels = &allocation.ok_or(ErrorCode::ALLOCATION_MISMATCH)?.channels;
-        let bound_peer = channels.get(&number).copied();
-        let bound_number = self.allocations.channel_of(port, peer);
-        match (bound_peer, bound_number) {
-            (Some(bound), Some(_)) if bound == peer => return Ok(()),
-            (None, None) => {}
-            _ => return Err(ErrorCode::BAD_REQUEST),
+    /// Number and peer must both be free, or bound to each other (RFC 8656, section 12.2); and there
+    /// must be room.
+    fn check_channel(&self, client: Client, key: AllocationKey, new: NewChannel) -> Result<(), ErrorCode> {
+        let channels = &self.tables.channels;
+        let by_number = channels.find_by_client(client.into(), new.number);
+        let by_peer = channels.find_by_peer(new.port, new.peer);
+        if by_number != by_peer {
+            return Err(ErrorCode::BAD_REQUEST);
         }
         let limits = &self.config.limits;
-        let full =
-            channels.len() >= limits.channels_per_allocation || self.allocations.channels() >= limits.grants;
-        if full {
-            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
-        }
-        Ok(())
+        let allocation = self.tables.allocations.get(key).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
+        let of_user = self.tables.users.get(allocation.user).map_or(0, |user| user.channels);
+        let full = allocation.channels >= limits.channels_per_allocation
+            || of_user >= limits.grants_per_user
+            || channels.len() >= limits.grants;
+        if by_number.is_none() && full { Err(ErrorCode::INSUFFICIENT_CAPACITY) } else { Ok(()) }
     }
 
-    fn permit(&mut self, now: Instant, key: AllocationKey, peer: IpAddr) {
-        if !self.allocations.has_permission(key, peer) {
-            self.allocations.add_permission(key, peer);
-            self.raise_routes_to(key, peer);
-        }
-        self.timers.set(Timer::Permission(key, peer), now + PERMISSION_LIFETIME);
-    }
-
-    /// The allocation's port of the peer's family; 443 if it has none.
+    /// The allocation's port of the peer's family; without one it must be a 443 (RFC 8656, sections
+    /// 10.2 and 12.2).
     fn check_family(&self, key: AllocationKey, peer: IpAddr) -> Result<RelayPort, ErrorCode> {
-        let allocation = self.allocations.get(key);
+        let allocation = self.tables.allocations.get(key);
         let port = allocation.and_then(|allocation| allocation.port(Family::of(peer)));
         port.ok_or(ErrorCode::PEER_FAMILY_MISMATCH)
     }
 
-    /// 508 if these permissions would be too many.
-    fn check_permission_room(
-        &self,
-        key: AllocationKey,
-        peers: impl IntoIterator<Item = IpAddr>,
-    ) -> Result<(), ErrorCode> {
-        let new = peers.into_iter().filter(|&peer| !self.allocations.has_permission(key, peer)).count();
-        let held = self.allocations.get(key);
-        let held = held.map_or(0, |allocation| allocation.permissions.len());
+    /// 508 if permissions for these different peers would be too many.
+    fn check_permission_room(&self, key: AllocationKey, peers: &[IpAddr]) -> Result<(), ErrorCode> {
+        let is_new = |peer: &&IpAddr| !self.tables.permissions.allows(key, Host::from(**peer));
+        let new = peers.iter().filter(is_new).count();
         let limits = &self.config.limits;
-        if new > 0
-            && (held + new > limits.permissions_per_allocation
-                || self.allocations.permissions() + new > limits.grants)
-        {
-            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+        let allocation = self.tables.allocations.get(key).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
+        let of_user = self.tables.users.get(allocation.user).map_or(0, |user| user.permissions);
+        let full = allocation.permissions + new > limits.permissions_per_allocation
+            || of_user + new > limits.grants_per_user
+            || self.tables.permissions.granted + new > limits.grants;
+        if new > 0 && full { Err(ErrorCode::INSUFFICIENT_CAPACITY) } else { Ok(()) }
+    }
+
+    /// The answer to a Binding request: the client's address, or a complaint about its attributes.
+    fn binding_reply(&self, client: Client, request: &Message<'_>) -> Reply {
+        let envelope = Envelope::of(request);
+        if let Some(writer) = self.complaint(request) {
+            return envelope.finish(Some(ErrorCode::UNKNOWN_ATTRIBUTE), writer);
         }
-        Ok(())
+        // RFC 8489, section 6.3.1.1.
+        let writer = envelope.success().xor_address(AttributeKind::XOR_MAPPED_ADDRESS, client.address);
+        envelope.finish(None, writer)
+    }
+
+    /// The 420 for a request with attributes that are not understood, which must list them (RFC 8489,
+    /// section 6.3.1): two bytes for each that takes four of the request.
+    pub(super) fn complaint(&self, request: &Message<'_>) -> Option<Writer> {
+        let unknown: Vec<u8> =
+            self.unknown_attributes(request).flat_map(|kind| kind.0.to_be_bytes()).collect();
+        let writer = Envelope::of(request).error(ErrorCode::UNKNOWN_ATTRIBUTE);
+        let writer = writer.attribute(AttributeKind::UNKNOWN_ATTRIBUTES, &unknown);
+        (!unknown.is_empty()).then_some(writer)
+    }
+
+    /// Attributes that would have to be understood (RFC 8489, section 6.3).
+    pub(super) fn unknown_attributes(&self, message: &Message<'_>) -> impl Iterator<Item = AttributeKind> {
+        let knows_df = self.config.dont_fragment;
+        let is_known = move |kind: &AttributeKind| {
+            KNOWN.contains(kind) || knows_df && *kind == AttributeKind::DONT_FRAGMENT
+        };
+        let kinds = message.attributes().map(|attribute| attribute.kind);
+        kinds.filter(move |kind| kind.is_required() && !is_known(kind))
     }
 }
 
-/// The answer to a Binding request: the client's address, or a complaint about its attributes.
-fn binding_reply(client: Client, request: &Message<'_>) -> Reply {
-    let envelope = Envelope::of(request);
-    let unknown = unknown_attributes(request);
-    if unknown.is_empty() {
-        let writer = envelope.success();
-        let writer = writer.xor_address(AttributeKind::XOR_MAPPED_ADDRESS, client.address);
-        return envelope.finish(None, writer);
+/// A number that may be left out; 400 if it is malformed.
+pub(super) fn optional_number(request: &Message<'_>, kind: AttributeKind) -> Result<Option<u32>, ErrorCode> {
+    match (request.find(kind), request.number(kind)) {
+        (Some(_), None) => Err(ErrorCode::BAD_REQUEST),
+        (_, number) => Ok(number),
     }
-    let code = ErrorCode::UNKNOWN_ATTRIBUTE;
-    let writer = envelope.error(code).attribute(AttributeKind::UNKNOWN_ATTRIBUTES, &unknown);
-    envelope.finish(Some(code), writer)
-}
-
-/// The value of UNKNOWN-ATTRIBUTES for a request: at most eight, so that the answer stays small.
-fn unknown_attributes(request: &Message<'_>) -> Vec<u8> {
-    request
-        .attributes()
-        .map(|attribute| attribute.kind)
-        .filter(|kind| kind.is_required() && !KNOWN.contains(kind))
-        .take(8)
-        .flat_map(|kind| kind.0.to_be_bytes())
-        .collect()
 }
 
 /// The family an attribute asks for; 440 if it is none.
@@ -311,19 +289,10 @@ pub(super) fn requested_family(
     request: &Message<'_>,
     kind: AttributeKind,
 ) -> Result<Option<Family>, ErrorCode> {
-    let Some(value) = request.find(kind) else {
-        return Ok(None);
-    };
-    let [code, ..] = <[u8; 4]>::try_from(value).map_err(|_| ErrorCode::BAD_REQUEST)?;
-    let family = Family::from_code(code).ok_or(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED)?;
-    Ok(Some(family))
-}
-
-/// What the client asks for within bounds, and never beyond the end of its credentials.
-pub(super) fn lifetime(now: Instant, wanted: Option<u32>, verified: &Verified) -> Duration {
-    let wanted = Duration::from_secs(wanted.unwrap_or(0).into());
-    let left = verified.expires_at.saturating_duration_since(now);
-    // At least a second: zero would say that the allocation is deleted.
-    let lifetime = wanted.clamp(DEFAULT_LIFETIME, MAX_LIFETIME).min(left);
-    Duration::from_secs(lifetime.as_secs().max(1))
+    let number = optional_number(request, kind)?;
+    let family = number.map(|number| Family::from_code((number >> 24) as u8));
+    match family {
+        Some(None) => Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED),
+        family => Ok(family.flatten()),
+    }
 }

@@ -210,6 +210,11 @@ impl<'a> Message<'a> {
         self.integrity_sha256_at.is_some()
     }
 
+    /// How many bytes MESSAGE-INTEGRITY-SHA256 has, if it is there: 16 to 32.
+    pub fn integrity_sha256_length(&self) -> Option<usize> {
+        self.integrity_sha256_at.map(|(_, length)| length)
+    }
+
     /// Checks MESSAGE-INTEGRITY (SHA-1) in constant time.
     pub fn check_integrity(&self, key: &Key) -> IntegrityStatus {
         let Some(at) = self.integrity_at else {

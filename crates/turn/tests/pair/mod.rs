@@ -45,6 +45,7 @@ pub(crate) fn server_config() -> server::Config {
             .map(|network| network.parse().expect("network"))
             .collect(),
         announce_routes: false,
+        dont_fragment: false,
         limits: server::Limits::default(),
     }
 }

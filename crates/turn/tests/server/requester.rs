@@ -30,6 +30,7 @@ pub(crate) fn config() -> Config {
         previous_secret: None,
         allowed_peers: vec!["198.51.100.0/24".parse().expect("network")],
         announce_routes: false,
+        dont_fragment: false,
         limits: Limits::default(),
     }
 }

@@ -107,6 +107,7 @@ fn config(ip: IpAddr) -> Config {
         previous_secret: None,
         allowed_peers: networks.iter().map(|network| network.parse().expect("network")).collect(),
         announce_routes: false,
+        dont_fragment: false,
         limits: Limits::default(),
     }
 }
