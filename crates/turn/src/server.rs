@@ -33,6 +33,7 @@ mod consistency;
 mod counters;
 mod endpoint;
 mod forwarding;
+mod index;
 mod interface;
 mod links;
 mod nonce;

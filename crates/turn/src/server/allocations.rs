@@ -7,12 +7,12 @@
 use super::RelayPort;
 use super::allocate::Pending;
 use super::endpoint::{ClientKey, HashKey};
+use super::index::Index;
 use super::links::NONE;
 use super::users::UserId;
 use super::wheel::TimerId;
 use crate::Family;
 use crate::stun::TransactionId;
-use hashbrown::HashTable;
 use slab::Slab;
 
 /// Names an allocation for all time.
@@ -77,13 +77,13 @@ impl Allocation {
 pub(super) struct Allocations {
     slots: Slab<(u32, Allocation)>,
     next_generation: u32,
-    by_client: HashTable<u32>,
+    by_client: Index,
     key: HashKey,
 }
 
 impl Allocations {
     pub(super) fn new(key: HashKey) -> Self {
-        Self { slots: Slab::new(), next_generation: 0, by_client: HashTable::new(), key }
+        Self { slots: Slab::new(), next_generation: 0, by_client: Index::new(), key }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -95,16 +95,14 @@ impl Allocations {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let slot = self.slots.insert((generation, allocation)) as u32;
-        let (slots, key) = (&self.slots, self.key);
-        let rehash = |&slot: &u32| slots.get(slot as usize).map_or(0, |(_, other)| other.client.hash(key, 0));
-        self.by_client.insert_unique(hash, slot, rehash);
+        self.by_client.insert(hash, slot);
         AllocationKey { slot, generation }
     }
 
     /// The allocation of a 5-tuple.
     pub(super) fn find(&self, client: ClientKey) -> Option<AllocationKey> {
-        let is = |&slot: &u32| self.slots.get(slot as usize).is_some_and(|(_, other)| other.client == client);
-        let &slot = self.by_client.find(client.hash(self.key, 0), is)?;
+        let is = |slot: u32| self.slots.get(slot as usize).is_some_and(|(_, other)| other.client == client);
+        let slot = self.by_client.find(client.hash(self.key, 0), is)?;
         let &(generation, _) = self.slots.get(slot as usize)?;
         Some(AllocationKey { slot, generation })
     }
@@ -122,9 +120,7 @@ impl Allocations {
     /// Takes an allocation out.
     pub(super) fn remove(&mut self, key: AllocationKey) -> Option<Allocation> {
         let hash = self.get(key)?.client.hash(self.key, 0);
-        if let Ok(entry) = self.by_client.find_entry(hash, |slot| *slot == key.slot) {
-            entry.remove();
-        }
+        self.by_client.remove(hash, key.slot);
         self.slots.try_remove(key.slot as usize).map(|(_, allocation)| allocation)
     }
 

@@ -6,7 +6,9 @@
 use super::response::{Envelope, Reply};
 use super::{Client, Server, nonce};
 use crate::credentials::{self, Username};
-use crate::stun::{AttributeKind, ErrorCode, IntegrityStatus, Key, Message, PasswordAlgorithm, Writer};
+use crate::stun::{
+    AttributeKind, ErrorCode, IntegrityStatus, Key, Message, Method, PasswordAlgorithm, Writer,
+};
 use rand::RngCore as _;
 use std::time::{Duration, Instant};
 
@@ -43,48 +45,72 @@ impl Verified {
 }
 
 impl Server {
-    /// Checks who sent a request.
+    /// Checks who sent a request (RFC 8489, section 9.2.4).
     ///
     /// # Errors
     ///
-    /// The unsigned error response: 400, 401 or 438.
+    /// What [`reject`](Self::reject) must answer: 400, 401, 420, 437 or 438.
     pub(super) fn authenticate(
-        &mut self,
+        &self,
         now: Instant,
         client: Client,
         request: &Message<'_>,
-    ) -> Result<Verified, Reply> {
-        // RFC 8489, section 9.2.4: without integrity, 401.
+    ) -> Result<Verified, ErrorCode> {
         if !request.has_integrity() {
-            return Err(self.challenge(now, client, request, ErrorCode::UNAUTHENTICATED));
+            return Err(self.judge_stranger(client, request));
         }
         let username = request.text(AttributeKind::USERNAME);
         let realm = request.text(AttributeKind::REALM);
         let nonce = request.find(AttributeKind::NONCE);
         let (Some(username), Some(realm), Some(nonce)) = (username, realm, nonce) else {
-            return Err(self.incomplete(request));
+            // It must be a 400. If the user name is hashed, a 420 tells more: passwords follow from names
+            // here, so a hash is of no use, as the nonce says by a bit that is not set.
+            let is_hashed = request.find(AttributeKind::USERHASH).is_some();
+            return Err(if is_hashed { ErrorCode::UNKNOWN_ATTRIBUTE } else { ErrorCode::BAD_REQUEST });
         };
         // Our nonces have the bit "password algorithms", so these rules hold; other nonces are stale.
         let is_ours = nonce.starts_with(nonce::COOKIE);
         let algorithm = if is_ours { chosen_algorithm(request) } else { Some(None) };
-        let algorithm = algorithm.ok_or_else(|| bad_request(request))?;
+        let algorithm = algorithm.ok_or(ErrorCode::BAD_REQUEST)?;
         if !self.nonces.is_valid(now, client, nonce) {
-            return Err(self.challenge(now, client, request, ErrorCode::STALE_NONCE));
+            return Err(ErrorCode::STALE_NONCE);
         }
-        let verified =
-            (realm == self.config.realm).then(|| self.verify(now, request, username, algorithm)).flatten();
-        verified.ok_or_else(|| self.challenge(now, client, request, ErrorCode::UNAUTHENTICATED))
+        let is_here = realm == self.config.realm;
+        let verified = is_here.then(|| self.verify(now, request, username, algorithm)).flatten();
+        verified.ok_or(ErrorCode::UNAUTHENTICATED)
     }
 
-    /// The answer to a request with integrity but not all that is needed to check it: it must be a 400. If
-    /// the user name is hashed, a 420 tells more: passwords follow from names here, so a hash is of no use,
-    /// as the nonce says by a bit that is not set.
-    fn incomplete(&self, request: &Message<'_>) -> Reply {
-        let is_hashed = request.find(AttributeKind::USERHASH).is_some();
-        match self.complaint(request).filter(|_| is_hashed) {
-            Some(writer) => Envelope::of(request).finish(Some(ErrorCode::UNKNOWN_ATTRIBUTE), writer),
-            None => bad_request(request),
+    /// Without integrity, it must be a 401; but where credentials could not help, there are shorter
+    /// answers, so that small requests do not draw large replies.
+    fn judge_stranger(&self, client: Client, request: &Message<'_>) -> ErrorCode {
+        let has_transport = request.number(AttributeKind::REQUESTED_TRANSPORT).is_some();
+        let is_allocate = request.method() == Method::ALLOCATE;
+        if is_allocate && !has_transport {
+            // RFC 8656, section 7.2, point 3.
+            ErrorCode::BAD_REQUEST
+        } else if !is_allocate && self.tables.allocations.find(client.into()).is_none() {
+            // RFC 8656, section 5.
+            ErrorCode::ALLOCATION_MISMATCH
+        } else {
+            ErrorCode::UNAUTHENTICATED
         }
+    }
+
+    /// The answer to a request that did not pass: unsigned, since there is no key that both know.
+    pub(super) fn reject(
+        &mut self,
+        now: Instant,
+        client: Client,
+        request: &Message<'_>,
+        code: ErrorCode,
+    ) -> Reply {
+        let envelope = Envelope::of(request);
+        let writer = match code {
+            ErrorCode::UNAUTHENTICATED | ErrorCode::STALE_NONCE => self.challenge(now, client, request, code),
+            ErrorCode::UNKNOWN_ATTRIBUTE => self.complaint(request).unwrap_or_else(|| envelope.error(code)),
+            _ => envelope.error(code),
+        };
+        envelope.finish(Some(code), writer)
     }
 
     /// Checks expiry and integrity under both secrets.
@@ -136,25 +162,16 @@ impl Server {
         })
     }
 
-    /// A 401 or 438, which must have realm, nonce and algorithms, and has no integrity (RFC 8489, section
-    /// 9.2.4).
-    fn challenge(&mut self, now: Instant, client: Client, request: &Message<'_>, code: ErrorCode) -> Reply {
+    /// A 401 or 438, which must have realm, nonce and algorithms.
+    fn challenge(&mut self, now: Instant, client: Client, request: &Message<'_>, code: ErrorCode) -> Writer {
         let random = &mut self.random;
         let nonce = self.nonces.issue(now, client, || (random.next_u64(), random.next_u64()));
-        let envelope = Envelope::of(request);
-        let writer = envelope
+        Envelope::of(request)
             .error(code)
             .attribute(AttributeKind::REALM, self.config.realm.as_bytes())
             .attribute(AttributeKind::NONCE, &nonce)
-            .attribute(AttributeKind::PASSWORD_ALGORITHMS, &OFFERED);
-        envelope.finish(Some(code), writer)
+            .attribute(AttributeKind::PASSWORD_ALGORITHMS, &OFFERED)
     }
-}
-
-/// An unsigned 400.
-fn bad_request(request: &Message<'_>) -> Reply {
-    let (envelope, code) = (Envelope::of(request), ErrorCode::BAD_REQUEST);
-    envelope.finish(Some(code), envelope.error(code))
 }
 
 /// The algorithm a request names, if any (RFC 8489, section 9.2.4). `None` if somebody has tampered with

@@ -3,17 +3,22 @@
 //! What a datagram in either direction needs to know of its channel lies in one cache line. Two hash
 //! tables of numbers lead to it: by client and channel number, and by relayed port and peer. They
 //! hold no keys, since the line itself tells whether it is the right one. Nor is it looked for where
-//! the last datagram already found it: datagrams come in trains.
+//! the last datagram already found it, since datagrams come in trains, or where it is expected. An
+//! expectation that is wrong costs a lookup and nothing else.
 
 use super::allocations::AllocationKey;
 use super::endpoint::{ClientKey, Endpoint, HashKey};
+use super::index::Index;
 use super::links::{Linked, Links};
-use super::users::UserId;
+use super::users::{Direction, UserId};
 use super::wheel::TimerId;
 use super::{Client, RelayPort, StreamId};
 use crate::Family;
-use hashbrown::HashTable;
 use slab::Slab;
+use std::hint::black_box;
+
+/// So many datagrams can be expected.
+pub(super) const BATCH: usize = 64;
 
 /// What the data path reads: one cache line.
 #[derive(Copy, Clone, Debug)]
@@ -116,11 +121,51 @@ pub(super) struct Channels {
     lines: Vec<Channel>,
     /// Under the same numbers as `lines`.
     pub(super) bindings: Slab<Binding>,
-    by_client: HashTable<u32>,
-    by_peer: HashTable<u32>,
+    by_client: Index,
+    by_peer: Index,
     keys: [HashKey; 2],
-    /// Where the last datagram of each direction found its channel.
-    latest: [usize; 2],
+    /// From clients, and from peers.
+    expected: [Expected; 2],
+}
+
+/// Where datagrams to come will probably find their channels.
+#[derive(Debug)]
+struct Expected {
+    /// Where the last one did.
+    latest: u32,
+    indices: [u32; BATCH],
+    next: usize,
+    length: usize,
+}
+
+impl Expected {
+    fn new() -> Self {
+        Self { latest: 0, indices: [0; BATCH], next: 0, length: 0 }
+    }
+
+    fn clear(&mut self) {
+        (self.next, self.length) = (0, 0);
+    }
+
+    fn push(&mut self, index: u32) {
+        let is_new = self.indices[..self.length].last() != Some(&index);
+        if is_new && self.length < BATCH {
+            self.indices[self.length] = index;
+            self.length += 1;
+        }
+    }
+
+    /// The channel that the last datagram had, or the one that is expected now, if it `is` the right one.
+    fn take(&mut self, lines: &[Channel], is: impl Fn(&Channel) -> bool) -> Option<u32> {
+        let expected = self.indices[..self.length].get(self.next).copied();
+        if lines.get(self.latest as usize).is_some_and(&is) {
+            self.next += usize::from(expected == Some(self.latest));
+            return Some(self.latest);
+        }
+        let expected = expected.filter(|index| lines.get(*index as usize).is_some_and(&is))?;
+        self.next += 1;
+        Some(expected)
+    }
 }
 
 impl Channels {
@@ -128,10 +173,10 @@ impl Channels {
         Self {
             lines: Vec::new(),
             bindings: Slab::new(),
-            by_client: HashTable::new(),
-            by_peer: HashTable::new(),
+            by_client: Index::new(),
+            by_peer: Index::new(),
             keys,
-            latest: [0; 2],
+            expected: [Expected::new(), Expected::new()],
         }
     }
 
@@ -145,28 +190,53 @@ impl Channels {
 
     /// The channel that a client's ChannelData names.
     pub(super) fn from_client(&mut self, client: ClientKey, number: u16) -> Option<&Channel> {
-        if !self.lines.get(self.latest[0]).is_some_and(|line| line.is_from(client, number)) {
-            self.latest[0] = self.find_by_client(client, number)? as usize;
-        }
-        self.lines.get(self.latest[0])
+        let is = |line: &Channel| line.is_from(client, number);
+        let known = self.expected[0].take(&self.lines, is);
+        let index = known.or_else(|| self.find_by_client(client, number))?;
+        self.expected[0].latest = index;
+        self.lines.get(index as usize)
     }
 
     /// The channel of a peer that sends to a relayed port.
     pub(super) fn from_peer(&mut self, port: RelayPort, peer: Endpoint) -> Option<&Channel> {
-        if !self.lines.get(self.latest[1]).is_some_and(|line| line.is_to(port, peer)) {
-            self.latest[1] = self.find_by_peer(port, peer)? as usize;
-        }
-        self.lines.get(self.latest[1])
+        let is = |line: &Channel| line.is_to(port, peer);
+        let known = self.expected[1].take(&self.lines, is);
+        let index = known.or_else(|| self.find_by_peer(port, peer))?;
+        self.expected[1].latest = index;
+        self.lines.get(index as usize)
     }
 
     pub(super) fn find_by_client(&self, client: ClientKey, number: u16) -> Option<u32> {
-        let is = |&index: &u32| self.lines[index as usize].is_from(client, number);
-        self.by_client.find(client.hash(self.keys[0], number), is).copied()
+        let is = |index: u32| self.lines[index as usize].is_from(client, number);
+        self.by_client.find(self.client_hash(client, number), is)
     }
 
     pub(super) fn find_by_peer(&self, port: RelayPort, peer: Endpoint) -> Option<u32> {
-        let is = |&index: &u32| self.lines[index as usize].is_to(port, peer);
-        self.by_peer.find(peer.hash(self.keys[1], port.number, None), is).copied()
+        let is = |index: u32| self.lines[index as usize].is_to(port, peer);
+        self.by_peer.find(self.peer_hash(port, peer), is)
+    }
+
+    pub(super) fn client_hash(&self, client: ClientKey, number: u16) -> u64 {
+        client.hash(self.keys[0], number)
+    }
+
+    pub(super) fn peer_hash(&self, port: RelayPort, peer: Endpoint) -> u64 {
+        peer.hash(self.keys[1], port.number, None)
+    }
+
+    /// Finds the channels of datagrams to come, by the hashes of both tables, and says whose they are.
+    /// One step is done for all of them before the next, so that the processor waits for memory once
+    /// and not for each.
+    pub(super) fn expect(&mut self, direction: Direction, hashes: &[u64]) -> impl Iterator<Item = UserId> {
+        let (table, expected) = match direction {
+            Direction::ToPeer => (&self.by_client, &mut self.expected[0]),
+            Direction::ToClient => (&self.by_peer, &mut self.expected[1]),
+        };
+        black_box(hashes.iter().fold(0, |sum, hash| sum ^ table.touch(*hash)));
+        expected.clear();
+        hashes.iter().filter_map(|hash| table.guess(*hash)).for_each(|index| expected.push(index));
+        let indices = expected.indices[..expected.length].iter();
+        indices.filter_map(|index| self.lines.get(*index as usize)).map(|line| line.user)
     }
 
     /// The channel behind this one on its permission's list, which may be none; `None` if there is no
@@ -200,12 +270,9 @@ impl Channels {
             is_permitted: true,
             only_if_lent: new.only_if_lent,
         };
-        let (lines, [by_client, by_peer]) = (&self.lines, self.keys);
-        let client_hash = |line: &Channel| line.client_key().hash(by_client, line.number);
-        let peer_hash = |line: &Channel| line.peer.hash(by_peer, line.port, None);
-        let (line, index) = (&lines[index], index as u32);
-        self.by_client.insert_unique(client_hash(line), index, |&other| client_hash(&lines[other as usize]));
-        self.by_peer.insert_unique(peer_hash(line), index, |&other| peer_hash(&lines[other as usize]));
+        let index = index as u32;
+        self.by_client.insert(self.client_hash(client, new.number), index);
+        self.by_peer.insert(self.peer_hash(new.port, new.peer), index);
         index
     }
 
@@ -219,14 +286,8 @@ impl Channels {
     pub(super) fn remove(&mut self, index: u32) {
         let Some(line) = self.lines.get_mut(index as usize) else { return };
         let line = std::mem::replace(line, Channel::FREE);
-        let client_hash = line.client_key().hash(self.keys[0], line.number);
-        let peer_hash = line.peer.hash(self.keys[1], line.port, None);
-        if let Ok(entry) = self.by_client.find_entry(client_hash, |other| *other == index) {
-            entry.remove();
-        }
-        if let Ok(entry) = self.by_peer.find_entry(peer_hash, |other| *other == index) {
-            entry.remove();
-        }
+        self.by_client.remove(self.client_hash(line.client_key(), line.number), index);
+        self.by_peer.remove(self.peer_hash(line.port(), line.peer), index);
         self.bindings.try_remove(index as usize);
     }
 }

@@ -5,9 +5,9 @@
 
 use super::allocations::AllocationKey;
 use super::endpoint::{HashKey, Host};
+use super::index::Index;
 use super::links::{Linked, Links, NONE};
 use super::wheel::TimerId;
-use hashbrown::HashTable;
 use slab::Slab;
 
 /// One host that one allocation has, or had, a permission for.
@@ -43,23 +43,23 @@ impl Linked for Permission {
 #[derive(Debug)]
 pub(super) struct Permissions {
     pub(super) slots: Slab<Permission>,
-    by_host: HashTable<u32>,
+    by_host: Index,
     key: HashKey,
     pub(super) granted: usize,
 }
 
 impl Permissions {
     pub(super) fn new(key: HashKey) -> Self {
-        Self { slots: Slab::new(), by_host: HashTable::new(), key, granted: 0 }
+        Self { slots: Slab::new(), by_host: Index::new(), key, granted: 0 }
     }
 
     /// The entry of a host, granted or not.
     pub(super) fn find(&self, key: AllocationKey, host: Host) -> Option<u32> {
-        let is = |&index: &u32| {
+        let is = |index: u32| {
             let permission = self.slots.get(index as usize);
             permission.is_some_and(|permission| permission.key == key && permission.host == host)
         };
-        self.by_host.find(host.hash(self.key, key.slot), is).copied()
+        self.by_host.find(host.hash(self.key, key.slot), is)
     }
 
     /// True if the host may send to the allocation, and receive from it.
@@ -72,19 +72,13 @@ impl Permissions {
     pub(super) fn insert(&mut self, key: AllocationKey, host: Host) -> u32 {
         let permission = Permission { key, host, timer: None, channels: NONE, links: Links::NONE };
         let index = self.slots.insert(permission) as u32;
-        let (slots, secret) = (&self.slots, self.key);
-        let rehash = |&index: &u32| {
-            slots.get(index as usize).map_or(0, |other| other.host.hash(secret, other.key.slot))
-        };
-        self.by_host.insert_unique(host.hash(secret, key.slot), index, rehash);
+        self.by_host.insert(host.hash(self.key, key.slot), index);
         index
     }
 
     pub(super) fn remove(&mut self, index: u32) {
         let Some(permission) = self.slots.try_remove(index as usize) else { return };
         let hash = permission.host.hash(self.key, permission.key.slot);
-        if let Ok(entry) = self.by_host.find_entry(hash, |other| *other == index) {
-            entry.remove();
-        }
+        self.by_host.remove(hash, index);
     }
 }

@@ -41,43 +41,38 @@ impl Server {
         client: Client,
         request: &Message<'_>,
     ) -> Result<(), DropReason> {
-        let answer = match request.method() {
-            // RFC 8489, section 12: without credentials.
-            Method::BINDING => Err(self.binding_reply(client, request)),
-            Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND => {
-                let verified = self.hopeless_reply(client, request).map_or(Ok(()), Err);
-                let verified = verified.and_then(|()| self.authenticate(now, client, request));
-                verified.map(|verified| self.handle_verified(now, client, request, &verified))
+        let known = [Method::ALLOCATE, Method::REFRESH, Method::CREATE_PERMISSION, Method::CHANNEL_BIND];
+        let is_binding = request.method() == Method::BINDING;
+        // RFC 8489, section 6.3: other methods are discarded.
+        if !is_binding && !known.contains(&request.method()) {
+            return Err(DropReason::Unexpected);
+        }
+        // RFC 8489, section 12: Binding should not need credentials.
+        if is_binding {
+            self.take_budget(now, client)?;
+            let reply = self.binding_reply(client, request);
+            self.respond(client, reply);
+            return Ok(());
+        }
+        match self.authenticate(now, client, request) {
+            Ok(verified) => {
+                if let Some(reply) = self.handle_verified(now, client, request, &verified) {
+                    self.respond(client, reply);
+                }
             }
-            // RFC 8489, section 6.3: other methods are discarded.
-            _ => return Err(DropReason::Unexpected),
-        };
-        match answer {
-            Ok(Some(reply)) => self.respond(client, reply),
-            Ok(None) => {} // it comes when ports are bound
-            Err(reply) if self.budget.take(now, client.address.ip()) => self.respond(client, reply),
-            Err(_) => return Err(DropReason::OverBudget),
+            // The budget is asked before the answer is made: a flood is cheap to drop.
+            Err(code) => {
+                self.take_budget(now, client)?;
+                let reply = self.reject(now, client, request, code);
+                self.respond(client, reply);
+            }
         }
         Ok(())
     }
 
-    /// What a request without credentials gets that nobody's credentials could help: those answers are
-    /// shorter than a challenge, so that small requests do not draw large replies.
-    fn hopeless_reply(&self, client: Client, request: &Message<'_>) -> Option<Reply> {
-        let code = match request.method() {
-            _ if request.has_integrity() => return None,
-            Method::ALLOCATE => match request.number(AttributeKind::REQUESTED_TRANSPORT) {
-                Some(_) => return None,
-                None => ErrorCode::BAD_REQUEST,
-            },
-            // RFC 8656, section 5: no allocation, so 437.
-            _ => match self.tables.allocations.find(client.into()) {
-                Some(_) => return None,
-                None => ErrorCode::ALLOCATION_MISMATCH,
-            },
-        };
-        let envelope = Envelope::of(request);
-        Some(envelope.finish(Some(code), envelope.error(code)))
+    fn take_budget(&mut self, now: Instant, client: Client) -> Result<(), DropReason> {
+        let enough = self.budget.take(now, client.address.ip());
+        if enough { Ok(()) } else { Err(DropReason::OverBudget) }
     }
 
     /// Carries out a request of somebody we know; `None` if the answer comes later.

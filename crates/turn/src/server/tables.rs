@@ -6,12 +6,13 @@ use super::channels::{Channels, NewChannel};
 use super::endpoint::{ClientKey, HashKey, Host};
 use super::links::{self, NONE};
 use super::permissions::Permissions;
-use super::users::{UserId, Users};
+use super::users::{Direction, UserId, Users};
 use super::wheel::Wheel;
 use super::{Command, Limits, RelayPort, Timer};
 use crate::Family;
 use crate::stun::TransactionId;
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// RFC 8656, section 9: it must be 300 seconds.
@@ -147,6 +148,12 @@ impl Tables {
         self.count(key, |_, channels| *channels += 1);
         self.raise_route(channel);
         Some(())
+    }
+
+    /// Has everything fetched that datagrams with these hashes will need.
+    pub(super) fn expect(&mut self, direction: Direction, hashes: &[u64]) {
+        let users = self.channels.expect(direction, hashes);
+        black_box(users.fold(0, |sum, user| sum ^ self.users.touch(user)));
     }
 
     /// A channel's time is over.

@@ -9,8 +9,8 @@
 
 use super::Limits;
 use super::endpoint::HashKey;
+use super::index::Index;
 use super::wheel::TimerId;
-use hashbrown::HashTable;
 use slab::Slab;
 use std::hash::Hasher as _;
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ impl Rate {
 #[derive(Debug)]
 pub(super) struct Users {
     users: Slab<User>,
-    by_name: HashTable<u32>,
+    by_name: Index,
     key: HashKey,
     /// By the users' numbers; empty if nothing is limited.
     buckets: Vec<Buckets>,
@@ -91,7 +91,7 @@ impl Users {
     pub(super) fn new(now: Instant, limits: &Limits, key: HashKey) -> Self {
         Self {
             users: Slab::new(),
-            by_name: HashTable::new(),
+            by_name: Index::new(),
             key,
             buckets: Vec::new(),
             packets: Rate::new(limits.packets_per_second, 1),
@@ -108,9 +108,7 @@ impl Users {
         }
         let user = User { name: name.into(), allocations: 0, channels: 0, permissions: 0, timer: None };
         let id = self.users.insert(user) as u32;
-        let (users, key) = (&self.users, self.key);
-        let rehash = |&id: &u32| users.get(id as usize).map_or(0, |user| hash(key, &user.name));
-        self.by_name.insert_unique(hash(key, name), id, rehash);
+        self.by_name.insert(hash(self.key, name), id);
         if self.limits_rates() {
             let filled_at = self.milliseconds(now);
             let buckets =
@@ -123,8 +121,7 @@ impl Users {
     }
 
     pub(super) fn find(&self, name: &str) -> Option<UserId> {
-        let is = |&id: &u32| self.users.get(id as usize).is_some_and(|user| *user.name == *name);
-        self.by_name.find(hash(self.key, name), is).copied().map(UserId)
+        self.by_name.find(hash(self.key, name), |id| self.is(UserId(id), name)).map(UserId)
     }
 
     pub(super) fn get(&self, id: UserId) -> Option<&User> {
@@ -152,9 +149,7 @@ impl Users {
     pub(super) fn forget(&mut self, id: UserId) {
         let idle = self.get(id).filter(|user| user.allocations == 0);
         let Some(hash) = idle.map(|user| hash(self.key, &user.name)) else { return };
-        if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == id.0) {
-            entry.remove();
-        }
+        self.by_name.remove(hash, id.0);
         self.users.try_remove(id.0 as usize);
     }
 
@@ -180,6 +175,11 @@ impl Users {
             *bytes -= cost;
         }
         enough
+    }
+
+    /// Has the cache line of a user's buckets fetched. The result is of no use.
+    pub(super) fn touch(&self, id: UserId) -> u64 {
+        self.buckets.get(id.0 as usize).map_or(0, |buckets| buckets.filled_at)
     }
 
     fn limits_rates(&self) -> bool {

@@ -148,6 +148,7 @@ impl Bench {
                 Command::RemoveRoute { route } => assert!(self.routes.remove(&route), "{route:?}"),
             }
         }
+        assert_eq!(self.server.check_consistency(), Ok(()));
         answer
     }
 
