@@ -13,6 +13,17 @@ const PAYLOAD: usize = 160;
 /// Datagrams from one system call.
 const BATCH: usize = 32;
 
+/// What is done with packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The machine has them, and is told of a batch before.
+    Announced,
+    /// The machine has them.
+    Single,
+    /// Nothing: the cost of this loop.
+    Idle,
+}
+
 /// The order of packets, repeated from the start when it is over.
 pub(crate) struct Traffic {
     order: Vec<Flow>,
@@ -34,7 +45,7 @@ impl Traffic {
 
     /// Relays the next packets, batch by batch: one batch from clients, the next one from peers. If they
     /// are announced, the machine may look ahead within a batch.
-    pub(crate) fn run(&mut self, population: &mut Population, announce: bool) {
+    pub(crate) fn run(&mut self, population: &mut Population, mode: Mode) {
         for batch in 0..self.packets / BATCH {
             population.now += Duration::from_micros(10);
             let mut flows = [self.order[0]; BATCH];
@@ -44,17 +55,17 @@ impl Traffic {
             }
             if batch % 2 == 0 {
                 self.write_header(&flows[0]);
-                if announce {
+                if mode == Mode::Announced {
                     let header = &self.buffer[HEADROOM - channel_data::HEADER..];
                     let datagram = &header[..channel_data::HEADER + PAYLOAD];
                     population.server.expect_from_clients(flows.iter().map(|flow| (flow.client, datagram)));
                 }
-                flows.iter().for_each(|flow| self.to_peer(population, flow));
+                flows.iter().for_each(|flow| self.to_peer(population, flow, mode));
             } else {
-                if announce {
+                if mode == Mode::Announced {
                     population.server.expect_from_peers(flows.iter().map(|flow| (flow.port, flow.peer)));
                 }
-                flows.iter().for_each(|flow| self.to_client(population, flow));
+                flows.iter().for_each(|flow| self.to_client(population, flow, mode));
             }
         }
     }
@@ -65,17 +76,23 @@ impl Traffic {
         self.buffer[HEADROOM - channel_data::HEADER..HEADROOM].copy_from_slice(&header);
     }
 
-    fn to_peer(&mut self, population: &mut Population, flow: &Flow) {
+    fn to_peer(&mut self, population: &mut Population, flow: &Flow, mode: Mode) {
         self.write_header(flow);
         let datagram = &self.buffer[HEADROOM - channel_data::HEADER..HEADROOM + PAYLOAD];
+        if mode == Mode::Idle {
+            return drop(black_box((flow.client, datagram)));
+        }
         let forward = population.server.handle_client(population.now, flow.client, datagram);
         let forward = black_box(forward).expect("relayed");
         debug_assert_eq!(forward.destination, flow.peer);
     }
 
-    fn to_client(&mut self, population: &mut Population, flow: &Flow) {
+    fn to_client(&mut self, population: &mut Population, flow: &Flow, mode: Mode) {
         let payload = HEADROOM..HEADROOM + PAYLOAD;
         let buffer = &mut self.buffer;
+        if mode == Mode::Idle {
+            return drop(black_box((flow.port, flow.peer, buffer, payload)));
+        }
         let forward = population.server.handle_peer(population.now, flow.port, flow.peer, buffer, payload);
         let forward = black_box(forward).expect("relayed");
         debug_assert_eq!(forward.destination, flow.client.address);

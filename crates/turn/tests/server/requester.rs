@@ -148,7 +148,10 @@ impl Bench {
                 Command::RemoveRoute { route } => assert!(self.routes.remove(&route), "{route:?}"),
             }
         }
-        assert_eq!(self.server.check_consistency(), Ok(()));
+        // It walks all tables, so not with thousands of clients.
+        if self.server.allocations() < 100 {
+            assert_eq!(self.server.check_consistency(), Ok(()));
+        }
         answer
     }
 
