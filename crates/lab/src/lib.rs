@@ -6,6 +6,7 @@
 //! side by side.
 
 pub mod bench;
+pub mod coturn;
 pub mod demo;
 pub mod link;
 pub mod logs;

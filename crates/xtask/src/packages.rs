@@ -12,7 +12,7 @@ use crate::{PackagesArguments, Verdict};
 type Needed = (&'static str, &'static str, &'static str);
 
 /// What demo, test and lab need.
-const NEEDED: [Needed; 11] = [
+const NEEDED: [Needed; 13] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
@@ -24,6 +24,9 @@ const NEEDED: [Needed; 11] = [
     ("wireguard-go", "wireguard-go", "interop"),
     ("turnserver", "coturn", "interop"),
     ("turnutils_uclient", "coturn", "interop"),
+    ("chromium-headless-shell", "chromium-headless-shell", "interop"),
+    // The package has no program of its own; this list is there once it is installed.
+    ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc"),
 ];
 
 /// What only `bench` needs.

@@ -85,6 +85,16 @@ impl Workspace {
         self.build(&arguments, "the examples")
     }
 
+    /// Builds the relay and these examples, for a bench that needs no other program.
+    pub(crate) fn build_relay(&self, profile: &str, examples: &[(&str, &str)]) -> Result<()> {
+        let mut arguments = vec!["build", "--locked", "--profile", profile];
+        arguments.extend(["--package", "adit-relay", "--bin", "adit-relay"]);
+        for (package, example) in examples {
+            arguments.extend(["--package", package, "--example", example]);
+        }
+        self.build(&arguments, "the relay")
+    }
+
     /// Builds one example with what it needs itself and nothing else, for a bench that needs no world; its program.
     pub(crate) fn build_example_alone(&self, profile: &str, package: &str, example: &str) -> Result<PathBuf> {
         let of = ["--package", package, "--example", example];

@@ -120,29 +120,9 @@ pub const ALL: &[Case] = &[
         .among(Field::Relayed),
 ];
 
-/// The named cases in the order of the list, or all of them; the first unknown name is the error.
-///
-/// # Errors
-/// The name that is not in the list.
-pub fn choose(names: &[String]) -> Result<Vec<Case>, String> {
-    if let Some(unknown) = names.iter().find(|name| ALL.iter().all(|case| case.name != **name)) {
-        return Err(unknown.clone());
-    }
-    let is_wanted = |case: &&Case| names.is_empty() || names.iter().any(|name| name == case.name);
-    Ok(ALL.iter().filter(is_wanted).copied().collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cases_are_chosen_by_name_in_the_order_of_the_list() {
-        assert_eq!(choose(&[]).unwrap().len(), ALL.len());
-        let chosen = choose(&["tcp1_seg".to_owned(), "tcp1".to_owned()]).unwrap();
-        assert_eq!(chosen.iter().map(|case| case.name).collect::<Vec<_>>(), ["tcp1", "tcp1_seg"]);
-        assert_eq!(choose(&["tcp2".to_owned()]), Err("tcp2".to_owned()));
-    }
 
     #[test]
     fn names_are_unique_and_every_setting_is_used() {

@@ -11,7 +11,7 @@ use super::case::Test;
 use super::contestant::Contestant;
 use super::ground::Ground;
 use super::iperf::{self, Order, Transfer};
-use super::rate_search;
+use super::rate_search::{self, Trial};
 use super::samples::Quantity;
 use super::usage;
 use crate::probe::udp::EchoServer;
@@ -156,7 +156,10 @@ fn datagrams(
 
 fn udp_search(contestant: &Contestant, ground: &Ground) -> Result<Figures> {
     let first = if contestant.client.is_some() { 120_000.0 } else { 400_000.0 };
-    let best = rate_search::highest(first, |rate| datagrams(contestant, ground, rate, TRIAL))?;
+    let best = rate_search::highest(first, |rate| {
+        let arrivals = datagrams(contestant, ground, rate, TRIAL)?;
+        Ok(Trial { offered: arrivals.offered, rate: arrivals.rate, loss: arrivals.loss() })
+    })?;
     Ok(vec![(Quantity::PacketRate, best)])
 }
 

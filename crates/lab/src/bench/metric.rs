@@ -288,6 +288,10 @@ mod tests {
         samples
     }
 
+    fn named(name: &str) -> Vec<Case> {
+        case::ALL.iter().filter(|case| case.name == name).copied().collect()
+    }
+
     fn tcp1() -> Metric {
         of_tcp("tcp1").remove(0)
     }
@@ -348,14 +352,14 @@ mod tests {
             let (case, quantity) = ("udp64_us_per_packet", Quantity::Reordered);
             samples.push(Sample { case, round, implementation: Implementation::Adit, quantity, value });
         }
-        let case = case::choose(&["udp64_us_per_packet".to_owned()]).unwrap();
+        let case = named("udp64_us_per_packet");
         let line = of_case(&case[0])[1].judge(&samples);
         assert_eq!((line.value, line.spread, line.ok), (Some(2.0), Some([0.0, 2.0]), false));
     }
 
     #[test]
     fn without_rivals_there_is_nothing_to_judge() {
-        let cases = case::choose(&["tcp1".to_owned()]).unwrap();
+        let cases = named("tcp1");
         let names = |peers: &[Implementation]| {
             metrics(&cases, peers).into_iter().map(|metric| (metric.name, metric.bound.is_some())).collect()
         };

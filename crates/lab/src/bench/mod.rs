@@ -18,7 +18,8 @@ mod iperf;
 pub mod load;
 mod measure;
 mod metric;
-mod rate_search;
+pub mod rate_search;
+pub mod relay;
 mod report;
 mod samples;
 mod usage;
@@ -28,11 +29,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-pub use case::{ALL, Case, choose};
+pub use case::{ALL, Case};
 pub use contestant::{Program, ROD};
 pub use implementation::Implementation;
 pub use metric::{Bound, Line, Metric, rounded};
-pub use report::{medians, verdicts};
+pub use report::{medians, short, verdicts};
 pub use samples::{Quantity, Sample, Samples, median, paired_ratios, spread};
 
 use case::{Field, Setting, Test};

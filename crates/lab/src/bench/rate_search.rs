@@ -2,8 +2,6 @@
 
 use anyhow::{Result, bail};
 
-use crate::probe::udp_load::Arrivals;
-
 /// Share of datagrams that may be lost.
 const LOSS: f64 = 0.01;
 
@@ -19,18 +17,29 @@ const CLOSE: f64 = 1.08;
 /// Growth while every rate works.
 const GROWTH: f64 = 1.6;
 
+/// What came of a load at one rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// Datagrams a second that were sent.
+    pub offered: f64,
+    /// Datagrams a second that arrived.
+    pub rate: f64,
+    /// Share that did not, 0.0 to 1.0.
+    pub loss: f64,
+}
+
 /// Searches from `first` on, in datagrams a second; returns the rate that arrived in the best trial that worked.
 ///
 /// # Errors
 /// When a trial cannot be made, or none works.
-pub(super) fn highest(first: f64, mut trial: impl FnMut(f64) -> Result<Arrivals>) -> Result<f64> {
+pub fn highest(first: f64, mut trial: impl FnMut(f64) -> Result<Trial>) -> Result<f64> {
     let (mut works, mut fails, mut best) = (0.0, None::<f64>, None);
     let mut rate = first;
     for _ in 0..TRIALS {
-        let arrivals = trial(rate)?;
-        if arrivals.loss() <= LOSS && arrivals.offered >= OFFERED * rate {
+        let Trial { offered, rate: arrived, loss } = trial(rate)?;
+        if loss <= LOSS && offered >= OFFERED * rate {
             works = rate;
-            best = Some(arrivals.rate);
+            best = Some(arrived);
         } else {
             fails = Some(rate);
         }
@@ -49,10 +58,10 @@ mod tests {
     use super::*;
 
     /// A path that carries so many a second and drops the rest.
-    fn path(capacity: f64) -> impl FnMut(f64) -> Result<Arrivals> {
+    fn path(capacity: f64) -> impl FnMut(f64) -> Result<Trial> {
         move |rate| {
-            let (sent, received) = (rate as u64, rate.min(capacity) as u64);
-            Ok(Arrivals { sent, offered: rate, received, rate: received as f64, ..Arrivals::default() })
+            let arrived = rate.min(capacity);
+            Ok(Trial { offered: rate, rate: arrived, loss: 1.0 - arrived / rate })
         }
     }
 
@@ -68,8 +77,7 @@ mod tests {
     fn a_sender_that_cannot_keep_up_ends_the_search() {
         let mut slow = |rate: f64| {
             let offered = rate.min(150_000.0);
-            let sent = offered as u64;
-            Ok(Arrivals { sent, offered, received: sent, rate: offered, ..Arrivals::default() })
+            Ok(Trial { offered, rate: offered, loss: 0.0 })
         };
         let found = highest(120_000.0, &mut slow).unwrap();
         assert!((130_000.0..=155_000.0).contains(&found), "{found}");

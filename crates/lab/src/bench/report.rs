@@ -64,7 +64,7 @@ fn optional(value: Option<f64>) -> String {
 }
 
 /// Three or four significant digits, whatever the size.
-pub(super) fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),

@@ -18,6 +18,20 @@ pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / TICKS_PER_SECOND)
 }
 
+/// Processor seconds of all threads of a process that live now, user and system together, to the nanosecond.
+///
+/// # Errors
+/// When it has ended.
+pub(super) fn exact_cpu_seconds(pid: u32) -> Result<f64> {
+    let mut nanoseconds = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that ends meanwhile no longer counts.
+        let schedule = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        nanoseconds += parse_time_on_processor(&schedule).unwrap_or_default();
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
 /// Peak resident memory of a process in MiB.
 ///
 /// # Errors
@@ -82,6 +96,11 @@ fn parse_ticks(stat: &str) -> Option<u64> {
     Some(next()? + next()?)
 }
 
+/// The first of three numbers: time on a processor, time waiting for one, time slices.
+fn parse_time_on_processor(schedule: &str) -> Option<u64> {
+    schedule.split_whitespace().next()?.parse().ok()
+}
+
 fn parse_switches(status: &str) -> u64 {
     let names = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"];
     names.iter().filter_map(|name| field(status, name)).sum()
@@ -102,6 +121,8 @@ mod tests {
         assert_eq!(parse_ticks(stat), Some(53));
         assert_eq!(parse_ticks("812 (cut off"), None);
         assert_eq!(parse_ticks("812 (a) S 1"), None);
+        assert_eq!(parse_time_on_processor("1200345 77 9\n"), Some(1_200_345));
+        assert_eq!(parse_time_on_processor(""), None);
     }
 
     #[test]
@@ -125,6 +146,7 @@ mod tests {
     fn this_process_can_be_read() {
         let pid = std::process::id();
         assert!(cpu_seconds(pid).unwrap() >= 0.0);
+        assert!(exact_cpu_seconds(pid).unwrap() > 0.0);
         assert!(peak_mebibytes(pid).unwrap() > 0.1);
         assert!(context_switches(pid).unwrap() > 0);
     }

@@ -5,6 +5,7 @@
 //! times come from one clock. `curl` and `ping` are used where the whole way through the system's own libraries,
 //! names included, is the point.
 
+pub mod browser;
 pub mod dns;
 pub mod http;
 pub mod new_flow;

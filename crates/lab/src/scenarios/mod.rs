@@ -204,6 +204,21 @@ pub const ALL: &[Scenario] = &[
         description: "coturn's client against our relay, our client against coturn's server.",
         run: interop::turn,
     },
+    Scenario {
+        name: "interop-turn-errors",
+        description: "Everything that a relay must refuse, and with which code; coturn's answers beside ours.",
+        run: interop::turn_errors,
+    },
+    Scenario {
+        name: "interop-aiortc",
+        description: "aiortc through relays alone, over UDP, TCP and TLS, with our relay and with coturn.",
+        run: interop::aiortc,
+    },
+    Scenario {
+        name: "interop-chromium",
+        description: "Chromium through relays alone, over UDP, TCP and TLS, with our relay and with coturn.",
+        run: interop::chromium,
+    },
 ];
 
 /// A world with the distances of one country: 40 ms from client to gateway and back.

@@ -16,7 +16,7 @@ use serde_json::Value;
 pub use client::{Client, Connection, Status};
 pub use gateway::Gateway;
 pub use portal::Portal;
-pub use relay::Relay;
+pub use relay::{Alone, Relay};
 pub use state::StateDir;
 
 /// Longest wait for a program to become ready.
@@ -32,7 +32,8 @@ const HEALTH_PORT: u16 = 9_090;
 pub const PROGRAMS: [&str; 5] = ["adit-portal", "adit-relay", "adit-gateway", "aditd", "adit"];
 
 /// Peers for interop that are built with the programs and not shipped: package and name of each example.
-pub const EXAMPLES: [(&str, &str); 2] = [("adit-engine", "wireguard-peer"), ("adit-relay", "turn-client")];
+pub const EXAMPLES: [(&str, &str); 3] =
+    [("adit-engine", "wireguard-peer"), ("adit-relay", "turn-client"), ("adit-lab", "turn-errors")];
 
 /// Directory in which the programs were built.
 #[derive(Clone, Debug)]

@@ -19,6 +19,19 @@ pub struct Relay {
     ready_after: Duration,
 }
 
+/// How to run it without a portal.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone<'a> {
+    /// Its public addresses.
+    pub address: Pair,
+    /// Those of them that it serves.
+    pub families: Families,
+    /// What its users make credentials from.
+    pub secret: &'a str,
+    /// Further arguments.
+    pub arguments: &'a [&'a str],
+}
+
 impl Relay {
     /// Where it serves STUN and TURN.
     pub const PORT: u16 = 3478;
@@ -47,13 +60,25 @@ impl Relay {
     ///
     /// # Errors
     /// As [`Relay::start`].
-    pub fn start_alone(host: &Host, address: Pair, secret: &str, programs: &Programs) -> Result<Self> {
-        let spawn = usual(host, address, Families::Both, programs)?.args([
-            "--static-secret",
-            secret,
-            "--drain-timeout",
-            "1",
-        ]);
+    pub fn start_alone(
+        host: &Host,
+        address: Pair,
+        families: Families,
+        secret: &str,
+        programs: &Programs,
+    ) -> Result<Self> {
+        let alone = Alone { address, families, secret, arguments: &[] };
+        Self::start_with(host, &alone, programs)
+    }
+
+    /// As [`Relay::start_alone`], with arguments of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Relay::start`].
+    pub fn start_with(host: &Host, alone: &Alone<'_>, programs: &Programs) -> Result<Self> {
+        let spawn = usual(host, alone.address, alone.families, programs)?
+            .args(["--static-secret", alone.secret, "--drain-timeout", "1"])
+            .args(alone.arguments);
         Self::launch(host, &spawn)
     }
 

@@ -30,6 +30,26 @@ impl Package {
         ensure!(program.is_file(), "the package has no {path}");
         Ok(program)
     }
+
+    /// How to start one of its files with the libraries that were unpacked with it: the suite's own dynamic linker, told
+    /// where to look.
+    ///
+    /// # Errors
+    /// When the file or the linker is not there.
+    pub(super) fn launcher(&self, path: &str) -> Result<Vec<PathBuf>> {
+        let program = self.program(path)?;
+        let libraries = fs::read_dir(self.directory.join("usr/lib")).context("no libraries were unpacked")?;
+        for directory in libraries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+            let files = fs::read_dir(&directory)?.flatten().map(|entry| entry.path());
+            let is_linker = |file: &PathBuf| {
+                file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"))
+            };
+            if let Some(linker) = files.into_iter().find(is_linker) {
+                return Ok(vec![linker, "--library-path".into(), directory, program]);
+            }
+        }
+        bail!("no dynamic linker was unpacked")
+    }
 }
 
 /// Fetches and unpacks a package below `cache`, unless it is there already.
@@ -37,6 +57,19 @@ impl Package {
 /// # Errors
 /// When apt cannot get it.
 pub(super) fn unpack(name: &str, cache: &Path) -> Result<Package> {
+    unpack_by(name, cache, "download")
+}
+
+/// The same with every package that it depends on, for a program that needs newer libraries than this machine has; see
+/// [`Package::launcher`].
+///
+/// # Errors
+/// When apt cannot get them.
+pub(super) fn unpack_with_libraries(name: &str, cache: &Path) -> Result<Package> {
+    unpack_by(name, cache, "install")
+}
+
+fn unpack_by(name: &str, cache: &Path, verb: &str) -> Result<Package> {
     let root = cache.join(SUITE);
     let directory = root.join(name);
     let version_file = root.join(format!("{name}.version"));
@@ -44,12 +77,17 @@ pub(super) fn unpack(name: &str, cache: &Path) -> Result<Package> {
         return Ok(Package { directory, version });
     }
     println!("fetching {name} of Debian {SUITE}, once");
-    let archive = download(name, &root)?;
-    let mut command = Command::new("dpkg-deb");
-    run(command.arg("-x").arg(&archive).arg(&directory))?;
-    let version = run(Command::new("dpkg-deb").arg("-f").arg(&archive).arg("Version"))?;
+    let archives = download(name, &root, verb)?;
+    let own = archives.iter().find(|archive| is_archive_of(name, archive));
+    let own = own.with_context(|| format!("apt-get {verb} {name} left no archive"))?;
+    for archive in &archives {
+        run(Command::new("dpkg-deb").arg("-x").arg(archive).arg(&directory))?;
+    }
+    let version = run(Command::new("dpkg-deb").arg("-f").arg(own).arg("Version"))?;
     let version = format!("{} (Debian {SUITE})", version.trim());
-    fs::remove_file(&archive)?;
+    for archive in &archives {
+        fs::remove_file(archive)?;
+    }
     // Last, since it says that all is there.
     fs::write(&version_file, &version)?;
     Ok(Package { directory, version })
@@ -64,20 +102,27 @@ pub(super) fn installed_version(name: &str) -> Result<String> {
     Ok(version.trim().to_owned())
 }
 
-fn download(name: &str, root: &Path) -> Result<PathBuf> {
+/// Fetches a package, or with `install` that and what it depends on; the archives.
+fn download(name: &str, root: &Path, verb: &str) -> Result<Vec<PathBuf>> {
     let configuration = configure(root)?;
+    let directory = root.join("cache/archives");
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        run(command.args(["-qq"]).args(arguments).current_dir(root).env("APT_CONFIG", &configuration))
+        run(command.args(["-qq"]).args(arguments).current_dir(&directory).env("APT_CONFIG", &configuration))
     };
     apt(&["update"])?;
-    apt(&["download", name])?;
-    let is_archive = |path: &PathBuf| {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        file.starts_with(&format!("{name}_")) && file.ends_with(".deb")
+    match verb {
+        // Nothing is installed in this apt's eyes, so everything is fetched.
+        "install" => apt(&["install", "--yes", "--no-install-recommends", "--download-only", name])?,
+        _ => apt(&["download", name])?,
     };
-    let found = fs::read_dir(root)?.flatten().map(|entry| entry.path()).find(is_archive);
-    found.with_context(|| format!("apt-get download {name} left no archive"))
+    let is_archive = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+    Ok(fs::read_dir(&directory)?.flatten().map(|entry| entry.path()).filter(is_archive).collect())
+}
+
+fn is_archive_of(name: &str, archive: &Path) -> bool {
+    let file = archive.file_name().unwrap_or_default().to_string_lossy();
+    file.starts_with(&format!("{name}_"))
 }
 
 /// An apt that knows this suite alone and keeps everything below `root`.

@@ -3,6 +3,9 @@
 use adit_lab::bench::{Bound, Line, median, paired_ratios, rounded, spread};
 use anyhow::{Context as _, Result};
 
+/// How samples name our own programs.
+const OURS: &str = "adit";
+
 /// One printed sample.
 #[derive(Clone, Debug, PartialEq)]
 struct Sample {
@@ -29,6 +32,11 @@ impl Samples {
             self.0.push(sample);
         }
         Ok(())
+    }
+
+    /// Adds a sample that was not printed.
+    pub(super) fn push(&mut self, figure: &str, whose: &str, round: u32, value: f64) {
+        self.0.push(Sample { figure: figure.to_owned(), whose: whose.to_owned(), round, value });
     }
 
     fn series(&self, figure: &str, whose: &str) -> Vec<(u32, f64)> {
@@ -59,7 +67,7 @@ impl Figure {
     /// A figure of our own, from samples of the same name.
     pub(super) fn new(name: impl Into<String>, unit: &'static str) -> Self {
         let name = name.into();
-        Self { sample: name.clone(), name, unit, ours: "adit", peer: None, bound: None }
+        Self { sample: name.clone(), name, unit, ours: OURS, peer: None, bound: None }
     }
 
     /// From samples of another name.
@@ -84,6 +92,12 @@ impl Figure {
     pub(super) const fn bound(mut self, bound: Bound) -> Self {
         self.bound = Some(bound);
         self
+    }
+
+    /// Whom it needs besides our own programs as they usually run.
+    pub(super) fn rivals(&self) -> impl Iterator<Item = &'static str> {
+        let ours = (self.ours != OURS).then_some(self.ours);
+        ours.into_iter().chain(self.peer)
     }
 
     /// Holds what was measured against the target.

@@ -6,12 +6,13 @@ mod figure;
 mod peers;
 mod profile;
 mod pure;
+mod relay;
 mod report;
 mod speed;
 
 use std::path::PathBuf;
 
-use adit_lab::bench::{self, Case, Implementation, Plan};
+use adit_lab::bench::{self, Case, Implementation, Plan, relay as relay_race};
 use adit_lab::system::Programs;
 use anyhow::{Context as _, Result};
 
@@ -21,8 +22,9 @@ use crate::{BenchArguments, Verdict, lab, packages};
 use report::Report;
 
 /// Groups and what they do.
-const GROUPS: [(&str, &str); 6] = [
+const GROUPS: [(&str, &str); 7] = [
     ("tunnel", "our tunnel, others and bare forwarding over the same wire, in turn"),
+    ("relay", "our relay, coturn and the bare way through a relay, in turn"),
     ("profile", "perf profiles of our client and gateway under TCP load (needs --out)"),
     ("pure", "instructions of the hot paths, counted by valgrind, against the baseline"),
     ("crypto", "what ciphers and key agreements cost on this machine"),
@@ -30,15 +32,18 @@ const GROUPS: [(&str, &str); 6] = [
     ("scale", "one worker with 5,000 peers and 100,000 flows"),
 ];
 
-/// Groups that raise a world of namespaces with our programs in it.
-const WITH_WORLD: [&str; 2] = ["tunnel", "profile"];
+/// Groups that raise a world of namespaces with all our programs in it.
+const WITH_PROGRAMS: [&str; 2] = ["tunnel", "profile"];
+
+/// The group that raises one with our relay alone.
+const RELAY: &str = "relay";
 
 pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
     if arguments.list {
         list();
         return Ok(Verdict::Good);
     }
-    let (cases, peers) = match choose(arguments) {
+    let chosen = match choose(arguments) {
         Ok(chosen) => chosen,
         Err(complaint) => {
             eprintln!("{complaint}; `cargo xtask bench --list` names them");
@@ -46,10 +51,12 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
         }
     };
     let workspace = Workspace::read()?;
-    if arguments.groups.iter().any(|group| WITH_WORLD.contains(&group.as_str())) {
-        if !lab::is_possible()? || !packages::ensure_for_bench()? {
-            return Ok(Verdict::Impossible);
-        }
+    let needs_programs = arguments.groups.iter().any(|group| WITH_PROGRAMS.contains(&group.as_str()));
+    let needs_world = needs_programs || arguments.groups.iter().any(|group| group == RELAY);
+    if needs_world && (!lab::is_possible()? || !packages::ensure_for_bench()?) {
+        return Ok(Verdict::Impossible);
+    }
+    if needs_programs {
         workspace.build_programs(&arguments.profile)?;
     }
     let mut report = Report::new(arguments.json.as_deref())?;
@@ -61,7 +68,10 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
             "crypto" => crypto::run(arguments, &workspace, &mut report)?,
             "handshake" => speed::handshake(arguments, &workspace, &mut report)?,
             "scale" => speed::scale(arguments, &workspace, &mut report)?,
-            _ => tunnel(arguments, &workspace, &cases, &peers, &mut report)?,
+            RELAY => {
+                relay::run(arguments, &workspace, &chosen.relay_cases, &chosen.relay_peers, &mut report)?
+            }
+            _ => tunnel(arguments, &workspace, &chosen.cases, &chosen.peers, &mut report)?,
         };
         if of_group != Verdict::Good {
             verdict = of_group;
@@ -81,10 +91,26 @@ fn list() {
     }
     let names: Vec<&str> = Implementation::PEERS.into_iter().map(Implementation::name).collect();
     println!("peers of `tunnel`:\n  {}", names.join(" "));
+    println!("cases of `relay`:");
+    for case in relay_race::ALL {
+        println!("  {:<20} {}", case.name, case.description);
+    }
+    let names: Vec<&str> =
+        relay_race::Contestant::PEERS.into_iter().map(relay_race::Contestant::name).collect();
+    println!("peers of `relay`:\n  {}", names.join(" "));
 }
 
-/// Cases and peers, or what is wrong with the request.
-fn choose(arguments: &BenchArguments) -> Result<(Vec<Case>, Vec<Implementation>), String> {
+/// What the races shall run, and among whom.
+#[derive(Debug)]
+struct Chosen {
+    cases: Vec<Case>,
+    peers: Vec<Implementation>,
+    relay_cases: Vec<relay_race::Case>,
+    relay_peers: Vec<relay_race::Contestant>,
+}
+
+/// Cases and peers, or what is wrong with the request. A name must belong to one of the groups that were asked for.
+fn choose(arguments: &BenchArguments) -> Result<Chosen, String> {
     if arguments.groups.is_empty() {
         return Err("say which group to run".to_owned());
     }
@@ -92,12 +118,37 @@ fn choose(arguments: &BenchArguments) -> Result<(Vec<Case>, Vec<Implementation>)
     if let Some(unknown) = arguments.groups.iter().find(|name| !is_group(name)) {
         return Err(format!("no such group: {unknown}"));
     }
-    let cases = bench::choose(&arguments.cases).map_err(|unknown| format!("no such case: {unknown}"))?;
-    if arguments.peers.is_empty() {
-        return Ok((cases, Implementation::PEERS.to_vec()));
+    let has = |group: &str| arguments.groups.iter().any(|name| name == group);
+    let (has_tunnel, has_relay) = (has("tunnel"), has(RELAY));
+    let is_of_tunnel = |name: &str| has_tunnel && bench::ALL.iter().any(|case| case.name == name);
+    let is_of_relay = |name: &str| has_relay && relay_race::ALL.iter().any(|case| case.name == name);
+    let cases = &arguments.cases;
+    if let Some(unknown) = cases.iter().find(|name| !is_of_tunnel(name) && !is_of_relay(name)) {
+        return Err(format!("no such case: {unknown}"));
     }
-    let find = |name: &String| Implementation::peer(name).ok_or(format!("no such peer: {name}"));
-    Ok((cases, arguments.peers.iter().map(find).collect::<Result<_, _>>()?))
+    let tunnel_peer = |name: &String| Implementation::peer(name).filter(|_| has_tunnel);
+    let relay_peer = |name: &String| relay_race::Contestant::peer(name).filter(|_| has_relay);
+    let peers = &arguments.peers;
+    if let Some(unknown) = peers.iter().find(|name| tunnel_peer(name).is_none() && relay_peer(name).is_none())
+    {
+        return Err(format!("no such peer: {unknown}"));
+    }
+    let (everything, everybody) = (cases.is_empty(), peers.is_empty());
+    let named = |name: &str| everything || cases.iter().any(|case| case == name);
+    Ok(Chosen {
+        cases: bench::ALL.iter().filter(|case| named(case.name)).copied().collect(),
+        peers: if everybody {
+            Implementation::PEERS.to_vec()
+        } else {
+            peers.iter().filter_map(tunnel_peer).collect()
+        },
+        relay_cases: relay_race::ALL.iter().filter(|case| named(case.name)).copied().collect(),
+        relay_peers: if everybody {
+            relay_race::Contestant::PEERS.to_vec()
+        } else {
+            peers.iter().filter_map(relay_peer).collect()
+        },
+    })
 }
 
 fn tunnel(
@@ -161,11 +212,21 @@ mod tests {
 
     #[test]
     fn all_cases_and_peers_take_part_unless_some_are_named() {
-        let (cases, peers) = choose(&arguments(&["tunnel"], &[], &[])).unwrap();
-        assert_eq!((cases.len(), peers.len()), (bench::ALL.len(), Implementation::PEERS.len()));
-        let (cases, peers) = choose(&arguments(&["tunnel"], &["tcp1"], &["rod", "raw"])).unwrap();
-        assert_eq!(cases[0].name, "tcp1");
-        assert_eq!(peers, [Implementation::Rod, Implementation::Raw]);
+        let chosen = choose(&arguments(&["tunnel"], &[], &[])).unwrap();
+        let counts = (chosen.cases.len(), chosen.peers.len());
+        assert_eq!(counts, (bench::ALL.len(), Implementation::PEERS.len()));
+        let chosen = choose(&arguments(&["tunnel"], &["tcp1"], &["rod", "raw"])).unwrap();
+        assert_eq!(chosen.cases[0].name, "tcp1");
+        assert_eq!(chosen.peers, [Implementation::Rod, Implementation::Raw]);
+    }
+
+    #[test]
+    fn names_belong_to_the_groups_that_know_them() {
+        let both = choose(&arguments(&["relay", "tunnel"], &["bursts_1", "tcp1"], &["rod"])).unwrap();
+        assert_eq!((both.cases.len(), both.relay_cases.len()), (1, 1));
+        assert_eq!(both.relay_peers, [relay_race::Contestant::Rod]);
+        assert_eq!(choose(&arguments(&["relay"], &["tcp1"], &[])).unwrap_err(), "no such case: tcp1");
+        assert_eq!(choose(&arguments(&["tunnel"], &[], &["coturn"])).unwrap_err(), "no such peer: coturn");
     }
 
     #[test]

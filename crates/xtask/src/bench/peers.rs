@@ -29,7 +29,8 @@ pub(super) fn find(peers: &[Implementation]) -> Result<Vec<Program>> {
     Ok(found)
 }
 
-fn cache_directory() -> Result<PathBuf> {
+/// Where fetched programs are kept.
+pub(super) fn cache_directory() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").context("HOME is not set")?;
     Ok(Path::new(&home).join(".cache/adit-bench"))
 }

@@ -3,11 +3,13 @@
 //! Each side is the real thing of its kind: Debian's `wireguard-go` and `coturn` over there, our machines in small
 //! programs over here. Nothing of the portal takes part, so credentials and keys are made by the scenarios.
 
-mod coturn;
 mod flood;
 mod ground;
 mod turn;
 mod turn_client;
+mod turn_errors;
+mod turn_servers;
+mod web_rtc;
 mod wireguard;
 mod wireguard_bench;
 mod wireguard_go;
@@ -19,6 +21,8 @@ use std::thread;
 use anyhow::{Result, anyhow};
 
 pub(super) use turn::turn;
+pub(super) use turn_errors::turn_errors;
+pub(super) use web_rtc::{aiortc, chromium};
 pub(super) use wireguard::wireguard;
 
 /// Calls `f` for all items at once; results in their order.

@@ -1,19 +1,17 @@
-//! TURN: coturn's client against our relay, our client machine against coturn's server.
+//! TURN: coturn's client against our relay and, as a control, against coturn itself; our client against coturn.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::coturn::{self, TurnServer};
 use super::ground::{Ground, Machine};
 use super::side_by_side;
 use super::turn_client::{self, Report};
+use super::turn_servers::{Options, SECRET, Server, Servers, Transport};
+use crate::coturn::client as coturn;
 use crate::probe::udp::EchoServer;
 use crate::scenario::{Context, Target};
-use crate::system::{Relay, StateDir};
-
-const SECRET: &str = "a secret of this scenario";
 
 const ECHO_PORT: u16 = 3480;
 
@@ -24,35 +22,43 @@ const MESSAGES: u32 = 50;
 /// Datagrams of each of our visits.
 const DATAGRAMS: u32 = 400;
 
-/// How coturn's client visits our relay.
+/// How coturn's client visits a server.
 struct Theirs {
     name: &'static str,
     server_is_v4: bool,
-    /// Family of the echo server; without one, sessions talk to each other.
+    /// Family of the echo server; without one, sessions talk to each other (`-y`).
     peer_is_v4: Option<bool>,
+    transport: Transport,
     flags: &'static [&'static str],
 }
 
-const THEIRS: [Theirs; 9] = [
-    Theirs { name: "channels", server_is_v4: true, peer_is_v4: Some(true), flags: &["-l", "171"] },
-    Theirs {
-        name: "channels, padded",
-        server_is_v4: true,
-        peer_is_v4: Some(true),
-        flags: &["-D", "-l", "171"],
-    },
-    Theirs { name: "indications", server_is_v4: true, peer_is_v4: Some(true), flags: &["-s"] },
-    Theirs {
-        name: "mistakes between indications",
-        server_is_v4: true,
-        peer_is_v4: Some(true),
-        flags: &["-N", "-s"],
-    },
-    Theirs { name: "client to client", server_is_v4: true, peer_is_v4: None, flags: &[] },
-    Theirs { name: "client to client, indications", server_is_v4: true, peer_is_v4: None, flags: &["-s"] },
-    Theirs { name: "IPv4 to IPv6", server_is_v4: true, peer_is_v4: Some(false), flags: &["-x"] },
-    Theirs { name: "IPv6 to IPv4", server_is_v4: false, peer_is_v4: Some(true), flags: &["-X", "-s"] },
-    Theirs { name: "IPv6", server_is_v4: false, peer_is_v4: Some(false), flags: &["-x", "-G", "-l", "1200"] },
+const fn theirs(name: &'static str, peer_is_v4: Option<bool>, flags: &'static [&'static str]) -> Theirs {
+    Theirs { name, server_is_v4: true, peer_is_v4, transport: Transport::Udp, flags }
+}
+
+const fn stream(transport: Transport, theirs: Theirs) -> Theirs {
+    Theirs { transport, ..theirs }
+}
+
+const V4: Option<bool> = Some(true);
+const V6: Option<bool> = Some(false);
+const EACH_OTHER: Option<bool> = None;
+
+const THEIRS: [Theirs; 14] = [
+    theirs("channels", V4, &["-l", "171"]),
+    theirs("channels, padded", V4, &["-D", "-l", "171"]),
+    theirs("channels, unfragmented", V4, &["-g", "-l", "1200"]),
+    theirs("indications", V4, &["-s"]),
+    theirs("mistakes between indications", V4, &["-N", "-s"]),
+    theirs("client to client", EACH_OTHER, &[]),
+    theirs("client to client, indications", EACH_OTHER, &["-s"]),
+    theirs("IPv4 to IPv6", V6, &["-x"]),
+    Theirs { server_is_v4: false, ..theirs("IPv6 to IPv4", V4, &["-X", "-s"]) },
+    Theirs { server_is_v4: false, ..theirs("IPv6", V6, &["-x", "-G", "-l", "1200"]) },
+    stream(Transport::Tcp, theirs("TCP", V4, &["-t"])),
+    stream(Transport::Tcp, theirs("TCP, indications", V4, &["-t", "-s"])),
+    stream(Transport::Tls, theirs("TLS", V4, &["-t", "-S"])),
+    stream(Transport::Tls, theirs("TLS, client to client", EACH_OTHER, &["-t", "-S"])),
 ];
 
 /// How our client visits coturn's server: name, whether over IPv4, and framing.
@@ -64,18 +70,25 @@ const OURS: [(&str, bool, &str); 4] = [
 ];
 
 pub(crate) fn turn(context: &mut Context) -> Result<()> {
-    let ground = Ground::raise(["server", "client", "peer"], context.log_dir())?;
-    let _echo = EchoServer::start(&ground.machines[2].host, ECHO_PORT)?;
-    their_client(&ground, context)?;
-    our_client(&ground, context)
+    let ground = Ground::raise(["adit", "coturn", "client", "peer"], context.log_dir())?;
+    let [adit, coturn, ..] = &ground.machines;
+    let _echo = EchoServer::start(&ground.machines[3].host, ECHO_PORT)?;
+    let servers = Servers::start([adit, coturn], &context.programs, Options::default())?;
+    for server in Server::BOTH {
+        their_client(&ground, server, context)?;
+    }
+    our_client(&ground, context)?;
+    let stopped = servers.adit.stop()?;
+    context.record_time("adit-relay, SIGTERM to exit", stopped, Target::AtMost(5_000.0));
+    Ok(())
 }
 
-fn their_client(ground: &Ground<3>, context: &mut Context) -> Result<()> {
-    let [server, client, peer] = &ground.machines;
-    let relay = Relay::start_alone(&server.host, server.address, SECRET, &context.programs)?;
+fn their_client(ground: &Ground<4>, server: Server, context: &mut Context) -> Result<()> {
+    let [adit, coturn, client, peer] = &ground.machines;
+    let machine = if server == Server::Adit { adit } else { coturn };
     let results = side_by_side(&THEIRS, |theirs| {
         let visit = coturn::Visit {
-            server: of_family(server, theirs.server_is_v4, Relay::PORT),
+            server: of_family(machine, theirs.server_is_v4, theirs.transport.port()),
             secret: SECRET,
             user: &theirs.name.replace([' ', ','], ""),
             peer: theirs.peer_is_v4.map(|is_v4| of_family(peer, is_v4, ECHO_PORT)),
@@ -86,33 +99,34 @@ fn their_client(ground: &Ground<3>, context: &mut Context) -> Result<()> {
         coturn::visit(&client.host, &visit)
     });
     for (theirs, counts) in THEIRS.iter().zip(results) {
-        let (name, counts) = (theirs.name, counts?);
+        let name = format!("turnutils_uclient at {}, {}", server.name(), theirs.name);
+        // The control is there to be looked at: its failures are not ours.
+        let is_control = server == Server::Coturn;
+        let counts = match counts {
+            Err(error) if is_control => {
+                println!("  NOTE: {name}: {error:#}");
+                continue;
+            }
+            counts => counts?,
+        };
+        let target = |target| if is_control { Target::Shown } else { target };
         let expected = f64::from(SESSIONS * MESSAGES);
         context.record(
-            &format!("turnutils_uclient, {name}: sent"),
+            &format!("{name}: sent"),
             counts.sent as f64,
             "messages",
-            Target::AtLeast(expected),
+            target(Target::AtLeast(expected)),
         );
         let lost = counts.sent.saturating_sub(counts.received);
-        context.record(
-            &format!("turnutils_uclient, {name}: lost"),
-            lost as f64,
-            "messages",
-            Target::AtMost(0.0),
-        );
+        context.record(&format!("{name}: lost"), lost as f64, "messages", target(Target::AtMost(0.0)));
     }
-    let stopped = relay.stop()?;
-    context.record_time("adit-relay, SIGTERM to exit", stopped, Target::AtMost(5_000.0));
     Ok(())
 }
 
-fn our_client(ground: &Ground<3>, context: &mut Context) -> Result<()> {
-    let [server, client, peer] = &ground.machines;
-    let state = StateDir::create()?;
-    let _server = TurnServer::start(&server.host, server.address, SECRET, &state.of("coturn")?)?;
+fn our_client(ground: &Ground<4>, context: &mut Context) -> Result<()> {
+    let [_, coturn, client, peer] = &ground.machines;
     let visit = |is_v4, framing| turn_client::Visit {
-        server: of_family(server, is_v4, TurnServer::PORT),
+        server: of_family(coturn, is_v4, Transport::Udp.port()),
         secret: SECRET,
         peer: of_family(peer, is_v4, ECHO_PORT),
         framing,
@@ -134,18 +148,19 @@ fn record(name: &str, report: &Report, context: &mut Context) {
     let milliseconds = |ms: Option<f64>| Duration::from_secs_f64(ms.unwrap_or_default() / 1e3);
     let lost = report.sent.saturating_sub(report.received);
     context.record(
-        &format!("turnserver, {name}: sent"),
+        &format!("our client at coturn, {name}: sent"),
         report.sent as f64,
         "datagrams",
         Target::AtLeast(f64::from(DATAGRAMS)),
     );
-    context.record(&format!("turnserver, {name}: lost"), lost as f64, "datagrams", Target::AtMost(0.0));
-    for (what, time) in [
+    let what = format!("our client at coturn, {name}");
+    context.record(&format!("{what}: lost"), lost as f64, "datagrams", Target::AtMost(0.0));
+    for (step, time) in [
         ("allocation", report.allocate_ms),
         ("way to the peer", report.open_ms),
         ("round trip", report.round_trip_ms),
     ] {
-        context.record_time(&format!("turnserver, {name}: {what}"), milliseconds(time), Target::Shown);
+        context.record_time(&format!("{what}: {step}"), milliseconds(time), Target::Shown);
     }
 }
 
