@@ -60,12 +60,12 @@ impl Traffic {
                     let datagram = &header[..channel_data::HEADER + PAYLOAD];
                     population.server.expect_from_clients(flows.iter().map(|flow| (flow.client, datagram)));
                 }
-                flows.iter().for_each(|flow| self.to_peer(population, flow, mode));
+                flows.iter().for_each(|flow| self.relay_to_peer(population, flow, mode));
             } else {
                 if mode == Mode::Announced {
                     population.server.expect_from_peers(flows.iter().map(|flow| (flow.port, flow.peer)));
                 }
-                flows.iter().for_each(|flow| self.to_client(population, flow, mode));
+                flows.iter().for_each(|flow| self.relay_to_client(population, flow, mode));
             }
         }
     }
@@ -76,22 +76,24 @@ impl Traffic {
         self.buffer[HEADROOM - channel_data::HEADER..HEADROOM].copy_from_slice(&header);
     }
 
-    fn to_peer(&mut self, population: &mut Population, flow: &Flow, mode: Mode) {
+    fn relay_to_peer(&mut self, population: &mut Population, flow: &Flow, mode: Mode) {
         self.write_header(flow);
         let datagram = &self.buffer[HEADROOM - channel_data::HEADER..HEADROOM + PAYLOAD];
         if mode == Mode::Idle {
-            return drop(black_box((flow.client, datagram)));
+            black_box((flow.client, datagram));
+            return;
         }
         let forward = population.server.handle_client(population.now, flow.client, datagram);
         let forward = black_box(forward).expect("relayed");
         debug_assert_eq!(forward.destination, flow.peer);
     }
 
-    fn to_client(&mut self, population: &mut Population, flow: &Flow, mode: Mode) {
+    fn relay_to_client(&mut self, population: &mut Population, flow: &Flow, mode: Mode) {
         let payload = HEADROOM..HEADROOM + PAYLOAD;
         let buffer = &mut self.buffer;
         if mode == Mode::Idle {
-            return drop(black_box((flow.port, flow.peer, buffer, payload)));
+            black_box((flow.port, flow.peer, buffer, payload));
+            return;
         }
         let forward = population.server.handle_peer(population.now, flow.port, flow.peer, buffer, payload);
         let forward = black_box(forward).expect("relayed");

@@ -189,7 +189,7 @@ impl Channels {
     }
 
     /// The channel that a client's ChannelData names.
-    pub(super) fn from_client(&mut self, client: ClientKey, number: u16) -> Option<&Channel> {
+    pub(super) fn for_client(&mut self, client: ClientKey, number: u16) -> Option<&Channel> {
         let is = |line: &Channel| line.is_from(client, number);
         let known = self.expected[0].take(&self.lines, is);
         let index = known.or_else(|| self.find_by_client(client, number))?;
@@ -198,7 +198,7 @@ impl Channels {
     }
 
     /// The channel of a peer that sends to a relayed port.
-    pub(super) fn from_peer(&mut self, port: RelayPort, peer: Endpoint) -> Option<&Channel> {
+    pub(super) fn for_peer(&mut self, port: RelayPort, peer: Endpoint) -> Option<&Channel> {
         let is = |line: &Channel| line.is_to(port, peer);
         let known = self.expected[1].take(&self.lines, is);
         let index = known.or_else(|| self.find_by_peer(port, peer))?;

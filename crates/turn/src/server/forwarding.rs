@@ -36,7 +36,7 @@ impl Server {
         // Too short for the length it claims: discarded.
         let (number, range) = channel_data::split(datagram).ok_or(DropReason::Garbage)?;
         // Not bound, which includes every reserved number: discarded.
-        let channel = self.tables.channels.from_client(client.into(), number);
+        let channel = self.tables.channels.for_client(client.into(), number);
         let channel = channel.ok_or(DropReason::UnknownChannel)?;
         if channel.only_if_lent && self.ports.holder(channel.peer_port()).is_none() {
             return Err(DropReason::Forbidden);
@@ -144,7 +144,7 @@ impl Server {
         if length > LONGEST_PAYLOAD {
             return Err(DropReason::TooLong);
         }
-        let Some(channel) = self.tables.channels.from_peer(port, Endpoint::of_peer(peer)) else {
+        let Some(channel) = self.tables.channels.for_peer(port, Endpoint::of_peer(peer)) else {
             return self.forward_indication(now, port, peer, buffer, payload);
         };
         // RFC 8656, section 9: without permission, silently discarded.

@@ -1,4 +1,4 @@
-//! Every error code of the server, reached.
+//! Every error code of the server, reached; the sections are those of RFC 8656 unless another one is named.
 
 use crate::requester::{Bench, SECRET, UNIX_START, V6, address, config};
 use adit_turn::credentials;
@@ -28,7 +28,26 @@ fn error_400_malformed_requests() {
     assert_eq!(bench.ask(both).code(), 400);
     let second_v4 = bench.allocate_request().number(AttributeKind::ADDITIONAL_ADDRESS_FAMILY, 1 << 24);
     assert_eq!(bench.ask(second_v4).code(), 400);
+    for (kind, value) in [
+        (AttributeKind::LIFETIME, &[0, 0][..]),
+        (AttributeKind::EVEN_PORT, &[0, 0]),
+        (AttributeKind::REQUESTED_ADDRESS_FAMILY, &[1]),
+        (AttributeKind::ADDITIONAL_ADDRESS_FAMILY, &[3, 0, 0, 0]),
+    ] {
+        let request = bench.allocate_request().attribute(kind, value);
+        assert_eq!(bench.ask(request).code(), 400, "{kind:?}");
+    }
+    // Section 7.2, points 5 and 8.
+    for (first, value) in
+        [(AttributeKind::RESERVATION_TOKEN, &[7; 8][..]), (AttributeKind::EVEN_PORT, &[0x80])]
+    {
+        let request = bench.allocate_request().attribute(first, value);
+        let request = request.number(AttributeKind::ADDITIONAL_ADDRESS_FAMILY, V6);
+        assert_eq!(bench.ask(request).code(), 400, "{first:?}");
+    }
     bench.allocate();
+    let request = bench.request(Method::REFRESH).attribute(AttributeKind::LIFETIME, &[0]);
+    assert_eq!(bench.ask(request).code(), 400);
     let request = bench.request(Method::CREATE_PERMISSION);
     assert_eq!(bench.ask(request).code(), 400, "no peer");
     let request = bench.request(Method::CREATE_PERMISSION);
@@ -128,6 +147,18 @@ fn error_403_forbidden_peers() {
     assert_eq!(bench.server.permissions(), 0, "all or none");
 }
 
+/// Section 21.4: clients behind 6to4 and Teredo must not be accepted.
+#[test]
+fn error_403_tunnelled_clients() {
+    for client in ["[2002:808:808::1]:4000", "[2001:0:1::1]:4000"] {
+        let mut bench = bench();
+        bench.client = address(client);
+        let request = bench.allocate_request();
+        assert_eq!(bench.ask(request).code(), 403, "{client}");
+        assert_eq!(bench.server.allocations(), 0);
+    }
+}
+
 #[test]
 fn error_420_unknown_attributes() {
     let mut bench = bench();
@@ -142,8 +173,63 @@ fn error_420_unknown_attributes() {
         let unknown = answer.message().find(AttributeKind::UNKNOWN_ATTRIBUTES).map(<[u8]>::to_vec);
         assert_eq!(unknown, Some(kind.0.to_be_bytes().to_vec()));
     }
+    // RFC 8489, section 6.3.1: all of them must be listed.
+    let many = (0..40).fold(bench.request(Method::BINDING), |writer, kind| {
+        writer.attribute(AttributeKind(0x7000 + kind), &[])
+    });
+    let answer = bench.exchange(&many.finish()).unwrap();
+    let listed: Vec<u8> = (0..40).flat_map(|kind| (0x7000_u16 + kind).to_be_bytes()).collect();
+    assert_eq!(answer.message().find(AttributeKind::UNKNOWN_ATTRIBUTES), Some(&listed[..]));
+    // RFC 8489, section 6.3: known where they mean nothing, or optional, they must be ignored.
+    let odd = bench.request(Method::BINDING).attribute(AttributeKind::LIFETIME, &[]).finish();
+    assert_eq!(bench.exchange(&odd).unwrap().code(), 0);
     let optional = bench.allocate_request().attribute(AttributeKind(0x8765), b"whatever");
     assert_eq!(bench.ask(optional).code(), 0, "optional ones are ignored");
+}
+
+/// Sections 7.2 and 11.2: DONT-FRAGMENT is unknown to who cannot set the DF bit.
+#[test]
+fn dont_fragment_is_known_where_it_can_be_obeyed() {
+    for dont_fragment in [false, true] {
+        let mut bench = Bench::new(adit_turn::server::Config { dont_fragment, ..config() });
+        let request = bench.allocate_request().attribute(AttributeKind::DONT_FRAGMENT, &[]);
+        assert_eq!(bench.ask(request).code(), if dont_fragment { 0 } else { 420 });
+        let mut bench = Bench::new(adit_turn::server::Config { dont_fragment, ..config() });
+        bench.allocate();
+        assert_eq!(bench.permit("198.51.100.1:1"), 0);
+        let indication = Writer::new(Method::SEND, Class::Indication, TransactionId([1; 12]))
+            .xor_address(AttributeKind::XOR_PEER_ADDRESS, address("198.51.100.1:1"))
+            .attribute(AttributeKind::DONT_FRAGMENT, &[])
+            .attribute(AttributeKind::DATA, b"x")
+            .finish();
+        let sent = bench.server.handle_client(bench.now, bench.client(), &indication);
+        assert_eq!(sent.is_some(), dont_fragment);
+    }
+}
+
+/// RFC 8489, section 6.3.2: an indication that is not understood is discarded; section 11.2: so is one
+/// without peer or data.
+#[test]
+fn indications_that_are_not_understood_are_dropped() {
+    let mut bench = bench();
+    bench.allocate();
+    assert_eq!(bench.permit("198.51.100.1:1"), 0);
+    let send = || {
+        Writer::new(Method::SEND, Class::Indication, TransactionId([1; 12]))
+            .xor_address(AttributeKind::XOR_PEER_ADDRESS, address("198.51.100.1:1"))
+    };
+    let strange = send().attribute(AttributeKind::DATA, b"x").attribute(AttributeKind(0x7000), &[]).finish();
+    let without_data = send().finish();
+    let without_peer = Writer::new(Method::SEND, Class::Indication, TransactionId([1; 12]));
+    let without_peer = without_peer.attribute(AttributeKind::DATA, b"x").finish();
+    for indication in [strange, without_data, without_peer] {
+        assert!(bench.exchange(&indication).is_none());
+    }
+    assert_eq!(bench.server.counters().dropped(DropReason::Unexpected), 3);
+    let optional =
+        send().attribute(AttributeKind::DATA, b"").attribute(AttributeKind::SOFTWARE, b"x").finish();
+    let sent = bench.server.handle_client(bench.now, bench.client(), &optional).expect("sent");
+    assert!(sent.range.is_empty(), "no data is data too");
 }
 
 #[test]
