@@ -29,6 +29,8 @@ fn hello() -> RelayToPortal {
         ipv4: None,
         ipv6: None,
         port: 3478,
+        tcp_port: None,
+        tls: None,
         secret: "secret".to_owned(),
     })
 }

@@ -166,17 +166,18 @@ pub(crate) fn is_usable_key(key: &EncodedKey) -> bool {
 /// Access to a relay for one device.
 pub(crate) fn relay_access(
     relay: RelayId,
-    addresses: (Option<std::net::SocketAddr>, Option<std::net::SocketAddr>),
-    secret: &str,
+    details: &crate::hub::RelayDetails,
     device: Uuid,
     expires_ms: i64,
 ) -> RelayAccess {
     let username = relay_username(device, expires_ms);
     RelayAccess {
         id: relay,
-        ipv4: addresses.0,
-        ipv6: addresses.1,
-        password: relay_password(secret, &username),
+        ipv4: details.ipv4,
+        ipv6: details.ipv6,
+        tcp_port: details.tcp_port,
+        tls: details.tls.clone(),
+        password: relay_password(&details.secret, &username),
         username,
         expires_at_ms: crate::clock::wire_ms(expires_ms),
     }

@@ -29,7 +29,7 @@ pub use connection::{
 pub use frame::{DecodeError, Decoded, Message};
 pub use gateway::{GatewayToPortal, PortalToGateway};
 pub use relay::{PortalToRelay, RelayToPortal};
-pub use relay_access::RelayAccess;
+pub use relay_access::{RelayAccess, RelayTls};
 
 /// The version that every frame carries; it changes only if the framing itself does.
 pub const FRAME_VERSION: u8 = 1;
@@ -51,6 +51,7 @@ pub const REVISIONS: &[(&str, u16, &str)] = &[
         "a draining gateway may say when its successor takes over; which gateways to avoid most, and to prefer",
     ),
     ("2026-11-27", 3, "peers ask each other which sizes of packets arrive"),
+    ("2026-11-27", 4, "relays may listen on TCP and TLS too"),
 ];
 
 /// The newest revision that this build speaks; sent in every hello.

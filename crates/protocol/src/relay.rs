@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::client::{Disconnect, Empty};
 use crate::frame::messages;
+use crate::relay_access::RelayTls;
 
 messages! {
     /// What a relay says to the portal.
@@ -49,8 +50,14 @@ pub struct RelayHello {
     /// Where clients reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6Addr>,
-    /// The port of its listeners.
+    /// The port of its UDP listeners.
     pub port: u16,
+    /// Port of its TCP listeners, at the same addresses; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_port: Option<u16>,
+    /// Its TLS listeners, at the same addresses; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RelayTls>,
     /// The secret under which the portal mints credentials.
     pub secret: String,
 }
@@ -64,6 +71,8 @@ impl fmt::Debug for RelayHello {
             .field("ipv4", &self.ipv4)
             .field("ipv6", &self.ipv6)
             .field("port", &self.port)
+            .field("tcp_port", &self.tcp_port)
+            .field("tls", &self.tls)
             .finish_non_exhaustive()
     }
 }

@@ -69,6 +69,8 @@ impl Portal {
             ipv4,
             ipv6,
             port,
+            tcp_port: None,
+            tls: None,
             secret: identity.secret,
         };
         let session =

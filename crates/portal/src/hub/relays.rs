@@ -12,7 +12,7 @@ use std::time::Duration;
 use adit_policy::{RelayId, TokenId};
 use adit_protocol::client::{DisconnectReason, RelaysChanged};
 use adit_protocol::relay::RelayHello;
-use adit_protocol::{PortalToRelay, RelayAccess};
+use adit_protocol::{PortalToRelay, RelayAccess, RelayTls};
 use aws_lc_rs::digest;
 use uuid::Uuid;
 
@@ -32,9 +32,11 @@ pub(crate) const RETURN_TIME: Duration = Duration::from_secs(1);
 /// Where a relay listens and under which secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RelayDetails {
-    ipv4: Option<SocketAddr>,
-    ipv6: Option<SocketAddr>,
-    secret: String,
+    pub(crate) ipv4: Option<SocketAddr>,
+    pub(crate) ipv6: Option<SocketAddr>,
+    pub(crate) tcp_port: Option<u16>,
+    pub(crate) tls: Option<RelayTls>,
+    pub(crate) secret: String,
 }
 
 impl RelayDetails {
@@ -43,6 +45,8 @@ impl RelayDetails {
         Self {
             ipv4: hello.ipv4.map(|ip| SocketAddr::from((ip, hello.port))),
             ipv6: hello.ipv6.map(|ip| SocketAddr::from((ip, hello.port))),
+            tcp_port: hello.tcp_port,
+            tls: hello.tls.clone(),
             secret: hello.secret.clone(),
         }
     }
@@ -231,8 +235,7 @@ impl GivenRelays {
         // Credentials that end with the session need no renewal.
         let renew_ms = if expires_ms == longest { half } else { i64::MAX };
         self.given.insert(id, Given { generation: relay.generation, renew_ms });
-        let addresses = (relay.details.ipv4, relay.details.ipv6);
-        credential::relay_access(id, addresses, &relay.details.secret, self.device, expires_ms)
+        credential::relay_access(id, &relay.details, self.device, expires_ms)
     }
 }
 
@@ -254,7 +257,8 @@ mod tests {
     use super::*;
 
     fn details(secret: &str) -> RelayDetails {
-        RelayDetails { ipv4: Some("192.0.2.1:3478".parse().unwrap()), ipv6: None, secret: secret.to_owned() }
+        let ipv4 = Some("192.0.2.1:3478".parse().unwrap());
+        RelayDetails { ipv4, ipv6: None, tcp_port: Some(3478), tls: None, secret: secret.to_owned() }
     }
 
     fn join(hub: &Hub, id: u128, secret: &str) -> Receiver<PortalToRelay> {

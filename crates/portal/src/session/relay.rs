@@ -61,6 +61,9 @@ async fn sign_in(portal: &SharedPortal, caller: &Caller, hello: &RelayHello) -> 
     if (hello.ipv4.is_none() && hello.ipv6.is_none()) || hello.port == 0 {
         return Err(Ended::Misbehaved("a relay needs an address and a port"));
     }
+    if hello.tcp_port == Some(0) || hello.tls.as_ref().is_some_and(|tls| !tls.is_sound()) {
+        return Err(Ended::Misbehaved("a relay that listens on TCP or TLS needs a port, and for TLS a name"));
+    }
     let by = By { who: hello.name.clone(), address: caller.address.clone() };
     let mut change = portal.store.change(&by).await?;
     let id = change.sign_in_relay(hello, caller.token).await?;

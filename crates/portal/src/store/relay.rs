@@ -21,8 +21,12 @@ pub(crate) struct RelayRow {
     pub(crate) ipv4: Option<String>,
     /// Where clients reach it.
     pub(crate) ipv6: Option<String>,
-    /// The port of its listeners.
+    /// The port of its UDP listeners.
     pub(crate) port: i64,
+    /// The port of its TCP listeners.
+    pub(crate) tcp_port: Option<i64>,
+    /// The port of its TLS listeners.
+    pub(crate) tls_port: Option<i64>,
     /// When it was first seen.
     pub(crate) created_ms: i64,
     /// When it last signed in.
@@ -51,11 +55,12 @@ impl Change {
         let (account, at) = (self.account(), self.at_ms());
         let id: Uuid = sqlx::query_scalar(
             "INSERT INTO relay (id, account_id, external_id, token_id, name, version, ipv4, ipv6, port,
-                                created_ms, last_seen_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                                tcp_port, tls_port, created_ms, last_seen_ms)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (account_id, external_id) DO UPDATE SET
                  token_id = excluded.token_id, name = excluded.name, version = excluded.version,
                  ipv4 = excluded.ipv4, ipv6 = excluded.ipv6, port = excluded.port,
+                 tcp_port = excluded.tcp_port, tls_port = excluded.tls_port,
                  last_seen_ms = excluded.last_seen_ms
              RETURNING id",
         )
@@ -68,6 +73,8 @@ impl Change {
         .bind(hello.ipv4.map(|ip| ip.to_string()))
         .bind(hello.ipv6.map(|ip| ip.to_string()))
         .bind(i64::from(hello.port))
+        .bind(hello.tcp_port.map(i64::from))
+        .bind(hello.tls.as_ref().map(|tls| i64::from(tls.port)))
         .bind(at)
         .bind(at)
         .fetch_one(self.sql())

@@ -225,6 +225,10 @@ async fn a_relay_must_say_something_sensible() {
         json!({ "secret": "short" }),
         json!({ "ipv4": null }),
         json!({ "revision": 0 }),
+        json!({ "tcp_port": 0 }),
+        json!({ "tls": { "port": 0, "server_name": "relay.example" } }),
+        json!({ "tls": { "port": 443, "server_name": "two words" } }),
+        json!({ "tls": { "port": 443, "server_name": "relay.example", "certificate_sha256": "no hash" } }),
     ] {
         let mut hello = json!({
             "revision": 1, "device_id": uuid::Uuid::from_u128(1), "name": "r", "version": "1.0.0",

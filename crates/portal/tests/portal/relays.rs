@@ -25,6 +25,9 @@ async fn peers_learn_of_relays_that_come() {
     let change = relays_changed(&mut client).await;
     assert_eq!(change.added[0].ipv4, Some("192.0.2.7:3478".parse().unwrap()));
     assert_eq!(change.added[0].ipv6, Some("[2001:db8::7]:3478".parse().unwrap()));
+    assert_eq!(change.added[0].tcp_port, Some(3478));
+    let tls = change.added[0].tls.as_ref().unwrap();
+    assert_eq!((tls.port, tls.server_name.as_str()), (443, "relay.example"));
     match gateway.peer.next().await {
         PortalToGateway::RelaysChanged(theirs) => {
             assert_eq!(theirs.added[0].id, change.added[0].id);

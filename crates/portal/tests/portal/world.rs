@@ -13,7 +13,7 @@ use adit_protocol::gateway::GatewayAuthorization;
 use adit_protocol::relay::RelayHello;
 use adit_protocol::{
     ClientToPortal, EncodedKey, GatewayToPortal, Hello, Message, PortalToClient, PortalToGateway,
-    PortalToRelay, REVISION, RelayToPortal, client, gateway,
+    PortalToRelay, REVISION, RelayTls, RelayToPortal, client, gateway,
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::Method;
@@ -208,6 +208,12 @@ impl World {
             ipv4: Some("192.0.2.7".parse().unwrap()),
             ipv6: Some("2001:db8::7".parse().unwrap()),
             port: 3478,
+            tcp_port: Some(3478),
+            tls: Some(RelayTls {
+                port: 443,
+                server_name: "relay.example".to_owned(),
+                certificate_sha256: None,
+            }),
             secret: secret.to_owned(),
         }))
         .await;

@@ -11,7 +11,7 @@ use adit_protocol::peer::{DomainState, GoodbyeReason, PeerMessage};
 use adit_protocol::{
     Candidate, CandidateKind, CandidateUpdate, ClientToPortal, EncodedKey, GatewayToPortal, Hello,
     IceCredentials, Interface, PeerIntroduction, PortalToClient, PortalToGateway, PortalToRelay, RelayAccess,
-    RelayToPortal, SecretKey, gateway, relay,
+    RelayTls, RelayToPortal, SecretKey, gateway, relay,
 };
 use uuid::Uuid;
 
@@ -125,11 +125,21 @@ fn introduction<Id>(id: Id) -> PeerIntroduction<Id> {
     }
 }
 
+fn relay_tls() -> RelayTls {
+    RelayTls {
+        port: 443,
+        server_name: "relay.example.com".to_owned(),
+        certificate_sha256: Some("0123456789abcdef".repeat(4)),
+    }
+}
+
 fn relay_access() -> RelayAccess {
     RelayAccess {
         id: relay_id(),
         ipv4: Some("203.0.113.9:3478".parse().unwrap()),
         ipv6: Some("[2001:db8::9]:3478".parse().unwrap()),
+        tcp_port: Some(3478),
+        tls: Some(relay_tls()),
         username: "1795000000:salt".to_owned(),
         password: "turn-password".to_owned(),
         expires_at_ms: 1_795_000_000_000,
@@ -258,6 +268,8 @@ pub(crate) fn relay_to_portal() -> Vec<RelayToPortal> {
             ipv4: Some("203.0.113.9".parse().unwrap()),
             ipv6: Some("2001:db8::9".parse().unwrap()),
             port: 3478,
+            tcp_port: Some(3478),
+            tls: Some(relay_tls()),
             secret: "relay-secret".to_owned(),
         }),
         RelayToPortal::SecretRotated(relay::SecretRotated { secret: "relay-secret".to_owned() }),

@@ -57,6 +57,8 @@ impl Relay {
             id: RelayId::from_uuid(Uuid::from_u128(0xabc)),
             ipv4: Some(SocketAddr::new(self.address, LISTENER)),
             ipv6: None,
+            tcp_port: None,
+            tls: None,
             password: credentials::password(SECRET, &username),
             username,
             expires_at_ms: expires * 1000,

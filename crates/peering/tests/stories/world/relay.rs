@@ -40,6 +40,8 @@ impl RelayHost {
             id: id.parse().expect("an id"),
             ipv4: self.ip.is_ipv4().then_some(listener),
             ipv6: self.ip.is_ipv6().then_some(listener),
+            tcp_port: None,
+            tls: None,
             password: credentials::password(SECRET, &username),
             username,
             expires_at_ms: (UNIX_START + 1_000_000) * 1000,

@@ -69,6 +69,8 @@ impl RelayAction {
             Column { head: "ONLINE", show: |relay| text(&relay["online"]) },
             Column { head: "IPV4", show: |relay| text(&relay["ipv4"]) },
             Column { head: "PORT", show: |relay| text(&relay["port"]) },
+            Column { head: "TCP", show: |relay| text(&relay["tcp_port"]) },
+            Column { head: "TLS", show: |relay| text(&relay["tls_port"]) },
         ];
         admin.list("relays", &columns).await
     }
