@@ -20,6 +20,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
+pub mod train;
+#[cfg(target_os = "linux")]
 mod unreachable;
 
 /// Room for one received super-datagram in bytes.

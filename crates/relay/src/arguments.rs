@@ -3,24 +3,40 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, Parser, ValueEnum};
 use ipnet::IpNet;
 use url::Url;
 
-/// Relay traffic of peers that cannot reach each other directly (STUN and TURN over UDP).
+/// Something else than relaying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Task {
+    /// Check whether this machine is fit to be a relay with these settings, and say what to do if not.
+    Doctor,
+}
+
+/// Relay traffic of peers that cannot reach each other directly (STUN and TURN over UDP, TCP and TLS).
 #[derive(Debug, Parser)]
 #[command(
     name = "adit-relay",
     version,
-    group = ArgGroup::new("mode").required(true).args(["portal", "static_secret"]),
-    group = ArgGroup::new("address").required(true).multiple(true).args(["public_ipv4", "public_ipv6"]),
+    group = ArgGroup::new("mode").required(true).multiple(true).args(["portal", "static_secret", "task"]),
+    group = ArgGroup::new("address").required(true).multiple(true).args(["public_ipv4", "public_ipv6", "task"]),
     after_help = "With --portal the relay serves the users of an Adit portal. With --static-secret it stands alone and serves any TURN \
                   client: the user name is `EXPIRY:NAME` (Unix seconds), the password the base64 of HMAC-SHA1(secret, user name), \
                   the realm `adit`.\n\n\
-                  Signals: SIGTERM and SIGINT drain (no new allocations) and stop; a second one stops at once.\n\
-                  Exit codes: 0 stopped on request, 1 failure, 2 usage, 4 token refused."
+                  Signals: SIGTERM and SIGINT drain (no new allocations) and stop; a second one stops at once. SIGHUP reads the TLS \
+                  certificate again. SIGUSR1 makes a new secret for the portal; credentials under the old one stay good until the next.\n\
+                  Exit codes: 0 stopped on request, 1 failure, 2 usage, 4 token refused; of doctor: 0 fit, 1 not fit, 2 usage."
 )]
 pub(crate) struct Arguments {
+    /// What to do instead of relaying.
+    #[arg(value_enum)]
+    pub(crate) task: Option<Task>,
+
+    /// With doctor: print the findings as JSON.
+    #[arg(long, requires = "task")]
+    pub(crate) json: bool,
+
     /// Take settings that are not given otherwise from this TOML file; its keys are these flags.
     #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -52,8 +68,18 @@ pub(crate) struct Arguments {
     pub(crate) insecure_plain_portal: bool,
 
     /// Stand alone: serve everybody who has credentials under this secret.
-    #[arg(long, env = "ADIT_STATIC_SECRET", hide_env_values = true, value_name = "SECRET")]
+    #[arg(long, env = "ADIT_STATIC_SECRET", hide_env_values = true, value_name = "SECRET", conflicts_with = "portal")]
     pub(crate) static_secret: Option<String>,
+
+    /// The static secret before; credentials under it stay good.
+    #[arg(
+        long,
+        env = "ADIT_PREVIOUS_STATIC_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        requires = "static_secret"
+    )]
+    pub(crate) previous_static_secret: Option<String>,
 
     /// The name shown to administrators [default: the host name].
     #[arg(long, env = "ADIT_NAME", value_name = "NAME")]
@@ -75,9 +101,46 @@ pub(crate) struct Arguments {
     #[arg(long, env = "ADIT_BIND_IPV6", value_name = "ADDRESS", requires = "public_ipv6")]
     pub(crate) bind_ipv6: Option<Ipv6Addr>,
 
+    /// Threads that relay, each with its own part of the ports to lend [default: one per processor, at most 4].
+    #[arg(long, env = "ADIT_SHARDS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) shards: Option<u16>,
+
     /// UDP port for STUN and TURN.
     #[arg(long, env = "ADIT_PORT", value_name = "PORT", default_value_t = 3478, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: u16,
+
+    /// TCP port for STUN and TURN, 0 for none [default: the UDP port with --static-secret, none with --portal].
+    #[arg(long, env = "ADIT_TCP_PORT", value_name = "PORT")]
+    pub(crate) tcp_port: Option<u16>,
+
+    /// Port for STUN and TURN over TLS, such as 443 or 5349 [default: none]. Under a portal the relay makes a certificate itself unless
+    /// it is given one.
+    #[arg(long, env = "ADIT_TLS_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) tls_port: Option<u16>,
+
+    /// File with the certificate chain (PEM) for TLS. It is read again when it changes, and on SIGHUP.
+    #[arg(long, env = "ADIT_TLS_CERTIFICATE", value_name = "FILE", requires_all = ["tls_port", "tls_key"])]
+    pub(crate) tls_certificate: Option<PathBuf>,
+
+    /// File with the key (PEM) of the certificate.
+    #[arg(long, env = "ADIT_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// The name in the certificate that clients are to verify [default: its first; the public address without --tls-certificate].
+    #[arg(long, env = "ADIT_TLS_NAME", value_name = "NAME", requires = "tls_port")]
+    pub(crate) tls_name: Option<String>,
+
+    /// Most TCP and TLS connections at a time.
+    #[arg(long, env = "ADIT_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 10_000)]
+    pub(crate) max_connections: usize,
+
+    /// Most TCP and TLS connections from one IPv4 address or IPv6 /64 at a time.
+    #[arg(long, env = "ADIT_MAX_CONNECTIONS_PER_ADDRESS", value_name = "COUNT", default_value_t = 256)]
+    pub(crate) max_connections_per_address: usize,
+
+    /// How long a TCP or TLS connection may stay without an allocation.
+    #[arg(long, env = "ADIT_CONNECTION_TIMEOUT", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connection_timeout: u32,
 
     /// First UDP port to lend to clients.
     #[arg(long, env = "ADIT_MIN_PORT", value_name = "PORT", default_value_t = 49152, value_parser = clap::value_parser!(u16).range(1024..))]
@@ -147,5 +210,33 @@ mod tests {
         assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --port 0"));
         assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --min-port 80"));
         assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --allow-peer 10.0.0.0/99"));
+        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --shards 0"));
+        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --json"), "only with doctor");
+        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --tls-port 443 --tls-certificate c.pem"));
+        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --tls-certificate c.pem --tls-key k.pem"));
+    }
+
+    #[test]
+    fn every_flag_is_documented() {
+        let manual = include_str!("../../../docs/relay.md");
+        let rows: Vec<&str> = manual.lines().filter(|line| line.starts_with("| `--")).collect();
+        for argument in Arguments::command().get_arguments() {
+            let Some(flag) = argument.get_long() else { continue };
+            let begins = [format!("| `--{flag} "), format!("| `--{flag}` ")];
+            let row = rows.iter().find(|row| begins.iter().any(|begin| row.starts_with(begin)));
+            let row = row.unwrap_or_else(|| panic!("--{flag} is not in docs/relay.md"));
+            if let Some(variable) = argument.get_env().and_then(|name| name.to_str()) {
+                assert!(row.contains(&format!("`{variable}`")), "{row}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_doctor_needs_no_more_than_what_there_is_to_check() {
+        let parses = |line: &str| Arguments::try_parse_from(line.split(' ')).is_ok();
+        assert!(parses("adit-relay doctor"));
+        assert!(parses("adit-relay doctor --json --portal wss://p --public-ipv4 192.0.2.1 --tls-port 443"));
+        assert!(parses("adit-relay --public-ipv4 192.0.2.1 doctor"));
+        assert!(!parses("adit-relay physician"));
     }
 }

@@ -12,13 +12,18 @@ const SECRET: &str = "relay-secret";
 const PREVIOUS: &str = "relay-secret-previous";
 
 /// The relay's identity; survives restarts.
-#[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) device_id: Uuid,
     /// Hexadecimal, so that it can travel in JSON.
     pub(crate) secret: String,
     /// The one before; still accepted.
     pub(crate) previous: Option<String>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Identity").field("device_id", &self.device_id).finish_non_exhaustive()
+    }
 }
 
 impl Identity {

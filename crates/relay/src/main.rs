@@ -1,25 +1,31 @@
 //! The relay `adit-relay`: STUN and TURN for peers that cannot reach each other directly.
 //!
-//! All protocol decisions are made by [`adit_turn::server::Server`]; this program owns the sockets and the clock around it. One thread runs
-//! one task per socket, all of them on the same machine without locks ([`forwarder`]), and one loop for signals, deadlines and the portal
-//! ([`serve`]).
+//! All protocol decisions are made by [`adit_turn::server::Server`]; this program owns the sockets and the clock around it. Each
+//! processor has a thread of its own with a machine, sockets and an event loop of its own ([`shard`]), so that a datagram meets no lock
+//! between its arrival and its departure. One more thread starts, watches and stops them, and talks to the portal ([`serve`]).
 //!
-//! Deliberately absent: TCP and TLS listeners, sharding over cores, and the kernel's fast path.
+//! Deliberately absent: the kernel's fast path.
 
 mod arguments;
+mod certificate;
+mod condition;
+mod doctor;
 mod egress;
-mod forwarder;
 mod identity;
 mod metrics;
+mod open;
 mod portal;
+mod probe;
 mod serve;
 mod settings;
+mod shard;
 mod sockets;
-mod udp;
+mod steering;
+mod streams;
 
 use std::process::ExitCode;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Task};
 use crate::serve::RelayError;
 use crate::settings::Settings;
 
@@ -35,6 +41,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
+    if arguments.task == Some(Task::Doctor) {
+        return doctor::run(&arguments);
+    }
     let guard = match adit_telemetry::init(adit_telemetry::Config {
         log_dir: arguments.log_dir.clone(),
         stdout: arguments.log_dir.is_none(),

@@ -1,17 +1,19 @@
 //! The session with the portal: who we are, what time it is, when we leave.
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use adit_control_client::{Config, ConfigError, Event, FatalReason, Session, SystemDial};
 use adit_protocol::client::Empty;
-use adit_protocol::relay::RelayHello;
-use adit_protocol::{PortalToRelay, REVISION, RelayToPortal};
+use adit_protocol::relay::{RelayHello, SecretRotated};
+use adit_protocol::{PortalToRelay, REVISION, RelayTls, RelayToPortal};
 use anyhow::{Context as _, bail};
 use url::Url;
 
+use crate::certificate::Certificate;
 use crate::identity::Identity;
-use crate::settings::{Mode, Settings};
+use crate::settings::{Place, PortalSettings};
 
 /// Where relays dial in.
 const ENDPOINT: &str = "v1/relay";
@@ -29,7 +31,13 @@ pub(crate) enum News {
 
 /// The session.
 #[derive(Debug)]
-pub(crate) struct Portal(Session<PortalToRelay, RelayToPortal>);
+pub(crate) struct Portal {
+    session: Session<PortalToRelay, RelayToPortal>,
+    identity: Identity,
+    state_dir: PathBuf,
+    /// What the relay says of itself whenever it connects.
+    hello: Arc<Mutex<RelayHello>>,
+}
 
 /// Checks where the portal is and how to get in.
 ///
@@ -58,30 +66,41 @@ impl Portal {
     /// # Errors
     ///
     /// When the settings cannot work; everything that may pass is tried again instead.
-    pub(crate) fn start(settings: Settings, identity: Identity) -> anyhow::Result<Self> {
-        let (ipv4, ipv6, port) = (settings.public_v4(), settings.public_v6(), settings.port);
-        let Mode::Portal(portal) = settings.mode else { bail!("a relay that stands alone has no portal") };
-        let hello = RelayHello {
-            revision: REVISION,
-            device_id: identity.device_id,
-            name: portal.name,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ipv4,
-            ipv6,
-            port,
-            tcp_port: None,
-            tls: None,
-            secret: identity.secret,
-        };
-        let session =
-            adit_control_client::start(portal.session, move || RelayToPortal::Hello(hello.clone()))?;
-        Ok(Self(session))
+    pub(crate) fn start(
+        settings: PortalSettings,
+        place: &Place,
+        identity: Identity,
+        certificate: Option<&Certificate>,
+    ) -> anyhow::Result<Self> {
+        let hello = hello(settings.name, place, &identity, certificate)?;
+        let hello = Arc::new(Mutex::new(hello));
+        let said = Arc::clone(&hello);
+        let say = move || RelayToPortal::Hello(said.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let session = adit_control_client::start(settings.session, say)?;
+        Ok(Self { session, identity, state_dir: settings.state_dir, hello })
+    }
+
+    /// Makes a new secret and keeps the one before; the portal does not know yet.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written down.
+    pub(crate) fn rotate_secret(&mut self) -> anyhow::Result<String> {
+        self.identity = Identity::load(&self.state_dir, true)?;
+        self.hello.lock().unwrap_or_else(PoisonError::into_inner).secret.clone_from(&self.identity.secret);
+        Ok(self.identity.secret.clone())
+    }
+
+    /// Tells the portal the secret. Without a session it hears it when there is one again.
+    pub(crate) fn announce_secret(&self) {
+        let secret = self.identity.secret.clone();
+        self.session.send(RelayToPortal::SecretRotated(SecretRotated { secret }));
     }
 
     /// The next thing that matters; `None` when the session is over. Safe to drop while it waits.
     pub(crate) async fn next(&mut self) -> Option<News> {
         loop {
-            match self.0.next_event().await? {
+            match self.session.next_event().await? {
                 Event::Message(PortalToRelay::Init(init)) => {
                     tracing::info!(relay = %init.relay, "the portal hands this relay out");
                     return Some(News::Accepted { unix_now: Duration::from_millis(init.portal_time_ms) });
@@ -105,13 +124,37 @@ impl Portal {
 
     /// Tells the portal to hand this relay out no more.
     pub(crate) fn announce_draining(&self) {
-        self.0.send(RelayToPortal::Draining(Empty {}));
+        self.session.send(RelayToPortal::Draining(Empty {}));
     }
 
     /// Says the last words and ends the session.
     pub(crate) async fn close(self) {
-        self.0.close(CLOSE_LIMIT).await;
+        self.session.close(CLOSE_LIMIT).await;
     }
+}
+
+/// What the relay says of itself.
+fn hello(name: String, place: &Place, identity: &Identity, certificate: Option<&Certificate>) -> anyhow::Result<RelayHello> {
+    let tls = place.tls.as_ref().zip(certificate).map(|(tls, certificate)| RelayTls {
+        port: tls.port,
+        server_name: certificate.server_name.clone(),
+        certificate_sha256: certificate.sha256.clone(),
+    });
+    if let Some(tls) = tls.as_ref().filter(|tls| !tls.is_sound()) {
+        bail!("clients cannot verify the name {:?}: give another --tls-name", tls.server_name);
+    }
+    Ok(RelayHello {
+        revision: REVISION,
+        device_id: identity.device_id,
+        name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ipv4: place.public_v4(),
+        ipv6: place.public_v6(),
+        port: place.port,
+        tcp_port: place.tcp_port,
+        tls,
+        secret: identity.secret.clone(),
+    })
 }
 
 /// From the portal's base address to the relays' endpoint.

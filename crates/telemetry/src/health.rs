@@ -5,8 +5,7 @@
 //! network; still, bind it to a private address.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,9 +23,15 @@ const EXCHANGE: Duration = Duration::from_secs(5);
 /// Connections served at the same time; further ones wait in the listen queue.
 const MAX_CONNECTIONS: usize = 32;
 
-/// Whether the program can do its work; shared between the program and the server.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// Whether the program can do its work, and why not; shared between the program and the server.
+#[derive(Clone, Debug)]
+pub struct Readiness(Arc<Mutex<Result<(), String>>>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Err("not ready".to_owned()))))
+    }
+}
 
 impl Readiness {
     /// Starts as not ready.
@@ -37,13 +42,32 @@ impl Readiness {
 
     /// Says whether `/readyz` answers 200 (ready) or 503.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.replace(if ready { Ok(()) } else { Err("not ready".to_owned()) });
+    }
+
+    /// Has `/readyz` answer 503 with this reason, one line.
+    pub fn refuse(&self, reason: &str) {
+        self.replace(Err(reason.to_owned()));
     }
 
     /// What was last set.
     #[must_use]
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.state().is_ok()
+    }
+
+    /// Why the program is not ready; empty if it is.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.state().err().unwrap_or_default()
+    }
+
+    fn state(&self) -> Result<(), String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, state: Result<(), String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
 
@@ -135,8 +159,10 @@ impl Answers {
         };
         match target.split('?').next().unwrap_or_default() {
             "/healthz" => answer(200, "OK", "alive\n", with_body),
-            "/readyz" if self.readiness.get() => answer(200, "OK", "ready\n", with_body),
-            "/readyz" => answer(503, "Service Unavailable", "not ready\n", with_body),
+            "/readyz" => match self.readiness.state() {
+                Ok(()) => answer(200, "OK", "ready\n", with_body),
+                Err(reason) => answer(503, "Service Unavailable", &format!("{reason}\n"), with_body),
+            },
             "/metrics" => match &self.metrics {
                 Some(metrics) => answer(200, "OK", &metrics.render(), with_body),
                 None => answer(404, "Not Found", "metrics are off\n", with_body),

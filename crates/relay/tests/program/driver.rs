@@ -1,7 +1,7 @@
 //! The real program on loopback, and a client for it.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,8 +15,12 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Program {
     child: Child,
     pub(crate) port: u16,
+    tls_port: u16,
     pub(crate) health: SocketAddr,
 }
+
+/// Away from the ports that the system gives to everybody else, which a test may have as its own.
+const LENT_PORTS: (u16, u16) = (20_000, 29_999);
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -26,15 +30,19 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// A UDP port that was free a moment ago.
-pub(crate) fn free_udp_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port()
-}
-
-fn free_tcp_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
+/// A port that was free a moment ago, for UDP and TCP and both families.
+pub(crate) fn free_port() -> u16 {
+    let is_free = |port: u16| {
+        ["127.0.0.1", "::1"].into_iter().all(|ip| {
+            let address = SocketAddr::new(ip.parse().expect("address"), port);
+            UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
+        })
+    };
+    let candidate = || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        socket.local_addr().expect("address").port()
+    };
+    std::iter::repeat_with(candidate).take(1000).find(|&port| is_free(port)).expect("a free port")
 }
 
 fn command(arguments: &[&str]) -> Command {
@@ -79,18 +87,87 @@ impl Program {
         program
     }
 
+    /// The same with TLS.
+    pub(crate) fn alone_with_tls(more: &[&str]) -> Self {
+        let tls_port = free_port();
+        let port = tls_port.to_string();
+        let mut arguments = vec!["--tls-port", &port];
+        arguments.extend(more);
+        let mut program = Self::alone(&arguments);
+        program.tls_port = tls_port;
+        program
+    }
+
     /// Starts a relay on loopback.
     pub(crate) fn start(more: &[&str]) -> Self {
-        let (port, health) = (free_udp_port(), free_tcp_address());
+        let port = free_port();
+        let health = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), free_port());
         let (port_text, health_text) = (port.to_string(), health.to_string());
+        let (first, last) = (LENT_PORTS.0.to_string(), LENT_PORTS.1.to_string());
         let mut arguments =
             vec!["--public-ipv4", "127.0.0.1", "--public-ipv6", "::1", "--log-level", "debug"];
         arguments.extend(["--port", &port_text, "--health", &health_text]);
-        // Away from the ports that the system gives to everybody else, which a test may have as its own.
-        arguments.extend(["--min-port", "20000", "--max-port", "29999"]);
+        arguments.extend(["--min-port", &first, "--max-port", &last]);
         arguments.extend(more);
         let child = command(&arguments).spawn().expect("starts");
-        Self { child, port, health }
+        Self { child, port, tls_port: 0, health }
+    }
+
+    /// First and last port to lend.
+    pub(crate) fn lent_ports(&self) -> (u16, u16) {
+        LENT_PORTS
+    }
+
+    /// A socket on a port that the relay could lend, but does not.
+    pub(crate) fn unlent(&self) -> UdpSocket {
+        let mut ports = LENT_PORTS.0..=LENT_PORTS.1;
+        ports.find_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok()).expect("a free port")
+    }
+
+    /// A figure at this moment; `None` before it was first published.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let answer = self.get("/metrics")?;
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.parse().ok()
+    }
+
+    /// A figure as it is published next.
+    pub(crate) fn next_metric(&self, name: &str) -> f64 {
+        let before = self.metric("adit_relay_reports_total");
+        let deadline = Instant::now() + LIMIT;
+        while self.metric("adit_relay_reports_total") == before {
+            assert!(Instant::now() < deadline, "no figures are published");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.metric(name).unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    pub(crate) fn wait_metric(&self, name: &str, is_met: impl Fn(f64) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !self.metric(name).is_some_and(&is_met) {
+            assert!(Instant::now() < deadline, "{name} is {:?}", self.metric(name));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits for an answer of the health endpoint that begins and ends as told.
+    pub(crate) fn wait_answer(&self, path: &str, start: &str, end: &str) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let answer = self.get(path).unwrap_or_default();
+            if answer.starts_with(start) && answer.trim_end().ends_with(end) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{answer}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The memory that the relay has.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
     }
 
     pub(crate) fn wait_ready(&self) {
@@ -111,8 +188,12 @@ impl Program {
     }
 
     pub(crate) fn terminate(&self) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+    }
+
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("signals");
+        nix::sys::signal::kill(pid, signal).expect("signals");
     }
 
     /// Waits for the end.
@@ -127,6 +208,15 @@ impl Program {
             Family::V6 => "::1".parse().expect("address"),
         };
         SocketAddr::new(ip, self.port)
+    }
+
+    /// Where it takes TCP connections: by default at the port that it has for UDP.
+    pub(crate) fn tcp_address(&self, family: Family) -> SocketAddr {
+        self.address(family)
+    }
+
+    pub(crate) fn tls_address(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(self.address(family).ip(), self.tls_port)
     }
 }
 

@@ -154,7 +154,7 @@ fn usage_errors_are_told_and_counted_as_such() {
         (&["--static-secret", "12345678", "--public-ipv4", "127.0.0.1", "--log-level", "loud!"], "loud!"),
     ] {
         let state = tempfile::tempdir().expect("temporary directory");
-        let port = crate::driver::free_udp_port().to_string();
+        let port = crate::driver::free_port().to_string();
         let state = state.path().join("state");
         let mut arguments = arguments.to_vec();
         arguments.extend(["--port", &port, "--min-port", "20000", "--max-port", "20010"]);

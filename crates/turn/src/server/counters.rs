@@ -75,6 +75,22 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Adds what another machine of the same relay has counted.
+    pub fn add(&mut self, other: &Self) {
+        let pairs = [(&mut self.to_peers, other.to_peers), (&mut self.to_clients, other.to_clients)];
+        for (ours, (packets, bytes)) in pairs {
+            ours.0 += packets;
+            ours.1 += bytes;
+        }
+        self.successes += other.successes;
+        for (code, count) in &other.errors {
+            *self.errors.entry(*code).or_default() += count;
+        }
+        for (ours, theirs) in self.dropped.iter_mut().zip(other.dropped) {
+            *ours += theirs;
+        }
+    }
+
     /// How many datagrams were dropped for a reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize]
