@@ -6,6 +6,7 @@ use adit_turn::stun::{AttributeKind, IntegrityStatus, Key, Message, ParseError, 
 use adit_turn::stun::{Class, Method, TransactionId};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
+use stun_types::attribute::Attribute as _;
 use stun_types::message::{
     IntegrityAlgorithm, Message as Oracle, MessageClass, MessageIntegrityCredentials, ShortTermCredentials,
 };

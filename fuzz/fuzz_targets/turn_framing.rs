@@ -49,7 +49,8 @@ fuzz_target!(|input: Input| {
         at += count;
     };
     assert_eq!(found, expected);
-    assert_eq!(outcome, ending);
+    // Of two things that are wrong, the one that arrives first is named.
+    assert_eq!(outcome.is_some(), ending.is_some(), "{outcome:?} {ending:?}");
     if outcome.is_none() {
         assert_eq!(splitter.waiting(), stream.len() - found.iter().map(Vec::len).sum::<usize>());
     }
