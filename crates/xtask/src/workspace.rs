@@ -97,7 +97,19 @@ impl Workspace {
 
     /// Builds one example with what it needs itself and nothing else, for a bench that needs no world; its program.
     pub(crate) fn build_example_alone(&self, profile: &str, package: &str, example: &str) -> Result<PathBuf> {
-        let of = ["--package", package, "--example", example];
+        self.build_example_with(profile, package, example, &[])
+    }
+
+    /// The same, with features of its package.
+    pub(crate) fn build_example_with(
+        &self,
+        profile: &str,
+        package: &str,
+        example: &str,
+        features: &[&str],
+    ) -> Result<PathBuf> {
+        let features = features.join(",");
+        let of = ["--package", package, "--example", example, "--features", &features];
         self.build(&[&["build", "--locked", "--profile", profile][..], &of].concat(), "the example")?;
         Ok(self.binaries(profile).join("examples").join(example))
     }

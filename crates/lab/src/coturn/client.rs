@@ -55,6 +55,24 @@ pub(crate) fn visit(host: &Host, visit: &Visit<'_>) -> Result<Counts> {
     counts(&output).with_context(|| format!("`{}`: {}", command.join(" "), tail(&output)))
 }
 
+/// Runs `turnutils_natdiscovery`: the addresses that it says the server saw.
+///
+/// A server with one address says no more (RFC 5780, section 3.2 asks for two); the tool then stops in good order.
+pub(crate) fn discover(host: &Host, server: SocketAddr) -> Result<Vec<SocketAddr>> {
+    let (port, address) = (server.port().to_string(), server.ip().to_string());
+    let command = ["turnutils_natdiscovery", "-m", "-f", "-p", &port, &address];
+    let finished = host.finish(&command, LIMIT)?;
+    if !finished.success() {
+        bail!("`{}` ended with {}: {}", command.join(" "), finished.status, finished.complaint());
+    }
+    Ok(reflexive(&finished.stdout))
+}
+
+fn reflexive(output: &str) -> Vec<SocketAddr> {
+    let addresses = output.lines().filter_map(|line| line.split("UDP reflexive addr: ").nth(1));
+    addresses.filter_map(|address| address.trim().parse().ok()).collect()
+}
+
 /// The totals of the last line that has them; the lines before are progress.
 fn counts(output: &str) -> Option<Counts> {
     let line = output.lines().rfind(|line| line.contains("tot_send_msgs="))?;
@@ -80,5 +98,12 @@ mod tests {
             3: : start_mclient: tot_send_msgs=100, tot_recv_msgs=98\n3: : Total transmit time is 3\n";
         assert_eq!(counts(output), Some(Counts { sent: 100, received: 98 }));
         assert_eq!(counts("0: : error 420 ()\n"), None);
+    }
+
+    #[test]
+    fn reflexive_addresses_are_read() {
+        let output = "-= Mapping Behavior Discovery =-\n0: : IPv4. UDP reflexive addr: 203.0.113.1:59532\n\
+            0: : IPv4. Local addr: : 0.0.0.0:59532\n";
+        assert_eq!(reflexive(output), ["203.0.113.1:59532".parse().unwrap()]);
     }
 }

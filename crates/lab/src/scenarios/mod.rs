@@ -135,6 +135,11 @@ pub const ALL: &[Scenario] = &[
         run: relays::kill,
     },
     Scenario {
+        name: "relay-load",
+        description: "Numbered datagrams through our relay arrive once and in order; strangers get little and leave nothing.",
+        run: relays::load,
+    },
+    Scenario {
         name: "restart-held-tcp",
         description: "A gateway restarts on its host under 200 TCP connections, and none of them ends.",
         run: held::restart,

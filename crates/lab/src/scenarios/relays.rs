@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::nearby;
+use crate::bench::relay;
 use crate::scenario::{Context, Target};
 use crate::stage::Stage;
 use crate::system::Relay;
@@ -47,4 +48,32 @@ fn measure(context: &mut Context, away: fn(Relay) -> Result<()>) -> Result<()> {
         stage.relays.insert(index, again);
     }
     stage.close()
+}
+
+/// What our relay does with a load that is numbered, and with strangers.
+pub(super) fn load(context: &mut Context) -> Result<()> {
+    let look = relay::look(&context.programs, context.log_dir())?;
+    for (name, arrivals) in &look.loads {
+        // A datagram that comes changed, or to somebody else, has already failed this.
+        let share = arrivals.loss * 100.0;
+        context.record(&format!("{name}: lost"), share, "%", Target::AtMost(1.0));
+        context.record(
+            &format!("{name}: twice"),
+            arrivals.duplicates as f64,
+            "datagrams",
+            Target::AtMost(0.0),
+        );
+        context.record(
+            &format!("{name}: reordered"),
+            arrivals.reordered as f64,
+            "datagrams",
+            Target::AtMost(0.0),
+        );
+        context.record(&format!("{name}: one way, p50"), arrivals.one_way_us.p50, "us", Target::Shown);
+    }
+    for (question, factor) in look.amplification.iter().filter(|(_, factor)| *factor > 0.0) {
+        context.record(&format!("amplification, {question}"), *factor, "B/B", Target::AtMost(3.0));
+    }
+    context.record("memory of 50,000 strangers", look.growth / 1024.0, "KiB", Target::AtMost(1024.0));
+    Ok(())
 }

@@ -31,9 +31,13 @@ const HEALTH_PORT: u16 = 9_090;
 /// Names of all programs, as they are built.
 pub const PROGRAMS: [&str; 5] = ["adit-portal", "adit-relay", "adit-gateway", "aditd", "adit"];
 
-/// Peers for interop that are built with the programs and not shipped: package and name of each example.
-pub const EXAMPLES: [(&str, &str); 3] =
-    [("adit-engine", "wireguard-peer"), ("adit-relay", "turn-client"), ("adit-lab", "turn-errors")];
+/// Peers and instruments that are built with the programs and not shipped: package and name of each example.
+pub const EXAMPLES: [(&str, &str); 4] = [
+    ("adit-engine", "wireguard-peer"),
+    ("adit-relay", "turn-client"),
+    ("adit-lab", "turn-errors"),
+    ("adit-lab", "turn-load"),
+];
 
 /// Directory in which the programs were built.
 #[derive(Clone, Debug)]

@@ -56,26 +56,11 @@ impl Relay {
         Self::launch(host, &spawn)
     }
 
-    /// Starts it without a portal, for everybody who knows `secret`, and waits until it is ready.
+    /// Starts it without a portal, for everybody who knows the secret, and waits until it is ready.
     ///
     /// # Errors
     /// As [`Relay::start`].
-    pub fn start_alone(
-        host: &Host,
-        address: Pair,
-        families: Families,
-        secret: &str,
-        programs: &Programs,
-    ) -> Result<Self> {
-        let alone = Alone { address, families, secret, arguments: &[] };
-        Self::start_with(host, &alone, programs)
-    }
-
-    /// As [`Relay::start_alone`], with arguments of the caller's choice.
-    ///
-    /// # Errors
-    /// As [`Relay::start`].
-    pub fn start_with(host: &Host, alone: &Alone<'_>, programs: &Programs) -> Result<Self> {
+    pub fn start_alone(host: &Host, alone: &Alone<'_>, programs: &Programs) -> Result<Self> {
         let spawn = usual(host, alone.address, alone.families, programs)?
             .args(["--static-secret", alone.secret, "--drain-timeout", "1"])
             .args(alone.arguments);

@@ -7,6 +7,7 @@ mod peers;
 mod profile;
 mod pure;
 mod relay;
+mod relay_programs;
 mod report;
 mod speed;
 
@@ -68,9 +69,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
             "crypto" => crypto::run(arguments, &workspace, &mut report)?,
             "handshake" => speed::handshake(arguments, &workspace, &mut report)?,
             "scale" => speed::scale(arguments, &workspace, &mut report)?,
-            RELAY => {
-                relay::run(arguments, &workspace, &chosen.relay_cases, &chosen.relay_peers, &mut report)?
-            }
+            RELAY => relay::run(arguments, &workspace, &chosen.relay, &mut report)?,
             _ => tunnel(arguments, &workspace, &chosen.cases, &chosen.peers, &mut report)?,
         };
         if of_group != Verdict::Good {
@@ -95,6 +94,9 @@ fn list() {
     for case in relay_race::ALL {
         println!("  {:<20} {}", case.name, case.description);
     }
+    for measured in &relay_programs::ALL {
+        println!("  {:<20} {}", measured.case, measured.description);
+    }
     let names: Vec<&str> =
         relay_race::Contestant::PEERS.into_iter().map(relay_race::Contestant::name).collect();
     println!("peers of `relay`:\n  {}", names.join(" "));
@@ -105,8 +107,7 @@ fn list() {
 struct Chosen {
     cases: Vec<Case>,
     peers: Vec<Implementation>,
-    relay_cases: Vec<relay_race::Case>,
-    relay_peers: Vec<relay_race::Contestant>,
+    relay: relay::Chosen,
 }
 
 /// Cases and peers, or what is wrong with the request. A name must belong to one of the groups that were asked for.
@@ -121,7 +122,7 @@ fn choose(arguments: &BenchArguments) -> Result<Chosen, String> {
     let has = |group: &str| arguments.groups.iter().any(|name| name == group);
     let (has_tunnel, has_relay) = (has("tunnel"), has(RELAY));
     let is_of_tunnel = |name: &str| has_tunnel && bench::ALL.iter().any(|case| case.name == name);
-    let is_of_relay = |name: &str| has_relay && relay_race::ALL.iter().any(|case| case.name == name);
+    let is_of_relay = |name: &str| has_relay && relay::is_case(name);
     let cases = &arguments.cases;
     if let Some(unknown) = cases.iter().find(|name| !is_of_tunnel(name) && !is_of_relay(name)) {
         return Err(format!("no such case: {unknown}"));
@@ -142,11 +143,14 @@ fn choose(arguments: &BenchArguments) -> Result<Chosen, String> {
         } else {
             peers.iter().filter_map(tunnel_peer).collect()
         },
-        relay_cases: relay_race::ALL.iter().filter(|case| named(case.name)).copied().collect(),
-        relay_peers: if everybody {
-            relay_race::Contestant::PEERS.to_vec()
-        } else {
-            peers.iter().filter_map(relay_peer).collect()
+        relay: relay::Chosen {
+            cases: relay_race::ALL.iter().filter(|case| named(case.name)).copied().collect(),
+            programs: relay_programs::ALL.iter().filter(|measured| named(measured.case)).collect(),
+            peers: if everybody {
+                relay_race::Contestant::PEERS.to_vec()
+            } else {
+                peers.iter().filter_map(relay_peer).collect()
+            },
         },
     })
 }
@@ -223,8 +227,10 @@ mod tests {
     #[test]
     fn names_belong_to_the_groups_that_know_them() {
         let both = choose(&arguments(&["relay", "tunnel"], &["bursts_1", "tcp1"], &["rod"])).unwrap();
-        assert_eq!((both.cases.len(), both.relay_cases.len()), (1, 1));
-        assert_eq!(both.relay_peers, [relay_race::Contestant::Rod]);
+        assert_eq!((both.cases.len(), both.relay.cases.len(), both.relay.programs.len()), (1, 1, 0));
+        assert_eq!(both.relay.peers, [relay_race::Contestant::Rod]);
+        let pure = choose(&arguments(&["relay"], &["machine"], &[])).unwrap().relay;
+        assert_eq!((pure.cases.len(), pure.programs[0].case), (0, "machine"));
         assert_eq!(choose(&arguments(&["relay"], &["tcp1"], &[])).unwrap_err(), "no such case: tcp1");
         assert_eq!(choose(&arguments(&["tunnel"], &[], &["coturn"])).unwrap_err(), "no such peer: coturn");
     }

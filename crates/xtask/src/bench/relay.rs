@@ -12,6 +12,7 @@ use adit_lab::system::Programs;
 use anyhow::{Context as _, Result};
 
 use super::figure::{Figure, Samples};
+use super::relay_programs::{self, Measured};
 use super::report::Report;
 use super::{debian, default_log_dir, peers};
 use crate::workspace::Workspace;
@@ -23,19 +24,47 @@ const COTURN: &str = "coturn";
 /// A mebibyte.
 const MIB: f64 = 1_048_576.0;
 
+/// What shall be measured, and among whom.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) cases: Vec<Case>,
+    pub(super) programs: Vec<&'static Measured>,
+    pub(super) peers: Vec<Contestant>,
+}
+
+/// Whether there is a case of this name.
+pub(super) fn is_case(name: &str) -> bool {
+    relay::ALL.iter().any(|case| case.name == name)
+        || relay_programs::ALL.iter().any(|measured| measured.case == name)
+}
+
 pub(super) fn run(
     arguments: &BenchArguments,
     workspace: &Workspace,
-    cases: &[Case],
-    peers: &[Contestant],
+    chosen: &Chosen,
     report: &mut Report,
 ) -> Result<Verdict> {
+    let mut samples = Samples::default();
+    relay_programs::measure(&chosen.programs, arguments, workspace, &mut samples)?;
+    if !chosen.cases.is_empty() {
+        race(arguments, workspace, chosen, &mut samples)?;
+    }
+    report.add(&judge(&samples, chosen))
+}
+
+/// Everything that needs a world.
+fn race(
+    arguments: &BenchArguments,
+    workspace: &Workspace,
+    chosen: &Chosen,
+    samples: &mut Samples,
+) -> Result<()> {
     workspace.build_relay(&arguments.profile, &[ROD, GENERATOR])?;
     let plan = Plan {
         programs: Programs::new(workspace.binaries(&arguments.profile)),
-        coturns: find_coturns(peers),
-        peers: peers.to_vec(),
-        cases: cases.to_vec(),
+        coturns: find_coturns(&chosen.peers),
+        peers: chosen.peers.clone(),
+        cases: chosen.cases.clone(),
         rounds: arguments.rounds,
         seconds: arguments.seconds,
         log_dir: arguments.log_dir.clone().unwrap_or_else(default_log_dir),
@@ -46,12 +75,14 @@ pub(super) fn run(
         let _ = std::fs::remove_dir_all(&plan.log_dir);
     }
     println!("\n{}", medians(&measured));
-    let verdict = report.add(&judge(&measured, cases, peers))?;
-    println!("{} rounds, loads of {} s; half of each goes each way", plan.rounds, plan.seconds);
+    println!("{} rounds, loads of {} s, half of each each way", plan.rounds, plan.seconds);
     for build in [&plan.coturns.installed, &plan.coturns.newest].into_iter().flatten() {
         println!("coturn         {}", build.version);
     }
-    Ok(verdict)
+    for Sample { figure, whose, round, value } in &measured {
+        samples.push(figure, whose.name(), *round, *value);
+    }
+    Ok(())
 }
 
 /// This machine's coturn, and the newest, fetched on first use. What cannot be had is named and left out.
@@ -86,15 +117,12 @@ fn newest() -> Result<Build> {
 }
 
 /// Holds what was measured against the targets.
-fn judge(measured: &[Sample], cases: &[Case], peers: &[Contestant]) -> Vec<Line> {
-    let mut samples = Samples::default();
-    for Sample { figure, whose, round, value } in measured {
-        samples.push(figure, whose.name(), *round, *value);
-    }
-    let takes_part = |name: &str| peers.iter().any(|peer| peer.name() == name);
-    let figures = cases.iter().flat_map(|case| figures(case.name));
-    let figures = figures.filter(|figure| figure.rivals().all(takes_part));
-    figures.map(|figure| figure.judge("relay", &samples)).collect()
+fn judge(samples: &Samples, chosen: &Chosen) -> Vec<Line> {
+    let takes_part = |name: &str| chosen.peers.iter().any(|peer| peer.name() == name);
+    let of_programs = chosen.programs.iter().flat_map(|measured| relay_programs::figures(measured.case));
+    let of_cases = chosen.cases.iter().flat_map(|case| figures(case.name));
+    let figures = of_programs.chain(of_cases).filter(|figure| figure.rivals().all(takes_part));
+    figures.map(|figure| figure.judge("relay", samples)).collect()
 }
 
 /// What is judged of a case.
@@ -179,10 +207,6 @@ fn medians(measured: &[Sample]) -> String {
 mod tests {
     use super::*;
 
-    fn sample(figure: &str, whose: Contestant, round: u32, value: f64) -> Sample {
-        Sample { figure: figure.to_owned(), whose, round, value }
-    }
-
     #[test]
     fn every_case_is_judged() {
         for case in relay::ALL {
@@ -193,25 +217,38 @@ mod tests {
     #[test]
     fn ratios_are_to_each_peer_that_takes_part() {
         let name = "bursts_dgrams_per_cpu_s_10";
-        let measured: Vec<Sample> = (1..=3)
-            .flat_map(|round| {
-                [
-                    sample(name, Contestant::Adit, round, 800.0),
-                    sample(name, Contestant::Coturn, round, 200.0),
-                    sample(name, Contestant::Rod, round, 1_000.0),
-                ]
-            })
-            .collect();
-        let cases: Vec<Case> = relay::ALL.iter().filter(|case| case.name == "bursts_10").copied().collect();
-        let lines = judge(&measured, &cases, &[Contestant::Coturn, Contestant::Rod]);
+        let mut samples = Samples::default();
+        for round in 1..=3 {
+            for (whose, value) in [("adit", 800.0), ("coturn", 200.0), ("rod", 1_000.0)] {
+                samples.push(name, whose, round, value);
+            }
+        }
+        let mut chosen = Chosen {
+            cases: relay::ALL.iter().filter(|case| case.name == "bursts_10").copied().collect(),
+            programs: Vec::new(),
+            peers: vec![Contestant::Coturn, Contestant::Rod],
+        };
+        let lines = judge(&samples, &chosen);
         let shown: Vec<_> =
             lines.iter().map(|line| (line.metric.as_str(), line.peer, line.ratio, line.ok)).collect();
         let expected =
             [(name, Some("coturn"), Some(4.0), true), ("share_of_rod", Some("rod"), Some(0.8), true)];
         assert_eq!(shown, expected);
         // A peer that should have been there and was not is not good enough.
-        let lines = judge(&measured, &cases, &Contestant::PEERS);
-        assert!(lines.iter().any(|line| line.peer == Some("coturn-gso") && !line.ok));
-        assert!(medians(&measured).contains("rod"));
+        chosen.peers.push(Contestant::CoturnGso);
+        assert!(judge(&samples, &chosen).iter().any(|line| line.peer == Some("coturn-gso") && !line.ok));
+    }
+
+    #[test]
+    fn medians_have_a_column_for_each_contestant() {
+        let sample = |whose, round, value| Sample { figure: "single".to_owned(), whose, round, value };
+        let measured = [
+            sample(Contestant::Adit, 1, 3.0),
+            sample(Contestant::Adit, 2, 5.0),
+            sample(Contestant::Rod, 1, 1.0),
+        ];
+        let table = medians(&measured);
+        let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
+        assert_eq!(rows, [["figure", "adit", "rod"], ["single", "4.00", "1.00"]]);
     }
 }

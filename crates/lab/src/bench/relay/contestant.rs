@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::ground::Site;
 use crate::coturn::Build;
 use crate::coturn::server::{Setup, TurnServer};
-use crate::process::{Process, Spawn};
-use crate::system::{Programs, Relay, StateDir};
+use crate::process::{self, Process, Spawn};
+use crate::system::{Alone, Programs, Relay, StateDir};
 use crate::topology::Families;
 
 /// What relays and users make credentials from.
@@ -99,10 +99,7 @@ impl Running {
         state: &StateDir,
     ) -> Result<Self> {
         match site.contestant {
-            Contestant::Adit | Contestant::AditXdp => {
-                let relay = Relay::start_alone(&site.host, site.address, Families::V4, SECRET, programs)?;
-                Ok(Self::Adit(relay))
-            }
+            Contestant::Adit | Contestant::AditXdp => adit(site, programs).map(Self::Adit),
             Contestant::Coturn => coturn(site, coturns.installed.as_ref(), state, &[]),
             Contestant::CoturnGso => {
                 let arguments = ["--multiplex-peer", "--multiplex-peer-port", MULTIPLEX_PORT, "--udp-gso"];
@@ -122,6 +119,21 @@ impl Running {
             Self::Direct => None,
         }
     }
+}
+
+/// Our relay, with or without its way through the kernel. A build that does not know that has only the one without.
+fn adit(site: &Site, programs: &Programs) -> Result<Relay> {
+    let mut help = site.host.command(programs.path("adit-relay"));
+    help.arg("--help");
+    let knows_xdp = process::finish(help, READY_LIMIT)?.stdout.contains("--xdp");
+    let arguments: &[&str] = match (site.contestant, knows_xdp) {
+        (Contestant::AditXdp, true) => &["--xdp", "driver"],
+        (Contestant::AditXdp, false) => bail!("this build of adit-relay has no --xdp"),
+        (_, true) => &["--xdp", "off"],
+        (_, false) => &[],
+    };
+    let alone = Alone { address: site.address, families: Families::V4, secret: SECRET, arguments };
+    Relay::start_alone(&site.host, &alone, programs)
 }
 
 fn coturn(site: &Site, build: Option<&Build>, state: &StateDir, arguments: &[&str]) -> Result<Running> {

@@ -30,20 +30,20 @@ pub(super) struct Load {
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Arrivals {
+pub(crate) struct Arrivals {
     pub(super) received: u64,
-    pub(super) loss: f64,
-    pub(super) reordered: u64,
-    pub(super) duplicates: u64,
+    pub(crate) loss: f64,
+    pub(crate) reordered: u64,
+    pub(crate) duplicates: u64,
     pub(super) corrupt: u64,
     pub(super) misdelivered: u64,
-    pub(super) one_way_us: Quantiles,
+    pub(crate) one_way_us: Quantiles,
 }
 
 /// Times in µs.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Quantiles {
-    pub(super) p50: f64,
+pub(crate) struct Quantiles {
+    pub(crate) p50: f64,
     pub(super) p99: f64,
 }
 

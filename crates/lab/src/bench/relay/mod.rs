@@ -17,6 +17,7 @@ mod case;
 mod contestant;
 mod generator;
 mod ground;
+mod look;
 mod measure;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use anyhow::{Context as _, Result};
 
 pub use case::{ALL, Case};
 pub use contestant::{Contestant, Coturns, GENERATOR, ROD};
+pub(crate) use look::look;
 
 use case::Test;
 use contestant::Running;

@@ -76,6 +76,7 @@ pub(crate) fn turn(context: &mut Context) -> Result<()> {
     let servers = Servers::start([adit, coturn], &context.programs, Options::default())?;
     for server in Server::BOTH {
         their_client(&ground, server, context)?;
+        discovery(&ground, server, context)?;
     }
     our_client(&ground, context)?;
     let stopped = servers.adit.stop()?;
@@ -120,6 +121,21 @@ fn their_client(ground: &Ground<4>, server: Server, context: &mut Context) -> Re
         let lost = counts.sent.saturating_sub(counts.received);
         context.record(&format!("{name}: lost"), lost as f64, "messages", target(Target::AtMost(0.0)));
     }
+    Ok(())
+}
+
+/// Neither server has a second address, so both say how they see the client and nothing of how its NAT behaves.
+fn discovery(ground: &Ground<4>, server: Server, context: &mut Context) -> Result<()> {
+    let [adit, coturn, client, _] = &ground.machines;
+    let machine = if server == Server::Adit { adit } else { coturn };
+    let seen = coturn::discover(&client.host, machine.v4(Transport::Udp.port()))?;
+    let own = client.address.v4;
+    let right = seen.iter().filter(|address| address.ip() == own).count();
+    let name = format!("turnutils_natdiscovery at {}", server.name());
+    // Two for the mapping, one for the filtering.
+    context.record(&format!("{name}: right addresses"), right as f64, "answers", Target::AtLeast(3.0));
+    let wrong = seen.len() - right;
+    context.record(&format!("{name}: wrong addresses"), wrong as f64, "answers", Target::AtMost(0.0));
     Ok(())
 }
 

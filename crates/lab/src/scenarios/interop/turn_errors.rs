@@ -25,6 +25,8 @@ struct Answer {
     section: String,
     /// 0 is success; nothing is no answer.
     answer: Option<u16>,
+    /// Why it could not even be asked.
+    failure: Option<String>,
 }
 
 pub(crate) fn turn_errors(context: &mut Context) -> Result<()> {
@@ -60,10 +62,11 @@ fn ask(client: &Host, server: &Machine, peer: &Machine, context: &Context) -> Re
 
 /// Every case; where the two differ, a mark.
 fn show(ours: &[Answer], theirs: &[Answer]) {
-    let code = |answer: Option<u16>| match answer {
-        Some(0) => "granted".to_owned(),
-        Some(code) => code.to_string(),
-        None => "silence".to_owned(),
+    let code = |answer: &Answer| match (answer.answer, &answer.failure) {
+        (Some(0), _) => "granted".to_owned(),
+        (Some(code), _) => code.to_string(),
+        (None, Some(_)) => "not asked".to_owned(),
+        (None, None) => "silence".to_owned(),
     };
     let (adit, coturn) = (Server::Adit.name(), Server::Coturn.name());
     println!("  {:<46} {:<12} {:>4} {adit:>10} {coturn:>8}", "request", "RFC, section", "code");
@@ -74,8 +77,11 @@ fn show(ours: &[Answer], theirs: &[Answer]) {
             our.case,
             our.section,
             our.expected,
-            code(our.answer),
-            code(their.answer)
+            code(our),
+            code(their)
         );
+        for failure in [&our.failure, &their.failure].into_iter().flatten() {
+            println!("      {failure}");
+        }
     }
 }

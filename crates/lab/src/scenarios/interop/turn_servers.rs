@@ -123,7 +123,7 @@ impl Servers {
             arguments: arguments.chain(["-v".into(), "--no-auth-pings".into()]).collect(),
         };
         Ok(Self {
-            adit: Relay::start_with(&adit.host, &alone, programs)?,
+            adit: Relay::start_alone(&adit.host, &alone, programs)?,
             _coturn: TurnServer::start(&coturn.host, &setup)?,
             certificate,
             state,
