@@ -91,7 +91,9 @@ impl TurnServer {
             spawn = spawn.args(["--listening-ip", &address, "--relay-ip", &address]);
         }
         let mut process = host.spawn(&spawn.args(&setup.arguments))?;
-        process.wait_for_output("(admin thread)", READY_LIMIT)?;
+        // The last thing that each of them does before it serves.
+        let ready = if setup.build.is_recent { "Total auth threads" } else { "(admin thread)" };
+        process.wait_for_output(ready, READY_LIMIT)?;
         Ok(Self { process })
     }
 
