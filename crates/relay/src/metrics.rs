@@ -1,6 +1,7 @@
 //! The relay's figures for Prometheus. Labels are bounded: methods, codes, paths and reasons, never users or addresses.
 
 use adit_turn::server::DropReason;
+use adit_turn::stun::Method;
 use metrics::{counter, gauge};
 
 use crate::probe::Outcome;
@@ -54,9 +55,17 @@ fn publish_forwarded(snapshot: &Snapshot) {
 }
 
 fn publish_responses(snapshot: &Snapshot) {
-    counter!("adit_relay_responses_total", "code" => "success").absolute(snapshot.counters.successes);
-    for (code, count) in &snapshot.counters.errors {
-        counter!("adit_relay_responses_total", "code" => code.to_string()).absolute(*count);
+    for ((method, code), count) in &snapshot.counters.responses {
+        let method = match *method {
+            Method::BINDING => "binding",
+            Method::ALLOCATE => "allocate",
+            Method::REFRESH => "refresh",
+            Method::CREATE_PERMISSION => "create_permission",
+            Method::CHANNEL_BIND => "channel_bind",
+            _ => "other",
+        };
+        let code = if *code == 0 { "success".to_owned() } else { code.to_string() };
+        counter!("adit_relay_responses_total", "method" => method, "code" => code).absolute(*count);
     }
 }
 

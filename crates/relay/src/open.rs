@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adit_turn::server::{Config, Limits, Server};
+use adit_turn::server::{Config, Limits, Server, Siblings};
 use anyhow::Context as _;
 use rustls::ServerConfig;
 
@@ -41,6 +41,7 @@ pub(crate) fn shards(
     announce(place);
     let admission = Admission::new(place.stream_limits);
     let own_addresses = own_addresses(place);
+    let siblings = Siblings::default();
     let mut parts = Vec::with_capacity(ports.len());
     for ((ports, listeners), stream_listeners) in ports.into_iter().zip(listeners).zip(stream_listeners) {
         let lent = LentPorts::new(place, &ports);
@@ -59,6 +60,7 @@ pub(crate) fn shards(
             limits: share(place.limits, place.shards),
         };
         let mut server = Server::new(Instant::now(), unix_now, config, identity::random()?);
+        server.join(siblings.clone());
         if matches!(settings.mode, Mode::Alone { .. }) {
             // Users of a portal run our client; anybody else's may be older than RFC 8656.
             server.accept_old_channel_numbers();
@@ -76,11 +78,11 @@ fn steering_keys() -> anyhow::Result<Keys> {
     Ok(std::array::from_fn(|_| keys.next().unwrap_or(1)))
 }
 
-/// A shard's share of the bounds.
+/// A shard's share of the bounds. Those of allocations hold for all shards together, which know of each other's. Those of memory and of
+/// replies to strangers are divided: clients, and forged ones too, spread evenly over the shards.
 fn share(limits: Limits, shards: usize) -> Limits {
     let replies = limits.unauthenticated_replies.div_ceil(shards as u32);
     Limits {
-        allocations: limits.allocations.div_ceil(shards),
         grants: limits.grants.div_ceil(shards),
         unauthenticated_replies: replies,
         ..limits

@@ -45,6 +45,7 @@ mod refresh;
 mod requests;
 mod response;
 mod routes;
+mod siblings;
 mod tables;
 mod users;
 mod wheel;
@@ -74,6 +75,7 @@ pub use forwarding::{HEADROOM, TAILROOM};
 pub use interface::{
     Client, Command, EndReason, Event, Forward, RelayPort, Route, Socket, StreamId, Transport,
 };
+pub use siblings::Siblings;
 
 /// The named deadlines of the machine.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -125,14 +127,15 @@ impl Server {
     pub fn new(now: Instant, unix_now: Duration, config: Config, seed: [u8; 32]) -> Self {
         let mut random = ChaCha20Rng::from_seed(seed);
         let mut secret = || (random.next_u64(), random.next_u64());
+        let siblings = Siblings::default();
         Self {
             clock: (now, unix_now),
             nonces: Nonces::new(now, secret()),
             budget: ReplyBudget::new(now, config.limits.unauthenticated_replies, secret()),
             peer_policy: PeerPolicy::new(&config),
-            ports: Ports::new(&config),
+            ports: Ports::new(&config, siblings.clone()),
             recent: RecentAnswers::new(HashKey::new(secret())),
-            tables: Tables::new(now, &config.limits, config.announce_routes, || HashKey::new(secret())),
+            tables: Tables::new(now, &config.limits, config.announce_routes, siblings, || HashKey::new(secret())),
             secret: 0,
             draining: false,
             channel_numbers: channel_data::NUMBERS,
@@ -141,6 +144,14 @@ impl Server {
             random,
             config,
         }
+    }
+
+    /// Makes this machine one of several of a relay, to be called before anything happens: the bounds of
+    /// allocations then hold for all of them together, and a port that one has lent is a peer for all. Ports
+    /// must not overlap.
+    pub fn join(&mut self, siblings: Siblings) {
+        self.ports = Ports::new(&self.config, siblings.clone());
+        self.tables.siblings = siblings;
     }
 
     /// Corrects the time of day, for instance by the portal's clock, which stamps the credentials.
@@ -283,10 +294,10 @@ impl Server {
 
     /// Sends a response the way the request came (RFC 8489, section 6.3.1.2), and counts it.
     fn respond(&mut self, client: Client, reply: Reply) {
-        match reply.error {
-            Some(ErrorCode(code)) => *self.counters.errors.entry(code).or_default() += 1,
-            None => self.counters.successes += 1,
-        }
+        let code = reply.error.map_or(0, |ErrorCode(code)| code);
+        // Every method that is answered fits into the type's last four bits (RFC 8489, section 5).
+        let method = Method(reply.datagram.get(1).map_or(0, |low| u16::from(low & 0x0f)));
+        *self.counters.responses.entry((method, code)).or_default() += 1;
         self.tables.commands.push_back(Command::Send {
             source: client.socket(),
             destination: client.address,

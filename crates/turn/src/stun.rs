@@ -49,7 +49,7 @@ pub fn looks_like(datagram: &[u8]) -> bool {
 pub struct TransactionId(pub [u8; 12]);
 
 /// What a message is about (12 bits).
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
 pub struct Method(pub u16);
 
 impl Method {

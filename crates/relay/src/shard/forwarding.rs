@@ -23,6 +23,10 @@ impl Shard {
                 return 0;
             }
         };
+        if filled > 1 {
+            let first = (0..filled).filter_map(|slot| self.batch.peek(slot));
+            self.server.expect_from_clients(first.map(|(client, datagram)| (Client::udp(client), datagram)));
+        }
         let mut has_trains = false;
         for slot in 0..filled {
             let Some((received, buffer)) = self.batch.get(slot) else { continue };

@@ -35,6 +35,15 @@ fn flood(socket: &UdpSocket, server: SocketAddr, is_over: &AtomicBool) -> u64 {
     sent
 }
 
+/// Ends the flood also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_flood_of_data_loses_data_and_neither_requests_nor_memory() {
     let program = Program::alone(&["--shards", "1"]);
@@ -65,6 +74,7 @@ fn a_flood_of_data_loses_data_and_neither_requests_nor_memory() {
                 received.fetch_add(u64::from(peer.recv(&mut buffer).is_ok()), Ordering::Relaxed);
             }
         });
+        let over = Over(&is_over);
         let start = Instant::now();
         while start.elapsed() < FLOOD {
             let asked = Instant::now();
@@ -77,7 +87,7 @@ fn a_flood_of_data_loses_data_and_neither_requests_nor_memory() {
             allocations += 1;
             slowest = slowest.max(asked.elapsed());
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         floods.into_iter().map(|flood| flood.join().expect("no panic")).sum::<u64>()
     });
     let forwarded = program.next_metric("adit_relay_forwarded_packets_total{direction=\"to_peer\",path=\"udp\"}");

@@ -110,13 +110,7 @@ impl Server {
         let even = wants_even_port(request)?;
         let families = self.wanted_families(request)?;
         let lifetime = lifetime(now, optional_number(request, AttributeKind::LIFETIME)?, verified);
-        // Point 10: by user, not by address.
-        let limits = &self.config.limits;
-        let user = self.tables.users.find(&verified.user).and_then(|id| self.tables.users.get(id));
-        if user.is_some_and(|user| user.allocations >= limits.allocations_per_user) {
-            return Err(ErrorCode::ALLOCATION_QUOTA_REACHED);
-        }
-        if self.draining || self.tables.allocations.len() >= limits.allocations {
+        if self.draining {
             return Err(ErrorCode::INSUFFICIENT_CAPACITY);
         }
         Ok(Wanted { families, even, lifetime })
@@ -150,7 +144,9 @@ impl Server {
         verified: &Verified,
         wanted: &Wanted,
     ) -> Result<(), ErrorCode> {
-        let key = self.tables.allocate(now, client.into(), &verified.user, request.transaction());
+        // Point 10: by user, not by address.
+        let (user, id) = (&verified.user, request.transaction());
+        let key = self.tables.allocate(now, client.into(), user, id, &self.config.limits)?;
         let mut pending = Pending {
             envelope: Envelope::of(request),
             verified: verified.clone(),

@@ -1,5 +1,6 @@
 //! What the server machine counts.
 
+use crate::stun::Method;
 use std::collections::BTreeMap;
 
 /// Why a datagram went nowhere.
@@ -66,10 +67,8 @@ pub struct Counters {
     pub to_peers: (u64, u64),
     /// Data packets and bytes from peers to clients.
     pub to_clients: (u64, u64),
-    /// Success responses.
-    pub successes: u64,
-    /// Error responses by code.
-    pub errors: BTreeMap<u16, u64>,
+    /// Responses by method and error code; 0 for success.
+    pub responses: BTreeMap<(Method, u16), u64>,
     /// Dropped datagrams, indexed as [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
 }
@@ -82,13 +81,17 @@ impl Counters {
             ours.0 += packets;
             ours.1 += bytes;
         }
-        self.successes += other.successes;
-        for (code, count) in &other.errors {
-            *self.errors.entry(*code).or_default() += count;
+        for (kind, count) in &other.responses {
+            *self.responses.entry(*kind).or_default() += count;
         }
         for (ours, theirs) in self.dropped.iter_mut().zip(other.dropped) {
             *ours += theirs;
         }
+    }
+
+    /// How many responses of any method had this error code; 0 for success.
+    pub fn responses(&self, code: u16) -> u64 {
+        self.responses.iter().filter(|((_, other), _)| *other == code).map(|(_, count)| count).sum()
     }
 
     /// How many datagrams were dropped for a reason.

@@ -38,7 +38,7 @@ impl Server {
         // Not bound, which includes every reserved number: discarded.
         let channel = self.tables.channels.for_client(client.into(), number);
         let channel = channel.ok_or(DropReason::UnknownChannel)?;
-        if channel.only_if_lent && self.ports.holder(channel.peer_port()).is_none() {
+        if channel.only_if_lent && !self.ports.is_lent(channel.peer_port()) {
             return Err(DropReason::Forbidden);
         }
         if !self.tables.users.take(now, channel.user, Direction::ToPeer, range.len()) {
@@ -81,7 +81,7 @@ impl Server {
     fn may_send_to(&self, peer: SocketAddr) -> bool {
         match self.peer_policy.judge(peer) {
             Verdict::Allowed => true,
-            Verdict::OnlyIfLent(port) => self.ports.holder(port).is_some(),
+            Verdict::OnlyIfLent(port) => self.ports.is_lent(port),
             Verdict::Denied => false,
         }
     }

@@ -5,6 +5,7 @@
 //! giving back cost the same with all ports free and with one left.
 
 use super::allocations::AllocationKey;
+use super::siblings::Siblings;
 use super::{Config, RelayPort};
 use crate::Family;
 use rand::Rng;
@@ -13,6 +14,7 @@ use rand::Rng;
 #[derive(Debug)]
 pub(super) struct Ports {
     first: u16,
+    siblings: Siblings,
     pools: [Pool; 2],
 }
 
@@ -33,10 +35,11 @@ impl Pool {
 }
 
 impl Ports {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, siblings: Siblings) -> Self {
         let pool = |served: bool| Pool::new(config.ports.clone().filter(|_| served));
         Self {
             first: *config.ports.start(),
+            siblings,
             pools: [pool(config.public_v4.is_some()), pool(config.public_v6.is_some())],
         }
     }
@@ -66,7 +69,9 @@ impl Ports {
             Some(drawn) => odds.swap_remove(drawn),
         };
         *pool.holders.get_mut(usize::from(number - self.first))? = Some(holder);
-        Some(RelayPort { family, number })
+        let port = RelayPort { family, number };
+        self.siblings.set_lent(port, true);
+        Some(port)
     }
 
     /// Gives a port back.
@@ -76,6 +81,7 @@ impl Ports {
         let holder = pool.holders.get_mut(usize::from(index));
         if holder.is_some_and(|holder| holder.take().is_some()) {
             pool.free[usize::from(port.number % 2)].push(port.number);
+            self.siblings.set_lent(port, false);
         }
     }
 
@@ -83,6 +89,11 @@ impl Ports {
     pub(super) fn holder(&self, port: RelayPort) -> Option<AllocationKey> {
         let index = port.number.checked_sub(self.first)?;
         self.pools[port.family as usize].holders.get(usize::from(index)).copied().flatten()
+    }
+
+    /// Whether the port is lent, by this machine or by another one of the relay.
+    pub(super) fn is_lent(&self, port: RelayPort) -> bool {
+        self.siblings.is_lent(port)
     }
 
     /// How many ports are taken.

@@ -6,11 +6,12 @@ use super::channels::{Channels, NewChannel};
 use super::endpoint::{ClientKey, HashKey, Host};
 use super::links::{self, NONE};
 use super::permissions::Permissions;
+use super::siblings::Siblings;
 use super::users::{Direction, UserId, Users};
 use super::wheel::Wheel;
 use super::{Command, Limits, RelayPort, Timer};
 use crate::Family;
-use crate::stun::TransactionId;
+use crate::stun::{ErrorCode, TransactionId};
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ pub(super) struct Tables {
     pub(super) users: Users,
     pub(super) timers: Wheel<Timer>,
     pub(super) commands: VecDeque<Command>,
+    pub(super) siblings: Siblings,
     /// The caller wants to know of routes.
     pub(super) announces_routes: bool,
     /// Generation of the next route.
@@ -41,6 +43,7 @@ impl Tables {
         now: Instant,
         limits: &Limits,
         announces_routes: bool,
+        siblings: Siblings,
         mut key: impl FnMut() -> HashKey,
     ) -> Self {
         Self {
@@ -50,24 +53,31 @@ impl Tables {
             users: Users::new(now, limits, key()),
             timers: Wheel::new(now),
             commands: VecDeque::new(),
+            siblings,
             announces_routes,
             next_route: 0,
         }
     }
 
     /// Adds an allocation without ports.
+    ///
+    /// # Errors
+    ///
+    /// 486 or 508 if there are too many.
     pub(super) fn allocate(
         &mut self,
         now: Instant,
         client: ClientKey,
         user: &str,
         request: TransactionId,
-    ) -> AllocationKey {
+        limits: &Limits,
+    ) -> Result<AllocationKey, ErrorCode> {
+        self.siblings.enter(user, limits)?;
         let user = self.users.enter(now, user);
         if let Some(user) = self.users.get_mut(user) {
             user.allocations += 1;
         }
-        self.allocations.insert(Allocation {
+        Ok(self.allocations.insert(Allocation {
             client,
             user,
             secret: 0,
@@ -77,7 +87,7 @@ impl Tables {
             request,
             response: None,
             pending: None,
-        })
+        }))
     }
 
     /// Gives an allocation a relayed port.
@@ -204,6 +214,7 @@ impl Tables {
         let memory = self.users.memory();
         let user = self.users.get_mut(id)?;
         user.allocations -= 1;
+        self.siblings.leave(user.name());
         if user.allocations == 0 && memory.is_zero() {
             self.users.forget(id);
         } else if user.allocations == 0 {

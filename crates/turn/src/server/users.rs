@@ -53,6 +53,12 @@ struct Rate {
     capacity: u64,
 }
 
+impl User {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl Rate {
     /// `least` is what a bucket holds at least, so that the largest datagram can pass.
     fn new(per_second: Option<u64>, least: u64) -> Self {

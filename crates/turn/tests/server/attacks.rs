@@ -37,7 +37,7 @@ fn forbidden_peers_are_refused_and_counted() {
     ];
     for (number, peer) in peers.iter().enumerate() {
         assert_eq!((bench.permit(peer), bench.bind(0x4000, peer)), (403, 403), "{peer}");
-        assert_eq!(bench.server.counters().errors.get(&403), Some(&(2 * number as u64 + 2)));
+        assert_eq!(bench.server.counters().responses(403), 2 * number as u64 + 2);
     }
     // A permission for the relay's own host is for its lent ports; no listener is among them.
     for own in ["192.0.2.10:3478", "[2001:db8::10]:3478", "192.0.2.10:0"] {

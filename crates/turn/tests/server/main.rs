@@ -8,4 +8,5 @@ mod lifetimes;
 mod properties;
 mod requester;
 mod routes;
+mod siblings;
 mod streams;

@@ -145,14 +145,26 @@ impl ReceiveBatch {
     /// What the last call put into a slot, and the slot's whole buffer; `None` past the filled ones, and when the
     /// kernel names a sender that is none.
     pub fn get(&mut self, index: usize) -> Option<(Received, &mut [u8])> {
+        let received = self.received(index)?;
+        let start = index * self.slot;
+        Some((received, &mut self.buffer[start..start + self.slot]))
+    }
+
+    fn received(&self, index: usize) -> Option<Received> {
         let header = self.headers[..self.filled].get(index)?;
         let length = (header.msg_len as usize).min(RECEIVED);
         let source = sender(&self.names[index])?;
         let control = usize::try_from(header.msg_hdr.msg_controllen).unwrap_or(0);
         let segment = segment_size(&self.controls[index], control).filter(|size| *size < length);
-        let received = Received { source, length, segment: segment.unwrap_or(length) };
-        let start = index * self.slot;
-        Some((received, &mut self.buffer[start..start + self.slot]))
+        Some(Received { source, length, segment: segment.unwrap_or(length) })
+    }
+
+    /// What the last call put into a slot, to look at: the first datagram of it.
+    #[must_use]
+    pub fn peek(&self, index: usize) -> Option<(SocketAddr, &[u8])> {
+        let received = self.received(index)?;
+        let start = index * self.slot + self.headroom;
+        Some((received.source, &self.buffer[start..start + received.segment]))
     }
 
     /// The whole buffer of a slot.
