@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use adit_turn::channel_data;
@@ -33,7 +34,6 @@ pub(crate) struct Requester {
     username: String,
     password: String,
     nonce: Vec<u8>,
-    next_id: u32,
     /// Data that came while an answer was waited for.
     data: Vec<(u16, Vec<u8>)>,
     /// Requests that had to be sent again.
@@ -68,7 +68,6 @@ impl Requester {
             username: String::new(),
             password: String::new(),
             nonce: Vec::new(),
-            next_id: 0,
             data: Vec::new(),
             repeated: 0,
         };
@@ -132,14 +131,15 @@ impl Requester {
         }
     }
 
-    pub(crate) fn request(&mut self, method: Method) -> Writer {
-        self.next_id += 1;
+    pub(crate) fn request(&self, method: Method) -> Writer {
+        // Never the same twice, because a later client may come from the same port.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let mut id = [7; 12];
-        id[..4].copy_from_slice(&self.next_id.to_be_bytes());
+        id[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         Writer::new(method, Class::Request, TransactionId(id))
     }
 
-    pub(crate) fn allocate_request(&mut self) -> Writer {
+    pub(crate) fn allocate_request(&self) -> Writer {
         self.request(Method::ALLOCATE).number(AttributeKind::REQUESTED_TRANSPORT, UDP)
     }
 
