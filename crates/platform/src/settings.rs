@@ -86,7 +86,8 @@ fn settings_file(arguments: &[OsString], variable: &dyn Fn(&OsStr) -> Option<OsS
 fn read(path: &Path) -> Result<Table, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
-    if let Some(secret) = SECRETS.iter().find(|name| table.keys().any(|key| key.replace('_', "-") == **name)) {
+    if let Some(secret) = SECRETS.iter().find(|name| table.keys().any(|key| key.replace('_', "-") == **name))
+    {
         let mode = std::fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode();
         if mode & 0o077 != 0 {
             return Err(format!("it holds `{secret}`, but others may read it: chmod 600 it"));

@@ -68,7 +68,13 @@ pub(crate) struct Arguments {
     pub(crate) insecure_plain_portal: bool,
 
     /// Stand alone: serve everybody who has credentials under this secret.
-    #[arg(long, env = "ADIT_STATIC_SECRET", hide_env_values = true, value_name = "SECRET", conflicts_with = "portal")]
+    #[arg(
+        long,
+        env = "ADIT_STATIC_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        conflicts_with = "portal"
+    )]
     pub(crate) static_secret: Option<String>,
 
     /// The static secret before; credentials under it stay good.
@@ -212,8 +218,12 @@ mod tests {
         assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --allow-peer 10.0.0.0/99"));
         assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --shards 0"));
         assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --json"), "only with doctor");
-        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --tls-port 443 --tls-certificate c.pem"));
-        assert!(!parses("adit-relay --static-secret s --public-ipv4 192.0.2.1 --tls-certificate c.pem --tls-key k.pem"));
+        assert!(!parses(
+            "adit-relay --static-secret s --public-ipv4 192.0.2.1 --tls-port 443 --tls-certificate c.pem"
+        ));
+        assert!(!parses(
+            "adit-relay --static-secret s --public-ipv4 192.0.2.1 --tls-certificate c.pem --tls-key k.pem"
+        ));
     }
 
     #[test]

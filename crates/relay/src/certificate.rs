@@ -59,7 +59,10 @@ impl Store {
     /// When the files cannot be read, do not fit together, or are for another name.
     pub(crate) fn open(source: Source, name: Option<String>) -> anyhow::Result<Self> {
         let (current, read) = match &source {
-            Source::Own => (own(name.as_deref().context("a certificate needs a name: give --tls-name")?)?, Pem::default()),
+            Source::Own => (
+                own(name.as_deref().context("a certificate needs a name: give --tls-name")?)?,
+                Pem::default(),
+            ),
             Source::Files { chain, key } => {
                 let pem = read(chain, key)?;
                 (from_pem(&pem, name.as_deref())?, pem)
@@ -107,15 +110,19 @@ fn read(chain: &Path, key: &Path) -> anyhow::Result<Pem> {
 }
 
 fn from_pem((chain, key): &Pem, name: Option<&str>) -> anyhow::Result<Certificate> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().context("the certificate is not PEM")?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .context("the certificate is not PEM")?;
     let key = PrivateKeyDer::from_pem_slice(key).context("the key is not PEM")?;
     let Some(leaf) = chain.first() else { bail!("the certificate file holds no certificate") };
     let (names, not_after) = describe(leaf)?;
     let server_name = name.map(str::to_owned).or_else(|| names.into_iter().next());
     let server_name = server_name.context("the certificate names no host: give --tls-name")?;
     let parsed = ParsedCertificate::try_from(leaf).context("the certificate is damaged")?;
-    let asked = ServerName::try_from(server_name.as_str()).with_context(|| format!("{server_name} is no name"))?;
-    rustls::client::verify_server_name(&parsed, &asked).with_context(|| format!("the certificate is not valid for {server_name}"))?;
+    let asked =
+        ServerName::try_from(server_name.as_str()).with_context(|| format!("{server_name} is no name"))?;
+    rustls::client::verify_server_name(&parsed, &asked)
+        .with_context(|| format!("the certificate is not valid for {server_name}"))?;
     Ok(Certificate { config: server_config(chain, key)?, server_name, sha256: None, not_after })
 }
 
@@ -131,7 +138,10 @@ fn own(name: &str) -> anyhow::Result<Certificate> {
     Ok(Certificate { config, server_name: name.to_owned(), sha256: Some(sha256), not_after })
 }
 
-fn server_config(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> anyhow::Result<Arc<ServerConfig>> {
+fn server_config(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> anyhow::Result<Arc<ServerConfig>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.context("TLS cannot be set up")?.with_no_client_auth().with_single_cert(chain, key);
@@ -181,14 +191,20 @@ mod tests {
         let directory = tempfile::tempdir().expect("temporary directory");
         let source = write(directory.path(), &["*.example.com", "relay.example.com", "192.0.2.1"]);
         let mut store = Store::open(source, None).expect("loads");
-        assert_eq!((store.current().server_name.as_str(), &store.current().sha256), ("relay.example.com", &None));
+        assert_eq!(
+            (store.current().server_name.as_str(), &store.current().sha256),
+            ("relay.example.com", &None)
+        );
         assert!(store.reload().expect("unchanged").is_none());
         std::fs::write(directory.path().join("key.pem"), "half a key").expect("writes");
         assert!(store.reload().is_err());
         assert!(store.reload().expect("complained once").is_none());
         assert_eq!(store.current().server_name, "relay.example.com");
         write(directory.path(), &["other.example.com"]);
-        assert_eq!(store.reload().expect("loads").map(|new| new.server_name.as_str()), Some("other.example.com"));
+        assert_eq!(
+            store.reload().expect("loads").map(|new| new.server_name.as_str()),
+            Some("other.example.com")
+        );
         assert!(store.current().seconds_left(SystemTime::now()) > 0.0);
     }
 

@@ -61,7 +61,10 @@ impl Condition {
             Outcome::Works => self.failures.set(0),
             Outcome::Impossible(reason) => {
                 if self.failures.replace(0) > 0 {
-                    tracing::warn!(reason, "the relay cannot ask itself for an allocation, and is taken to work");
+                    tracing::warn!(
+                        reason,
+                        "the relay cannot ask itself for an allocation, and is taken to work"
+                    );
                 }
             }
             Outcome::Fails(reason) => {

@@ -92,10 +92,21 @@ impl Egress {
     }
 
     /// Adds a datagram that lies in a slot of the batch, behind a header that is copied and may be empty.
-    pub(crate) fn push(&mut self, (source, destination): (Socket, SocketAddr), header: &[u8], slot: usize, range: Range<usize>) {
+    pub(crate) fn push(
+        &mut self,
+        (source, destination): (Socket, SocketAddr),
+        header: &[u8],
+        slot: usize,
+        range: Range<usize>,
+    ) {
         let length = header.len() + range.len();
         let parts_per_datagram = if header.is_empty() { 1 } else { 2 };
-        let body = Part { place: Place::Slot(slot as u32), start: range.start as u32, end: range.end as u32, next: NONE };
+        let body = Part {
+            place: Place::Slot(slot as u32),
+            start: range.start as u32,
+            end: range.end as u32,
+            next: NONE,
+        };
         let run = self.run(source, destination, length, parts_per_datagram);
         if !header.is_empty() {
             let header = self.set_aside(header);
@@ -132,7 +143,13 @@ impl Egress {
 
     /// The run that takes a datagram of this length: the newest of its flow, else a new one. Older ones get nothing more, so a flow
     /// stays in order.
-    fn run(&mut self, source: Socket, destination: SocketAddr, length: usize, parts_per_datagram: usize) -> usize {
+    fn run(
+        &mut self,
+        source: Socket,
+        destination: SocketAddr,
+        length: usize,
+        parts_per_datagram: usize,
+    ) -> usize {
         let recent = self.runs.iter_mut().enumerate().rev().take(SEARCHED);
         let mut same = recent.filter(|(_, run)| run.destination == destination && run.source == source);
         if let Some((index, run)) = same.next()
@@ -233,9 +250,11 @@ mod tests {
     use crate::sockets::{LentPorts, Listeners};
 
     fn open() -> (Sockets, ReceiveBatch) {
-        let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let port =
+            UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
         let port = port.to_string();
-        let line = ["adit-relay", "--static-secret", "12345678", "--public-ipv4", "127.0.0.1", "--port", &port];
+        let line =
+            ["adit-relay", "--static-secret", "12345678", "--public-ipv4", "127.0.0.1", "--port", &port];
         let line = line.into_iter().chain(["--min-port", "1024", "--max-port", "1024"]);
         let place = Place::new(&Arguments::parse_from(line)).expect("sound");
         let listeners = Listeners::open(&place, 1, [1, 2, 3]).expect("opens").pop().expect("one shard");

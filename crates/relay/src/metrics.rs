@@ -26,7 +26,8 @@ fn publish_all(snapshot: &Snapshot) {
     publish_responses(snapshot);
     publish_streams(snapshot);
     for reason in DropReason::ALL {
-        counter!("adit_relay_dropped_total", "reason" => reason.name()).absolute(snapshot.counters.dropped(reason));
+        counter!("adit_relay_dropped_total", "reason" => reason.name())
+            .absolute(snapshot.counters.dropped(reason));
     }
     counter!("adit_relay_sent_datagrams_total").absolute(snapshot.sent.datagrams);
     counter!("adit_relay_sent_trains_total").absolute(snapshot.sent.trains);
@@ -39,17 +40,22 @@ fn publish_all(snapshot: &Snapshot) {
 /// By direction and by how the client reaches the relay.
 fn publish_forwarded(snapshot: &Snapshot) {
     let (counters, streams) = (&snapshot.counters, &snapshot.streams);
-    for (direction, all, by_stream) in
-        [("to_peer", counters.to_peers, streams.to_peers), ("to_client", counters.to_clients, streams.to_clients)]
-    {
+    for (direction, all, by_stream) in [
+        ("to_peer", counters.to_peers, streams.to_peers),
+        ("to_client", counters.to_clients, streams.to_clients),
+    ] {
         // What the machine has forwarded and no connection has carried; a connection's queue may have been full.
         let (packets, bytes) = by_stream.iter().fold(all, |(packets, bytes), stream| {
             (packets.saturating_sub(stream.0), bytes.saturating_sub(stream.1))
         });
         let packets = if direction == "to_client" { packets.saturating_sub(streams.full) } else { packets };
-        for (path, (packets, bytes)) in [("udp", (packets, bytes)), ("tcp", by_stream[0]), ("tls", by_stream[1])] {
-            counter!("adit_relay_forwarded_packets_total", "direction" => direction, "path" => path).absolute(packets);
-            counter!("adit_relay_forwarded_bytes_total", "direction" => direction, "path" => path).absolute(bytes);
+        for (path, (packets, bytes)) in
+            [("udp", (packets, bytes)), ("tcp", by_stream[0]), ("tls", by_stream[1])]
+        {
+            counter!("adit_relay_forwarded_packets_total", "direction" => direction, "path" => path)
+                .absolute(packets);
+            counter!("adit_relay_forwarded_bytes_total", "direction" => direction, "path" => path)
+                .absolute(bytes);
         }
     }
 }
@@ -74,13 +80,16 @@ fn publish_streams(snapshot: &Snapshot) {
     for (security, name) in [(Security::Plain, "tcp"), (Security::Tls, "tls")] {
         let index = security as usize;
         gauge!("adit_relay_connections", "transport" => name).set(snapshot.connections[index] as f64);
-        counter!("adit_relay_connections_accepted_total", "transport" => name).absolute(streams.accepted[index]);
+        counter!("adit_relay_connections_accepted_total", "transport" => name)
+            .absolute(streams.accepted[index]);
     }
     for refusal in Refusal::ALL {
-        counter!("adit_relay_connections_refused_total", "reason" => refusal.name()).absolute(streams.refused[refusal as usize]);
+        counter!("adit_relay_connections_refused_total", "reason" => refusal.name())
+            .absolute(streams.refused[refusal as usize]);
     }
     for end in End::ALL {
-        counter!("adit_relay_connections_ended_total", "reason" => end.name()).absolute(streams.ended[end as usize]);
+        counter!("adit_relay_connections_ended_total", "reason" => end.name())
+            .absolute(streams.ended[end as usize]);
     }
     counter!("adit_relay_send_failures_total", "reason" => "connection_full").absolute(streams.full);
 }

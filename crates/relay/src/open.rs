@@ -36,8 +36,10 @@ pub(crate) fn shards(
 ) -> anyhow::Result<(Shards, Failures)> {
     let place = &settings.place;
     let ports = place.ports_by_shard();
-    let listeners = Listeners::open(place, ports.len(), steering_keys()?).context("cannot listen for clients")?;
-    let stream_listeners = streams::open_listeners(place, ports.len()).context("cannot listen for clients")?;
+    let listeners =
+        Listeners::open(place, ports.len(), steering_keys()?).context("cannot listen for clients")?;
+    let stream_listeners =
+        streams::open_listeners(place, ports.len()).context("cannot listen for clients")?;
     announce(place);
     let admission = Admission::new(place.stream_limits);
     let own_addresses = own_addresses(place);
@@ -74,7 +76,8 @@ pub(crate) fn shards(
 /// What clients cannot guess.
 fn steering_keys() -> anyhow::Result<Keys> {
     let bytes: [u8; 12] = identity::random()?;
-    let mut keys = bytes.chunks_exact(4).map(|bytes| bytes.iter().fold(0, |key, byte| key << 8 | u32::from(*byte)));
+    let mut keys =
+        bytes.chunks_exact(4).map(|bytes| bytes.iter().fold(0, |key, byte| key << 8 | u32::from(*byte)));
     Ok(std::array::from_fn(|_| keys.next().unwrap_or(1)))
 }
 
@@ -82,11 +85,7 @@ fn steering_keys() -> anyhow::Result<Keys> {
 /// replies to strangers are divided: clients, and forged ones too, spread evenly over the shards.
 fn share(limits: Limits, shards: usize) -> Limits {
     let replies = limits.unauthenticated_replies.div_ceil(shards as u32);
-    Limits {
-        grants: limits.grants.div_ceil(shards),
-        unauthenticated_replies: replies,
-        ..limits
-    }
+    Limits { grants: limits.grants.div_ceil(shards), unauthenticated_replies: replies, ..limits }
 }
 
 /// The addresses of this machine, which peers must not name.

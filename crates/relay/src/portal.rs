@@ -134,7 +134,12 @@ impl Portal {
 }
 
 /// What the relay says of itself.
-fn hello(name: String, place: &Place, identity: &Identity, certificate: Option<&Certificate>) -> anyhow::Result<RelayHello> {
+fn hello(
+    name: String,
+    place: &Place,
+    identity: &Identity,
+    certificate: Option<&Certificate>,
+) -> anyhow::Result<RelayHello> {
     let tls = place.tls.as_ref().zip(certificate).map(|(tls, certificate)| RelayTls {
         port: tls.port,
         server_name: certificate.server_name.clone(),

@@ -78,7 +78,8 @@ impl Probe {
 
     async fn run(mut self) -> Outcome {
         let wanted = self.sockets.len();
-        let settled = |probe: &Self| probe.failure.is_some() || probe.client.relayed_addresses().count() == wanted;
+        let settled =
+            |probe: &Self| probe.failure.is_some() || probe.client.relayed_addresses().count() == wanted;
         if let Err(error) = self.drive(LIMIT, settled).await {
             return Outcome::Impossible(format!("{error:#}"));
         }
@@ -100,7 +101,9 @@ impl Probe {
         loop {
             while let Some(transmit) = self.client.poll_transmit() {
                 let sockets = self.sockets.iter();
-                let same = |socket: &&UdpSocket| socket.local_addr().is_ok_and(|own| own.is_ipv4() == transmit.destination.is_ipv4());
+                let same = |socket: &&UdpSocket| {
+                    socket.local_addr().is_ok_and(|own| own.is_ipv4() == transmit.destination.is_ipv4())
+                };
                 if let Some(socket) = sockets.filter(same).next() {
                     socket.send_to(&transmit.payload, transmit.destination).await?;
                 }

@@ -109,7 +109,13 @@ async fn serve(settings: Settings) -> Result<(), RelayError> {
     let tls = certificates.as_ref().map(|store| &store.current().config);
     let (shards, mut failures) = open::shards(&settings, &secrets, clock.unix_now(), tls)?;
     let condition = Condition::new(readiness);
-    let relay = Relay { place: settings.place.clone(), shards, condition, clock, secret: RefCell::new(secrets.current) };
+    let relay = Relay {
+        place: settings.place.clone(),
+        shards,
+        condition,
+        clock,
+        secret: RefCell::new(secrets.current),
+    };
     let drain_timeout = settings.drain_timeout;
     let mut portal = match (settings.mode, identity) {
         (Mode::Portal(portal), Some(identity)) => {
@@ -225,7 +231,10 @@ async fn keep_certificate(store: Option<&mut Store>, shards: &Shards, reload: &m
         match store.reload() {
             Ok(None) => {}
             Ok(Some(certificate)) => {
-                tracing::info!(name = certificate.server_name, "there is a new certificate for new connections");
+                tracing::info!(
+                    name = certificate.server_name,
+                    "there is a new certificate for new connections"
+                );
                 let config = &certificate.config;
                 shards.tell(|| Order::SetCertificate(Arc::clone(config)));
             }
@@ -282,7 +291,9 @@ fn certificates(place: &Place) -> anyhow::Result<Option<Store>> {
 /// The identity, unless the relay stands alone, and what credentials are made under.
 fn secrets(mode: &Mode) -> anyhow::Result<(Option<Identity>, Secrets)> {
     match mode {
-        Mode::Alone { secret, previous } => Ok((None, Secrets { current: secret.clone(), previous: previous.clone() })),
+        Mode::Alone { secret, previous } => {
+            Ok((None, Secrets { current: secret.clone(), previous: previous.clone() }))
+        }
         Mode::Portal(portal) => {
             let identity = Identity::load(&portal.state_dir, portal.rotate_secret)?;
             let secrets = Secrets { current: identity.secret.clone(), previous: identity.previous.clone() };

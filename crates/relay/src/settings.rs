@@ -169,7 +169,8 @@ impl Place {
 
     /// The ports to lend, a part for each shard, as equal as can be.
     pub(crate) fn ports_by_shard(&self) -> Vec<RangeInclusive<u16>> {
-        let (first, count, shards) = (u32::from(*self.ports.start()), self.ports.len() as u32, self.shards as u32);
+        let (first, count, shards) =
+            (u32::from(*self.ports.start()), self.ports.len() as u32, self.shards as u32);
         let bound = |shard: u32| first + count * shard / shards;
         (0..shards).map(|shard| bound(shard) as u16..=(bound(shard + 1) - 1) as u16).collect()
     }
@@ -177,7 +178,12 @@ impl Place {
 
 fn lent_ports(arguments: &Arguments) -> anyhow::Result<RangeInclusive<u16>> {
     let ports = arguments.min_port..=arguments.max_port;
-    ensure!(!ports.is_empty(), "--min-port {} is above --max-port {}", arguments.min_port, arguments.max_port);
+    ensure!(
+        !ports.is_empty(),
+        "--min-port {} is above --max-port {}",
+        arguments.min_port,
+        arguments.max_port
+    );
     ensure!(
         !ports.contains(&arguments.port),
         "--port {} is among the ports to lend ({} to {})",
@@ -196,7 +202,8 @@ fn shards(wanted: Option<u16>) -> usize {
 fn tls(arguments: &Arguments, tcp_port: Option<u16>) -> anyhow::Result<Option<TlsSettings>> {
     let Some(port) = arguments.tls_port else { return Ok(None) };
     ensure!(tcp_port != Some(port), "--tls-port {port} is the TCP port already");
-    let address = arguments.public_ipv4.map(|ip| ip.to_string()).or(arguments.public_ipv6.map(|ip| ip.to_string()));
+    let address =
+        arguments.public_ipv4.map(|ip| ip.to_string()).or(arguments.public_ipv6.map(|ip| ip.to_string()));
     let (source, default_name) = match (&arguments.tls_certificate, &arguments.tls_key) {
         (Some(chain), Some(key)) => (Source::Files { chain: chain.clone(), key: key.clone() }, None),
         // Without a portal nobody could tell clients which certificate to expect.
@@ -279,7 +286,10 @@ mod tests {
             (format!("{ALONE} --tcp-port 443 --tls-port 443 --tls-certificate c --tls-key k"), "443"),
             ("adit-relay --static-secret short --public-ipv4 192.0.2.1".to_owned(), "guess"),
             ("adit-relay --portal wss://p.example --public-ipv4 192.0.2.1".to_owned(), "no token"),
-            ("adit-relay --portal wss://p --token-file /nonexistent --public-ipv4 192.0.2.1".to_owned(), "/nonexistent"),
+            (
+                "adit-relay --portal wss://p --token-file /nonexistent --public-ipv4 192.0.2.1".to_owned(),
+                "/nonexistent",
+            ),
             ("adit-relay --portal ftp://p --token t --public-ipv4 192.0.2.1".to_owned(), "ftp://p"),
         ] {
             let error = format!("{:#}", settings(&line).expect_err(&line));
@@ -289,7 +299,8 @@ mod tests {
 
     #[test]
     fn the_public_address_is_bound_where_it_is_ours() {
-        let ours = settings("adit-relay --static-secret 12345678 --public-ipv4 127.0.0.1").expect("sound").place;
+        let ours =
+            settings("adit-relay --static-secret 12345678 --public-ipv4 127.0.0.1").expect("sound").place;
         assert_eq!(ours.v4.expect("IPv4").bind.to_string(), "127.0.0.1");
         let natted = place("--port 3478");
         assert_eq!(natted.v4.expect("IPv4").bind.to_string(), "0.0.0.0");

@@ -87,7 +87,13 @@ impl Watch {
 }
 
 impl Shard {
-    fn new(server: Server, sockets: Sockets, streams: Streams, watch: Rc<Watch>, orders: (Receiver<Order>, Arc<EventFd>)) -> anyhow::Result<Self> {
+    fn new(
+        server: Server,
+        sockets: Sockets,
+        streams: Streams,
+        watch: Rc<Watch>,
+        orders: (Receiver<Order>, Arc<EventFd>),
+    ) -> anyhow::Result<Self> {
         let (orders, wake) = orders;
         watch.add(wake.as_ref(), Token::Orders).context("cannot watch for orders")?;
         for (family, role, listener) in sockets.listeners.all() {
@@ -138,7 +144,8 @@ impl Shard {
     }
 
     fn turn(&mut self, now: Instant, events: &[EpollEvent]) {
-        let is_request = |event: &EpollEvent| matches!(Token::unpack(event.data()), Token::Listener(_, Role::Requests));
+        let is_request =
+            |event: &EpollEvent| matches!(Token::unpack(event.data()), Token::Listener(_, Role::Requests));
         let mut look = events.iter().any(is_request);
         for ready in events.chunks(BETWEEN_REQUESTS) {
             if std::mem::replace(&mut look, true) {

@@ -95,10 +95,13 @@ impl Group {
 
     fn join(&mut self, buffer: usize) -> anyhow::Result<TrainSocket> {
         let reuse_port = !std::mem::take(&mut self.is_first);
-        let config = Config { reuse_port, receive_buffer: buffer, send_buffer: buffer, ..Config::new(self.address) };
+        let config =
+            Config { reuse_port, receive_buffer: buffer, send_buffer: buffer, ..Config::new(self.address) };
         let socket = TrainSocket::bind(&config)?;
         if !reuse_port {
-            socket.share_port().with_context(|| format!("cannot share UDP {} among threads", self.address))?;
+            socket
+                .share_port()
+                .with_context(|| format!("cannot share UDP {} among threads", self.address))?;
         }
         Ok(socket)
     }
@@ -134,7 +137,9 @@ impl LentPorts {
         let address = SocketAddr::new(ip.unwrap_or(IpAddr::from([0, 0, 0, 0])), port.number);
         let system = |error| BindError::System { address, error };
         let offset = port.number.checked_sub(self.first).map(usize::from);
-        let place = offset.filter(|_| ip.is_some()).and_then(|offset| self.sockets[index(port.family)].get_mut(offset));
+        let place = offset
+            .filter(|_| ip.is_some())
+            .and_then(|offset| self.sockets[index(port.family)].get_mut(offset));
         let place = place.ok_or_else(|| system(none()))?;
         let config = Config { receive_buffer: PORT_BUFFER, send_buffer: PORT_BUFFER, ..Config::new(address) };
         let socket = TrainSocket::bind(&config)?;

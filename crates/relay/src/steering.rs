@@ -8,8 +8,8 @@
 
 use adit_turn::Family;
 use nix::libc::{
-    BPF_ABS, BPF_ADD, BPF_ALU, BPF_H, BPF_IMM, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LDX, BPF_MEM, BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH,
-    BPF_ST, BPF_W, BPF_X, BPF_XOR, SKF_NET_OFF, sock_filter,
+    BPF_ABS, BPF_ADD, BPF_ALU, BPF_H, BPF_IMM, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_LDX, BPF_MEM, BPF_MOD,
+    BPF_MUL, BPF_RET, BPF_RSH, BPF_ST, BPF_W, BPF_X, BPF_XOR, SKF_NET_OFF, sock_filter,
 };
 
 /// The largest type of a STUN request whose method this relay knows; indications and responses are larger, and so is ChannelData (RFC
@@ -91,7 +91,9 @@ mod tests {
         let config = Config { reuse_port: true, ..Config::new(first.local_addr().expect("address")) };
         let more = (1..2 * SHARDS).map(|_| TrainSocket::bind(&config).expect("joins"));
         let group: Vec<TrainSocket> = std::iter::once(first).chain(more).collect();
-        group[0].steer(&program(family, SHARDS as u32, [0x1234_5678, 0x9e37_79b9, 0x85eb_ca6b])).expect("the kernel takes it");
+        group[0]
+            .steer(&program(family, SHARDS as u32, [0x1234_5678, 0x9e37_79b9, 0x85eb_ca6b]))
+            .expect("the kernel takes it");
         group
     }
 
@@ -121,7 +123,8 @@ mod tests {
         for (address, family) in [("127.0.0.1:0", Family::V4), ("[::1]:0", Family::V6)] {
             let group = group(address, family);
             let to = group[0].local_addr().expect("address");
-            let senders: Vec<UdpSocket> = (0..100).map(|_| UdpSocket::bind(address).expect("binds")).collect();
+            let senders: Vec<UdpSocket> =
+                (0..100).map(|_| UdpSocket::bind(address).expect("binds")).collect();
             let data: [&[u8]; 4] = [&[0x40, 0, 0, 0], &[0x00, 0x16, 0, 0], &[0x01, 0x13], &[0xff; 40]];
             let requests: [&[u8]; 3] = [&[0x00, 0x01, 0, 0], &[0x00, 0x03], &[0x00, 0x09, 0, 0]];
             for sender in &senders {

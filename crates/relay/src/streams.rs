@@ -111,7 +111,8 @@ impl Streams {
 
     /// How many connections there are, plain and encrypted.
     pub(crate) fn open(&self) -> [usize; 2] {
-        let encrypted = self.connections.iter().filter(|(_, connection)| connection.security() == Security::Tls).count();
+        let encrypted =
+            self.connections.iter().filter(|(_, connection)| connection.security() == Security::Tls).count();
         [self.connections.len() - encrypted, encrypted]
     }
 
@@ -140,7 +141,10 @@ impl Streams {
     /// Accepts what waits at a listener.
     pub(crate) fn accept(&mut self, now: Instant, family: Family, security: Security) {
         for _ in 0..ACCEPTS {
-            let listener = self.listeners.iter_mut().find(|listener| (listener.family, listener.security) == (family, security));
+            let listener = self
+                .listeners
+                .iter_mut()
+                .find(|listener| (listener.family, listener.security) == (family, security));
             let Some(accepted) = listener.and_then(Listener::accept) else { return };
             self.tally.accepted[security as usize] += 1;
             if let Err(refusal) = self.admit(now, accepted, security) {
@@ -235,7 +239,10 @@ impl Streams {
     /// Ends connections whose time is over.
     pub(crate) fn sweep(&mut self, now: Instant) {
         let limit = self.admission.limits().idle_timeout;
-        let late = self.connections.iter().filter_map(|(id, connection)| Some((StreamId(id as u32), connection.is_late(now, limit)?)));
+        let late = self
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| Some((StreamId(id as u32), connection.is_late(now, limit)?)));
         let late: Vec<(StreamId, End)> = late.collect();
         for (id, end) in late {
             self.end(id, end);

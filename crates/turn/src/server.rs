@@ -135,7 +135,9 @@ impl Server {
             peer_policy: PeerPolicy::new(&config),
             ports: Ports::new(&config, siblings.clone()),
             recent: RecentAnswers::new(HashKey::new(secret())),
-            tables: Tables::new(now, &config.limits, config.announce_routes, siblings, || HashKey::new(secret())),
+            tables: Tables::new(now, &config.limits, config.announce_routes, siblings, || {
+                HashKey::new(secret())
+            }),
             secret: 0,
             draining: false,
             channel_numbers: channel_data::NUMBERS,

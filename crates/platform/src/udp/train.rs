@@ -21,7 +21,7 @@ use super::{BindError, Config, MAX_SKIPPED, is_transient, linux, open};
 mod receive;
 mod send;
 
-pub use receive::{Received, ReceiveBatch};
+pub use receive::{ReceiveBatch, Received};
 pub use send::{MAX_BYTES, MAX_DATAGRAMS, Segmentation, Train};
 
 /// A non-blocking UDP socket for one thread.

@@ -17,8 +17,11 @@ pub(super) fn check(place: &Place) -> Vec<Finding> {
 }
 
 fn none_given(interfaces: &[(String, IpAddr)]) -> Finding {
-    let public: Vec<String> =
-        interfaces.iter().filter(|(_, ip)| !is_private(*ip)).map(|(name, ip)| format!("{ip} ({name})")).collect();
+    let public: Vec<String> = interfaces
+        .iter()
+        .filter(|(_, ip)| !is_private(*ip))
+        .map(|(name, ip)| format!("{ip} ({name})"))
+        .collect();
     let has = if public.is_empty() { "no public address of its own".to_owned() } else { public.join(", ") };
     Finding::failure(
         CHECK,
@@ -31,10 +34,18 @@ fn judge(place: &Place, address: &Address, interfaces: &[(String, IpAddr)]) -> F
     let Address { public, bind } = *address;
     let interface = interfaces.iter().find(|(_, ip)| *ip == public).map(|(name, _)| name);
     if public.is_unspecified() || public.is_multicast() {
-        return Finding::failure(CHECK, format!("{public} is no address that anybody could reach"), "give the public one");
+        return Finding::failure(
+            CHECK,
+            format!("{public} is no address that anybody could reach"),
+            "give the public one",
+        );
     }
     if !bind.is_unspecified() && !interfaces.iter().any(|(_, ip)| *ip == bind) {
-        return Finding::failure(CHECK, format!("{bind} is to be bound, but is no address of this machine"), "give --bind-ipv4 or --bind-ipv6 an address of this machine");
+        return Finding::failure(
+            CHECK,
+            format!("{bind} is to be bound, but is no address of this machine"),
+            "give --bind-ipv4 or --bind-ipv6 an address of this machine",
+        );
     }
     let private = is_private(public);
     match interface {
@@ -100,7 +111,8 @@ mod tests {
     fn status(line: &str, interfaces: &[(&str, &str)]) -> (Status, String) {
         let place = Place::new(&Arguments::parse_from(line.split(' '))).expect("sound");
         let ip = |text: &str| text.parse::<IpAddr>().expect("address");
-        let interfaces: Vec<_> = interfaces.iter().map(|(name, text)| ((*name).to_owned(), ip(text))).collect();
+        let interfaces: Vec<_> =
+            interfaces.iter().map(|(name, text)| ((*name).to_owned(), ip(text))).collect();
         let address = place.v4.or(place.v6).expect("an address");
         let finding = judge(&place, &address, &interfaces);
         (finding.status, finding.advice.unwrap_or_default())
@@ -110,11 +122,20 @@ mod tests {
     fn addresses_are_told_apart() {
         let own = [("eth0", "198.51.100.7"), ("eth0", "8.8.8.8"), ("eth1", "10.0.0.1")];
         assert_eq!(status("adit-relay doctor --public-ipv4 8.8.8.8 --bind-ipv4 8.8.8.8", &own).0, Status::Ok);
-        assert_eq!(status("adit-relay doctor --public-ipv4 10.0.0.1 --bind-ipv4 10.0.0.1", &own).0, Status::Warning);
+        assert_eq!(
+            status("adit-relay doctor --public-ipv4 10.0.0.1 --bind-ipv4 10.0.0.1", &own).0,
+            Status::Warning
+        );
         let (natted, advice) = status("adit-relay doctor --public-ipv4 9.9.9.9 --tcp-port 443", &own);
         assert!(natted == Status::Warning && advice.contains("49152-65535, TCP 443"), "{advice}");
-        assert_eq!(status("adit-relay doctor --public-ipv4 9.9.9.9 --bind-ipv4 9.9.9.9", &own).0, Status::Failure);
+        assert_eq!(
+            status("adit-relay doctor --public-ipv4 9.9.9.9 --bind-ipv4 9.9.9.9", &own).0,
+            Status::Failure
+        );
         assert_eq!(status("adit-relay doctor --public-ipv6 ::", &own).0, Status::Failure);
-        assert_eq!(none_given(&[("eth0".to_owned(), "8.8.8.8".parse().expect("address"))]).status, Status::Failure);
+        assert_eq!(
+            none_given(&[("eth0".to_owned(), "8.8.8.8".parse().expect("address"))]).status,
+            Status::Failure
+        );
     }
 }

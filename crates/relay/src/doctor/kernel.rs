@@ -19,7 +19,11 @@ fn segmentation() -> Finding {
     if Segmentation::detect().works() {
         return Finding::ok(check, "the kernel cuts trains of datagrams (UDP_SEGMENT)");
     }
-    Finding::warning(check, "the kernel does not cut trains of datagrams", "Linux 4.18 and later do; the relay works, at a third of its speed")
+    Finding::warning(
+        check,
+        "the kernel does not cut trains of datagrams",
+        "Linux 4.18 and later do; the relay works, at a third of its speed",
+    )
 }
 
 fn shards(place: &Place) -> Finding {
@@ -27,7 +31,11 @@ fn shards(place: &Place) -> Finding {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let detail = format!("{} shards on {processors} processors", place.shards);
     if place.shards > processors {
-        return Finding::warning(check, detail, "more shards than processors only add latency: lower --shards");
+        return Finding::warning(
+            check,
+            detail,
+            "more shards than processors only add latency: lower --shards",
+        );
     }
     Finding::ok(check, detail)
 }
@@ -44,7 +52,10 @@ fn steering() -> Finding {
         Ok(first)
     };
     match group() {
-        Ok(_) => Finding::ok(check, "the kernel keeps requests apart from data, so that no flood of data delays them"),
+        Ok(_) => Finding::ok(
+            check,
+            "the kernel keeps requests apart from data, so that no flood of data delays them",
+        ),
         Err(error) => Finding::warning(
             check,
             format!("the kernel does not keep requests apart from data: {error:#}"),

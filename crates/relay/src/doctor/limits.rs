@@ -22,7 +22,11 @@ const BACKLOG: u64 = 1024;
 
 pub(super) fn check(place: &Place) -> Vec<Finding> {
     let mut findings = vec![open_files(place), buffers()];
-    findings.extend(conntrack(place, &read("net/netfilter/nf_conntrack_max"), &read("net/netfilter/nf_conntrack_count")));
+    findings.extend(conntrack(
+        place,
+        &read("net/netfilter/nf_conntrack_max"),
+        &read("net/netfilter/nf_conntrack_count"),
+    ));
     if place.tcp_port.is_some() || place.tls.is_some() {
         findings.push(backlog(&read("net/core/somaxconn")));
     }
@@ -32,7 +36,11 @@ pub(super) fn check(place: &Place) -> Vec<Finding> {
 /// What a full relay needs: a socket per lent port and connection.
 fn files_needed(place: &Place) -> u64 {
     let families = [place.v4, place.v6].into_iter().flatten().count().max(1) as u64;
-    let streams = if place.tcp_port.is_some() || place.tls.is_some() { place.stream_limits.connections as u64 } else { 0 };
+    let streams = if place.tcp_port.is_some() || place.tls.is_some() {
+        place.stream_limits.connections as u64
+    } else {
+        0
+    };
     families * place.limits.allocations as u64 + streams + OTHER_FILES
 }
 
@@ -40,33 +48,58 @@ fn open_files(place: &Place) -> Finding {
     let check = "open-files";
     let needed = files_needed(place);
     match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((_, hard)) if hard >= needed => Finding::ok(check, format!("{hard} open files are allowed, {needed} needed at most")),
+        Ok((_, hard)) if hard >= needed => {
+            Finding::ok(check, format!("{hard} open files are allowed, {needed} needed at most"))
+        }
         Ok((_, hard)) => Finding::warning(
             check,
             format!("{hard} open files are allowed, but a full relay needs {needed}"),
-            format!("raise the limit (systemd: LimitNOFILE={}; shell: ulimit -Hn), or lower --max-allocations", needed.next_power_of_two()),
+            format!(
+                "raise the limit (systemd: LimitNOFILE={}; shell: ulimit -Hn), or lower --max-allocations",
+                needed.next_power_of_two()
+            ),
         ),
-        Err(error) => Finding::warning(check, format!("the limit of open files is unknown: {error}"), "see ulimit -Hn"),
+        Err(error) => {
+            Finding::warning(check, format!("the limit of open files is unknown: {error}"), "see ulimit -Hn")
+        }
     }
 }
 
 /// What the kernel gives a listener of what it asks for.
 fn buffers() -> Finding {
     let check = "socket-buffers";
-    let config = Config { receive_buffer: BUFFER, send_buffer: BUFFER, ..Config::new((Ipv4Addr::LOCALHOST, 0).into()) };
+    let config = Config {
+        receive_buffer: BUFFER,
+        send_buffer: BUFFER,
+        ..Config::new((Ipv4Addr::LOCALHOST, 0).into())
+    };
     let given = TrainSocket::bind(&config).ok().and_then(|socket| getsockopt(&socket, sockopt::RcvBuf).ok());
     let Some(given) = given else {
-        return Finding::warning(check, "no UDP socket can be opened on the loopback interface", "ip link set lo up");
+        return Finding::warning(
+            check,
+            "no UDP socket can be opened on the loopback interface",
+            "ip link set lo up",
+        );
     };
     // The kernel doubles what it grants, for its own bookkeeping.
     let given = given / 2;
-    let advice = format!("sysctl -w net.core.rmem_max={BUFFER} net.core.wmem_max={BUFFER}, and write it to /etc/sysctl.d");
+    let advice = format!(
+        "sysctl -w net.core.rmem_max={BUFFER} net.core.wmem_max={BUFFER}, and write it to /etc/sysctl.d"
+    );
     if given >= BUFFER {
         Finding::ok(check, format!("a listener gets its buffer of {} KiB", BUFFER >> 10))
     } else if given >= SMALL_BUFFER {
-        Finding::warning(check, format!("a listener gets a buffer of {} KiB instead of {}", given >> 10, BUFFER >> 10), advice)
+        Finding::warning(
+            check,
+            format!("a listener gets a buffer of {} KiB instead of {}", given >> 10, BUFFER >> 10),
+            advice,
+        )
     } else {
-        Finding::warning(check, format!("a listener gets a buffer of {} KiB only: bursts will be lost", given >> 10), advice)
+        Finding::warning(
+            check,
+            format!("a listener gets a buffer of {} KiB only: bursts will be lost", given >> 10),
+            advice,
+        )
     }
 }
 
@@ -79,7 +112,9 @@ fn conntrack(place: &Place, max: &str, count: &str) -> Option<Finding> {
     if max < needed || count * 10 > max * 9 {
         return Some(Finding::warning(
             check,
-            format!("the firewall follows at most {max} connections, {count} now; a full relay may have {needed}"),
+            format!(
+                "the firewall follows at most {max} connections, {count} now; a full relay may have {needed}"
+            ),
             format!(
                 "leave the relay's traffic alone (nft: `udp dport {{ {}, {}-{} }} notrack` in a prerouting chain of priority raw), or \
                  sysctl -w net.netfilter.nf_conntrack_max={}",
@@ -122,7 +157,9 @@ mod tests {
     fn what_a_full_relay_needs_is_counted() {
         let one = place("adit-relay doctor --public-ipv4 127.0.0.1 --max-allocations 1000");
         assert_eq!(files_needed(&one), 1064);
-        let all = place("adit-relay doctor --public-ipv4 127.0.0.1 --public-ipv6 ::1 --max-allocations 1000 --tcp-port 443 --max-connections 500");
+        let all = place(
+            "adit-relay doctor --public-ipv4 127.0.0.1 --public-ipv6 ::1 --max-allocations 1000 --tcp-port 443 --max-connections 500",
+        );
         assert_eq!(files_needed(&all), 2564);
         let absurd = place("adit-relay doctor --public-ipv4 127.0.0.1 --max-allocations 9000000000");
         assert_eq!(open_files(&absurd).status, Status::Warning);

@@ -23,7 +23,11 @@ pub(super) fn check(place: &Place) -> Vec<Finding> {
         findings.extend(place.tls.as_ref().map(|tls| tcp("tls-port", SocketAddr::new(bind, tls.port))));
     }
     findings.extend(binds.first().map(|&bind| lent(place, bind)));
-    findings.push(ephemeral(place, &read("net/ipv4/ip_local_port_range"), &read("net/ipv4/ip_local_reserved_ports")));
+    findings.push(ephemeral(
+        place,
+        &read("net/ipv4/ip_local_port_range"),
+        &read("net/ipv4/ip_local_reserved_ports"),
+    ));
     findings
 }
 
@@ -31,9 +35,10 @@ fn udp(address: SocketAddr) -> Finding {
     let check = "udp-port";
     match UdpSocket::bind(address) {
         Ok(_) => Finding::ok(check, format!("UDP {address} is free")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && answers_udp(address) => {
-            Finding::ok(check, format!("a STUN server is at work on UDP {address}; this relay, it is to be hoped"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && answers_udp(address) => Finding::ok(
+            check,
+            format!("a STUN server is at work on UDP {address}; this relay, it is to be hoped"),
+        ),
         Err(error) => unbindable(check, "UDP", address, &error),
     }
 }
@@ -41,9 +46,10 @@ fn udp(address: SocketAddr) -> Finding {
 fn tcp(check: &'static str, address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::ok(check, format!("TCP {address} is free")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && answers_tcp(address) => {
-            Finding::ok(check, format!("a STUN server is at work on TCP {address}; this relay, it is to be hoped"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && answers_tcp(address) => Finding::ok(
+            check,
+            format!("a STUN server is at work on TCP {address}; this relay, it is to be hoped"),
+        ),
         // What is behind TLS cannot be seen.
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && check == "tls-port" => Finding::warning(
             check,
@@ -58,7 +64,9 @@ fn unbindable(check: &'static str, protocol: &str, address: SocketAddr, error: &
     let flag = if protocol == "UDP" { 'u' } else { 't' };
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => format!("see who has it: ss -{flag}lpn 'sport = :{}'", address.port()),
-        io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need the capability CAP_NET_BIND_SERVICE".to_owned()
+        }
         io::ErrorKind::AddrNotAvailable => "give an address of this machine".to_owned(),
         _ => "see whether this address family is switched on".to_owned(),
     };
@@ -105,7 +113,8 @@ fn binding_request() -> Vec<u8> {
 }
 
 fn is_binding_response(bytes: &[u8]) -> bool {
-    Message::parse(bytes).is_ok_and(|message| message.class() == Class::Success && message.method() == Method::BINDING)
+    Message::parse(bytes)
+        .is_ok_and(|message| message.class() == Class::Success && message.method() == Method::BINDING)
 }
 
 /// Tries all ports to lend.
@@ -119,10 +128,17 @@ fn lent(place: &Place, bind: IpAddr) -> Finding {
         return Finding::failure(check, detail, "choose others: --min-port, --max-port");
     }
     if taken * 100 > count * TAKEN_PERCENT {
-        return Finding::warning(check, detail, "unless they are lent already, choose others: --min-port, --max-port");
+        return Finding::warning(
+            check,
+            detail,
+            "unless they are lent already, choose others: --min-port, --max-port",
+        );
     }
     if count < place.limits.allocations {
-        let advice = format!("they bound the number of allocations before --max-allocations {} does", place.limits.allocations);
+        let advice = format!(
+            "they bound the number of allocations before --max-allocations {} does",
+            place.limits.allocations
+        );
         return Finding::warning(check, detail, advice);
     }
     Finding::ok(check, detail)

@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const RENEW_DAYS: f64 = 14.0;
 
 pub(super) fn check(arguments: &Arguments, place: &Place) -> Vec<Finding> {
-    let certificate = place.tls.as_ref().map(|tls| certificate(Store::open(tls.source.clone(), tls.name.clone())));
+    let certificate =
+        place.tls.as_ref().map(|tls| certificate(Store::open(tls.source.clone(), tls.name.clone())));
     let portal = arguments.portal.as_ref().map(portal);
     let health = place.health.map(health);
     certificate.into_iter().chain(portal).chain(health).collect()
@@ -27,7 +28,13 @@ fn certificate(store: anyhow::Result<Store>) -> Finding {
     let check = "certificate";
     let store = match store {
         Ok(store) => store,
-        Err(error) => return Finding::failure(check, format!("{error:#}"), "give --tls-certificate and --tls-key files in PEM that fit together"),
+        Err(error) => {
+            return Finding::failure(
+                check,
+                format!("{error:#}"),
+                "give --tls-certificate and --tls-key files in PEM that fit together",
+            );
+        }
     };
     let certificate = store.current();
     let name = &certificate.server_name;
@@ -36,10 +43,18 @@ fn certificate(store: anyhow::Result<Store>) -> Finding {
     }
     let days = certificate.seconds_left(SystemTime::now()) / 86_400.0;
     if days < 0.0 {
-        return Finding::failure(check, format!("the one for {name} is not valid any more"), "renew it; the relay notices by itself");
+        return Finding::failure(
+            check,
+            format!("the one for {name} is not valid any more"),
+            "renew it; the relay notices by itself",
+        );
     }
     if days < RENEW_DAYS {
-        return Finding::warning(check, format!("the one for {name} ends in {days:.0} days"), "renew it; the relay notices by itself");
+        return Finding::warning(
+            check,
+            format!("the one for {name} ends in {days:.0} days"),
+            "renew it; the relay notices by itself",
+        );
     }
     Finding::ok(check, format!("it is for {name} and good for {days:.0} days"))
 }
@@ -84,13 +99,22 @@ fn health(address: SocketAddr) -> Finding {
         Ok(answer)
     };
     match ask() {
-        Ok(answer) if answer.starts_with("HTTP/1.1 200") => Finding::ok(check, format!("a program is at work on TCP {address}, and ready")),
+        Ok(answer) if answer.starts_with("HTTP/1.1 200") => {
+            Finding::ok(check, format!("a program is at work on TCP {address}, and ready"))
+        }
         Ok(answer) if answer.starts_with("HTTP/1.1 503") => Finding::failure(
             check,
-            format!("the relay at work on TCP {address} is not ready: {}", answer.lines().last().unwrap_or_default()),
+            format!(
+                "the relay at work on TCP {address} is not ready: {}",
+                answer.lines().last().unwrap_or_default()
+            ),
             "see its log",
         ),
-        _ => Finding::failure(check, format!("TCP {address} cannot be opened: {error}"), format!("see who has it: ss -tlpn 'sport = :{}'", address.port())),
+        _ => Finding::failure(
+            check,
+            format!("TCP {address} cannot be opened: {error}"),
+            format!("see who has it: ss -tlpn 'sport = :{}'", address.port()),
+        ),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use adit_turn::Family;
-use adit_turn::server::{Client, Command, Event, Forward, HEADROOM, RelayPort, Socket, StreamId, TAILROOM, Transport};
+use adit_turn::server::{
+    Client, Command, Event, Forward, HEADROOM, RelayPort, Socket, StreamId, TAILROOM, Transport,
+};
 
 use super::token::Token;
 use super::{SLOTS, Shard, TRAIN_SLOTS};
@@ -67,15 +69,24 @@ impl Shard {
             for place in received.datagrams(HEADROOM) {
                 // The machine writes around the datagram, where its neighbours lie, which leave only later.
                 let around = Around::save(buffer, place.clone());
-                let Some(forward) = self.server.handle_peer(now, port, received.source, buffer, place.clone()) else {
+                let Some(forward) =
+                    self.server.handle_peer(now, port, received.source, buffer, place.clone())
+                else {
                     continue;
                 };
                 let Forward { source, destination, range } = forward;
                 match source {
-                    Socket::Stream(id) => self.streams.send(id, &buffer[range], Importance::Data(place.len())),
+                    Socket::Stream(id) => {
+                        self.streams.send(id, &buffer[range], Importance::Data(place.len()))
+                    }
                     // ChannelData, as a rule: a header and nothing behind.
                     _ if range.end == place.end => {
-                        self.egress.push((source, destination), &buffer[range.start..place.start], slot, place.clone());
+                        self.egress.push(
+                            (source, destination),
+                            &buffer[range.start..place.start],
+                            slot,
+                            place.clone(),
+                        );
                     }
                     _ => self.egress.push_copy((source, destination), &buffer[range]),
                 }
@@ -142,7 +153,9 @@ impl Shard {
 
     fn open_port(&mut self, port: RelayPort) -> bool {
         let opened = self.sockets.lent.open(port);
-        let watched = opened.map_err(anyhow::Error::from).and_then(|socket| Ok(self.watch.add(socket, Token::Lent(port))?));
+        let watched = opened
+            .map_err(anyhow::Error::from)
+            .and_then(|socket| Ok(self.watch.add(socket, Token::Lent(port))?));
         let Err(error) = watched else { return true };
         self.sockets.lent.close(port);
         self.unbound_ports += 1;

@@ -162,7 +162,11 @@ impl Failures {
 }
 
 impl Handle {
-    fn start(index: usize, parts: Parts, ended: &mpsc::UnboundedSender<anyhow::Result<()>>) -> anyhow::Result<Self> {
+    fn start(
+        index: usize,
+        parts: Parts,
+        ended: &mpsc::UnboundedSender<anyhow::Result<()>>,
+    ) -> anyhow::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags).context("cannot make an event")?);
         let theirs = Arc::clone(&wake);
@@ -172,7 +176,10 @@ impl Handle {
             let outcome = assemble(parts, (received, theirs)).and_then(Shard::run);
             ended.say(outcome);
         };
-        let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(run).context("cannot start a thread")?;
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(run)
+            .context("cannot start a thread")?;
         Ok(Self { orders, wake, thread })
     }
 

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn places_are_counted_per_address_and_in_all_and_given_back() {
-        let admission = Admission::new(Limits { connections: 4, per_address: 2, idle_timeout: Duration::MAX });
+        let admission =
+            Admission::new(Limits { connections: 4, per_address: 2, idle_timeout: Duration::MAX });
         let admit = |ip: &str| admission.clone().admit(ip.parse().expect("address"));
         let first = admit("192.0.2.1").expect("room");
         let second = admit("192.0.2.1").expect("room");

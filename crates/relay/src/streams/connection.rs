@@ -214,7 +214,11 @@ fn write_queue(socket: &mut TcpStream, queue: &mut VecDeque<u8>) -> io::Result<(
 }
 
 /// The same through TLS, which holds one record at a time.
-fn write_encrypted(socket: &mut TcpStream, tls: &mut ServerConnection, queue: &mut VecDeque<u8>) -> io::Result<()> {
+fn write_encrypted(
+    socket: &mut TcpStream,
+    tls: &mut ServerConnection,
+    queue: &mut VecDeque<u8>,
+) -> io::Result<()> {
     loop {
         while tls.wants_write() {
             tls.write_tls(socket)?;

@@ -47,7 +47,9 @@ impl Listener {
                 tuned.ok().map(|()| Opened { socket, address })
             }
             Err(error) => {
-                if matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE)) && self.reserve.take().is_some() {
+                if matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE))
+                    && self.reserve.take().is_some()
+                {
                     drop(self.socket.accept());
                     self.reserve = reserve();
                     tracing::debug!(%error, "a connection is turned away");
@@ -89,7 +91,8 @@ pub(crate) fn open_listeners(place: &Place, shards: usize) -> anyhow::Result<Vec
 /// The first one of a group does not share its port until it has it, so that a second relay is noticed.
 fn listen(address: SocketAddr, is_first: bool) -> anyhow::Result<TcpListener> {
     let failed = || format!("cannot listen on TCP {address}");
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).with_context(failed)?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).with_context(failed)?;
     if address.is_ipv6() {
         socket.set_only_v6(true).with_context(failed)?;
     }

@@ -14,7 +14,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 4] = [Self::TooMany, Self::TooManyFromAddress, Self::NoCertificate, Self::System];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::TooMany, Self::TooManyFromAddress, Self::NoCertificate, Self::System];
 
     /// A short name, fit as a metric label.
     pub(crate) fn name(self) -> &'static str {
@@ -47,8 +48,15 @@ pub(crate) enum End {
 }
 
 impl End {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Closed, Self::Broken, Self::Tls, Self::Framing, Self::HandshakeTimeout, Self::Idle, Self::Overrun];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Closed,
+        Self::Broken,
+        Self::Tls,
+        Self::Framing,
+        Self::HandshakeTimeout,
+        Self::Idle,
+        Self::Overrun,
+    ];
 
     /// A short name, fit as a metric label.
     pub(crate) fn name(self) -> &'static str {

@@ -21,7 +21,17 @@ fn statuses<'a>(report: &'a Value, check: &str) -> Vec<&'a str> {
 #[test]
 fn a_fit_machine_is_called_fit() {
     let port = free_port().to_string();
-    let arguments = ["doctor", "--public-ipv4", "127.0.0.1", "--port", &port, "--min-port", "20000", "--max-port", "29999"];
+    let arguments = [
+        "doctor",
+        "--public-ipv4",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--min-port",
+        "20000",
+        "--max-port",
+        "29999",
+    ];
     let ended = run(&[&arguments[..], &["--json"]].concat());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let report = report(&ended);
@@ -42,8 +52,28 @@ fn a_fit_machine_is_called_fit() {
 fn what_is_broken_is_named_with_a_remedy() {
     let taken = UdpSocket::bind("127.0.0.1:0").expect("binds");
     let port = taken.local_addr().expect("address").port().to_string();
-    let arguments = ["doctor", "--json", "--public-ipv4", "127.0.0.1", "--port", &port, "--min-port", "20000", "--max-port", "20010"];
-    let more = ["--tls-port", "20011", "--tls-certificate", "/nonexistent", "--tls-key", "/nonexistent", "--portal", "ws://127.0.0.1:1"];
+    let arguments = [
+        "doctor",
+        "--json",
+        "--public-ipv4",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--min-port",
+        "20000",
+        "--max-port",
+        "20010",
+    ];
+    let more = [
+        "--tls-port",
+        "20011",
+        "--tls-certificate",
+        "/nonexistent",
+        "--tls-key",
+        "/nonexistent",
+        "--portal",
+        "ws://127.0.0.1:1",
+    ];
     let ended = run(&[&arguments[..], &more].concat());
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let report = report(&ended);
@@ -64,8 +94,20 @@ fn a_relay_at_work_is_no_fault() {
     let port = program.address(Family::V4).port().to_string();
     let health = program.health.to_string();
     let ended = run(&[
-        "doctor", "--json", "--public-ipv4", "127.0.0.1", "--port", &port, "--tcp-port", &port, "--health", &health, "--min-port", "20000",
-        "--max-port", "29999",
+        "doctor",
+        "--json",
+        "--public-ipv4",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--tcp-port",
+        &port,
+        "--health",
+        &health,
+        "--min-port",
+        "20000",
+        "--max-port",
+        "29999",
     ]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let report = report(&ended);

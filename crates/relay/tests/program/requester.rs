@@ -285,7 +285,8 @@ pub(crate) fn tls(
         assert!(Instant::now() < deadline, "no handshake");
         match connection.complete_io(&mut socket) {
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
             Err(error) => panic!("the handshake fails: {error}"),
         }
     }

@@ -93,7 +93,8 @@ fn clients_of_different_shards_reach_each_other_through_the_relay() {
 
 #[test]
 fn bounds_hold_for_all_shards_together() {
-    let program = Program::alone(&["--shards", "4", "--max-allocations", "10", "--max-allocations-per-user", "6"]);
+    let program =
+        Program::alone(&["--shards", "4", "--max-allocations", "10", "--max-allocations-per-user", "6"]);
     let mut held = Vec::new();
     let mut allocate = |user: &str| {
         let mut client = Requester::udp(program.address(Family::V4));

@@ -23,7 +23,8 @@ fn with_tls(more: &[&str]) -> (Program, Files, std::sync::Arc<rustls::ClientConf
     let files = Files::new();
     let trust = files.renew();
     let (chain, key) = (files.chain(), files.key());
-    let mut arguments = vec!["--tls-certificate", chain.to_str().expect("UTF-8"), "--tls-key", key.to_str().expect("UTF-8")];
+    let mut arguments =
+        vec!["--tls-certificate", chain.to_str().expect("UTF-8"), "--tls-key", key.to_str().expect("UTF-8")];
     arguments.extend(more);
     (Program::alone_with_tls(&arguments), files, trust)
 }
@@ -66,8 +67,13 @@ fn data_goes_both_ways_over_tcp_and_tls() {
         converse(&mut Requester::tcp(program.tcp_address(family)));
         converse(&mut Requester::tls(program.tls_address(family), NAME, &trust));
     }
-    program.wait_metric("adit_relay_forwarded_packets_total{direction=\"to_peer\",path=\"tcp\"}", |count| count == 216.0);
-    program.wait_metric("adit_relay_forwarded_packets_total{direction=\"to_client\",path=\"tls\"}", |count| count == 216.0);
+    program.wait_metric("adit_relay_forwarded_packets_total{direction=\"to_peer\",path=\"tcp\"}", |count| {
+        count == 216.0
+    });
+    program
+        .wait_metric("adit_relay_forwarded_packets_total{direction=\"to_client\",path=\"tls\"}", |count| {
+            count == 216.0
+        });
     // Closing the connection ends the allocation.
     program.wait_metric("adit_relay_allocations", |count| count == 0.0);
     program.wait_metric("adit_relay_connections{transport=\"tls\"}", |count| count == 0.0);
@@ -80,7 +86,12 @@ fn messages_may_come_in_pieces_and_together() {
     client.allocate();
     let (peer, address) = peer();
     assert_eq!(client.bind(0x4001, address), 0);
-    let bytes = [client.data_message(0x4001, b"first"), client.data_message(0x4001, b""), client.data_message(0x4001, b"third")].concat();
+    let bytes = [
+        client.data_message(0x4001, b"first"),
+        client.data_message(0x4001, b""),
+        client.data_message(0x4001, b"third"),
+    ]
+    .concat();
     for byte in &bytes {
         client.send(&[*byte]).expect("sends");
     }
@@ -96,7 +107,12 @@ fn messages_may_come_in_pieces_and_together() {
 fn what_is_not_turn_ends_the_connection() {
     let (program, _files, trust) = with_tls(&[]);
     let plain = program.tcp_address(Family::V4);
-    for bytes in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\xff", b"\x40\x00\xff\xff"] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\xff",
+        b"\x40\x00\xff\xff",
+    ] {
         let mut client = Requester::tcp(plain);
         client.send(bytes).expect("sends");
         client.wait_closed();
@@ -116,19 +132,23 @@ fn what_is_not_turn_ends_the_connection() {
 
 #[test]
 fn connections_are_bounded_per_address_and_in_all() {
-    let program = Program::alone(&["--max-connections-per-address", "3", "--max-connections", "5", "--shards", "2"]);
+    let program =
+        Program::alone(&["--max-connections-per-address", "3", "--max-connections", "5", "--shards", "2"]);
     let mut held: Vec<Requester> = (0..3).map(|_| Requester::tcp(program.tcp_address(Family::V4))).collect();
     for client in &mut held {
         client.allocate();
     }
     Requester::tcp(program.tcp_address(Family::V4)).wait_closed();
-    let mut others: Vec<Requester> = (0..2).map(|_| Requester::tcp(program.tcp_address(Family::V6))).collect();
+    let mut others: Vec<Requester> =
+        (0..2).map(|_| Requester::tcp(program.tcp_address(Family::V6))).collect();
     for client in &mut others {
         let request = client.request(Method::BINDING).finish();
         assert_eq!(code(&client.exchange(&request)), 0);
     }
     Requester::tcp(program.tcp_address(Family::V6)).wait_closed();
-    program.wait_metric("adit_relay_connections_refused_total{reason=\"too_many_from_address\"}", |count| count == 1.0);
+    program.wait_metric("adit_relay_connections_refused_total{reason=\"too_many_from_address\"}", |count| {
+        count == 1.0
+    });
     program.wait_metric("adit_relay_connections_refused_total{reason=\"too_many\"}", |count| count == 1.0);
     // A place that is given up can be taken.
     drop(held.pop());
@@ -160,7 +180,9 @@ fn silent_clients_are_sent_away_and_those_with_an_allocation_are_not() {
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
     assert_eq!(settled.refresh(600), 0);
     program.wait_metric("adit_relay_connections_ended_total{reason=\"idle\"}", |count| count == 2.0);
-    program.wait_metric("adit_relay_connections_ended_total{reason=\"handshake_timeout\"}", |count| count == 1.0);
+    program.wait_metric("adit_relay_connections_ended_total{reason=\"handshake_timeout\"}", |count| {
+        count == 1.0
+    });
     // Once the allocation is given back, it is an idle one too.
     assert_eq!(settled.refresh(0), 0);
     settled.wait_closed();
@@ -229,7 +251,8 @@ fn a_new_certificate_serves_new_connections_and_old_ones_go_on() {
     // Whoever trusts the new one only gets in as soon as it is there.
     loop {
         let name = rustls::pki_types::ServerName::try_from(NAME).expect("a name");
-        let mut connection = rustls::ClientConnection::new(std::sync::Arc::clone(&new_trust), name).expect("sound");
+        let mut connection =
+            rustls::ClientConnection::new(std::sync::Arc::clone(&new_trust), name).expect("sound");
         let mut socket = connect(address);
         socket.set_read_timeout(Some(LIMIT)).expect("sets");
         if connection.complete_io(&mut socket).is_ok() {

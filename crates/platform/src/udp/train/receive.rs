@@ -93,10 +93,7 @@ impl ReceiveBatch {
     fn connect(&mut self) {
         let slots = self.buffer.chunks_exact_mut(self.slot).zip(&mut self.slices);
         for (slot, slice) in slots {
-            *slice = libc::iovec {
-                iov_base: slot[self.headroom..].as_mut_ptr().cast(),
-                iov_len: RECEIVED,
-            };
+            *slice = libc::iovec { iov_base: slot[self.headroom..].as_mut_ptr().cast(), iov_len: RECEIVED };
         }
         let parts = self.names.iter_mut().zip(&mut self.controls).zip(&mut self.slices);
         for (header, ((name, control), slice)) in self.headers.iter_mut().zip(parts) {
