@@ -106,12 +106,13 @@ impl Servers {
     ) -> Result<Self> {
         let state = StateDir::create()?;
         let [certificate, key] = make_certificate(&state, [adit, coturn])?;
-        let alone = Alone {
-            address: adit.address,
-            families: Families::Both,
-            secret: SECRET,
-            arguments: options.adit,
-        };
+        let [certificate_file, key_file] =
+            [&certificate, &key].map(|file| file.to_string_lossy().into_owned());
+        let port = Transport::Tls.port().to_string();
+        let tls = ["--tls-port", &port, "--tls-certificate", &certificate_file, "--tls-key", &key_file];
+        let arguments: Vec<&str> = options.adit.iter().copied().chain(tls).collect();
+        let alone =
+            Alone { address: adit.address, families: Families::Both, secret: SECRET, arguments: &arguments };
         let files = [format!("--cert={}", certificate.display()), format!("--pkey={}", key.display())];
         let arguments = options.coturn.iter().map(Into::into).chain(files.iter().map(Into::into));
         let setup = Setup {
