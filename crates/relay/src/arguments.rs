@@ -169,6 +169,22 @@ pub(crate) struct Arguments {
     #[arg(long, env = "ADIT_MAX_ALLOCATIONS_PER_USER", value_name = "COUNT", default_value_t = 32)]
     pub(crate) max_allocations_per_user: usize,
 
+    /// Most channels, and most permissions, of one user at a time.
+    #[arg(long, env = "ADIT_MAX_GRANTS_PER_USER", value_name = "COUNT", default_value_t = 16_384)]
+    pub(crate) max_grants_per_user: usize,
+
+    /// Most datagrams a second that are relayed for one user, in each direction and shard [default: no bound]. What is more is dropped.
+    #[arg(long, env = "ADIT_MAX_PACKETS_PER_SECOND", value_name = "COUNT")]
+    pub(crate) max_packets_per_second: Option<u64>,
+
+    /// Most bytes of data a second that are relayed for one user, in each direction and shard [default: no bound]. What is more is dropped.
+    #[arg(long, env = "ADIT_MAX_BYTES_PER_SECOND", value_name = "BYTES")]
+    pub(crate) max_bytes_per_second: Option<u64>,
+
+    /// Most replies a second to requests without credentials from one IPv4 /24 or IPv6 /48. What is more draws none.
+    #[arg(long, env = "ADIT_MAX_UNAUTHENTICATED_REPLIES", value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_unauthenticated_replies: u32,
+
     /// Where the relay keeps its identity and its secret; not used with --static-secret.
     #[arg(long, env = "ADIT_STATE_DIR", value_name = "DIR", default_value = "/var/lib/adit-relay")]
     pub(crate) state_dir: PathBuf,

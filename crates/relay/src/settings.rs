@@ -123,6 +123,10 @@ impl Place {
         let limits = Limits {
             allocations: arguments.max_allocations,
             allocations_per_user: arguments.max_allocations_per_user,
+            grants_per_user: arguments.max_grants_per_user,
+            packets_per_second: arguments.max_packets_per_second,
+            bytes_per_second: arguments.max_bytes_per_second,
+            unauthenticated_replies: arguments.max_unauthenticated_replies,
             ..Limits::default()
         };
         let stream_limits = streams::Limits {

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use crate::driver::{Driver, LIMIT, Program};
+use crate::certificate;
+use crate::driver::{Driver, LIMIT, Program, free_port};
+use crate::requester::Requester;
 use adit_protocol::relay::{RelayHello, RelayInit};
 use adit_protocol::{PortalToRelay, RelayToPortal, frame};
+use adit_turn::Family;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -120,6 +123,70 @@ async fn identity_and_credentials_survive_a_restart_and_a_rotation() {
         Driver::new(&relay, &third.secret).run_until_allocated();
     })
     .await;
+}
+
+#[tokio::test]
+async fn tcp_and_tls_are_announced_with_the_hash_of_the_relays_own_certificate() {
+    let scene = Scene::new().await;
+    let (tcp_port, tls_port) = (free_port(), free_port());
+    let relay =
+        scene.start_relay(&["--tcp-port", &tcp_port.to_string(), "--tls-port", &tls_port.to_string()]);
+    let (_socket, hello) = scene.welcome().await;
+    assert_eq!(hello.tcp_port, Some(tcp_port));
+    let tls = hello.tls.expect("TLS is announced");
+    assert!(tls.is_sound() && tls.port == tls_port, "{tls:?}");
+    let hash = tls.certificate_sha256.expect("the relay's own certificate has a hash");
+    blocking(move || {
+        let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let mut by_tls = Requester::tls(at(tls_port), &tls.server_name, &certificate::pinning(&hash));
+        by_tls.become_user("tester", &hello.secret);
+        by_tls.allocate();
+        let mut by_tcp = Requester::tcp(at(tcp_port));
+        by_tcp.become_user("tester", &hello.secret);
+        by_tcp.allocate();
+        drop(relay);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_being_asked_a_relay_under_a_portal_has_neither_tcp_nor_tls() {
+    let scene = Scene::new().await;
+    let relay = scene.start_relay(&[]);
+    let (_socket, hello) = scene.welcome().await;
+    assert_eq!((hello.tcp_port, hello.tls), (None, None));
+    assert!(std::net::TcpStream::connect(relay.address(Family::V4)).is_err());
+}
+
+#[tokio::test]
+async fn a_secret_made_on_the_way_is_told_and_the_old_one_stays_good() {
+    let scene = Scene::new().await;
+    let relay = scene.start_relay(&[]);
+    let (mut socket, hello) = scene.welcome().await;
+    let relay = blocking(move || {
+        relay.wait_ready();
+        relay.signal(nix::sys::signal::Signal::SIGUSR1);
+        relay
+    })
+    .await;
+    let RelayToPortal::SecretRotated(rotated) = heard(&mut socket).await else { panic!("no new secret") };
+    assert_ne!(rotated.secret, hello.secret);
+    let new_secret = rotated.secret.clone();
+    let relay = blocking(move || {
+        for secret in [&new_secret, &hello.secret] {
+            let mut client = Requester::udp(relay.address(Family::V4));
+            client.become_user("tester", secret);
+            client.allocate();
+        }
+        relay.wait_ready();
+        relay
+    })
+    .await;
+    // The next session begins with the new one.
+    drop(socket);
+    let (_socket, again) = scene.welcome().await;
+    assert_eq!((again.secret, again.device_id), (rotated.secret, hello.device_id));
+    drop(relay);
 }
 
 #[tokio::test]

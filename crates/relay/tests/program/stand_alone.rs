@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use crate::driver::{Driver, LIMIT, Program, SECRET, run};
+use crate::requester::Requester;
 use adit_turn::Family;
 use adit_turn::client::{Event, FailureReason};
 use adit_turn::stun::ErrorCode;
@@ -164,6 +165,28 @@ fn usage_errors_are_told_and_counted_as_such() {
         assert!(ended.stderr.contains(complaint), "{arguments:?}: {}", ended.stderr);
         assert!(!ended.stderr.contains("panicked"));
     }
+}
+
+#[test]
+fn credentials_under_the_secret_before_are_good_too() {
+    let program = Program::alone(&["--previous-static-secret", "the secret before"]);
+    for (secret, expected) in [(SECRET, true), ("the secret before", true), ("the secret before that", false)]
+    {
+        let mut client = Requester::udp(program.address(Family::V4));
+        client.become_user("tester", secret);
+        assert_eq!(client.try_allocate().is_ok(), expected, "{secret}");
+    }
+}
+
+#[test]
+fn readiness_says_why_not_and_follows_what_the_relay_can_do() {
+    // A single port, which the probe needs for itself.
+    let program = Program::alone(&["--min-port", "19999", "--max-port", "19999", "--shards", "1"]);
+    let taken = ["127.0.0.1:19999", "[::1]:19999"].map(|address| UdpSocket::bind(address).expect("binds"));
+    program.wait_answer("/readyz", "HTTP/1.1 503", "508");
+    drop(taken);
+    program.wait_answer("/readyz", "HTTP/1.1 200", "ready");
+    assert!(program.get("/healthz").expect("answers").starts_with("HTTP/1.1 200"));
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl ReceiveBatch {
         // The kernel has written over the sizes of what it filled the last time.
         for header in &mut self.headers[..self.filled] {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL]>() as _;
+            header.msg_hdr.msg_controllen = size_of::<[u64; CONTROL]>();
         }
         self.filled = 0;
         let count = slots.min(self.headers.len()) as libc::c_uint;
@@ -125,13 +125,7 @@ impl ReceiveBatch {
         // sizes; nobody else holds a reference to them, because `self` is borrowed mutably. `count` is no more than
         // there are headers. No timeout is given.
         let received = unsafe {
-            libc::recvmmsg(
-                socket,
-                self.headers.as_mut_ptr(),
-                count,
-                libc::MSG_DONTWAIT as _,
-                std::ptr::null_mut(),
-            )
+            libc::recvmmsg(socket, self.headers.as_mut_ptr(), count, libc::MSG_DONTWAIT, std::ptr::null_mut())
         };
         // -1 is the only negative answer.
         let filled = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
@@ -151,8 +145,8 @@ impl ReceiveBatch {
         let header = self.headers[..self.filled].get(index)?;
         let length = (header.msg_len as usize).min(RECEIVED);
         let source = sender(&self.names[index])?;
-        let control = usize::try_from(header.msg_hdr.msg_controllen).unwrap_or(0);
-        let segment = segment_size(&self.controls[index], control).filter(|size| *size < length);
+        let segment =
+            segment_size(&self.controls[index], header.msg_hdr.msg_controllen).filter(|size| *size < length);
         Some(Received { source, length, segment: segment.unwrap_or(length) })
     }
 

@@ -116,10 +116,10 @@ pub(super) fn send_parts(
     header.msg_name = destination.as_ptr().cast_mut().cast();
     header.msg_namelen = destination.len();
     header.msg_iov = parts.as_ptr().cast_mut().cast();
-    header.msg_iovlen = parts.len() as _;
+    header.msg_iovlen = parts.len();
     if let Some(control) = &mut control {
         header.msg_control = control.as_mut_ptr().cast();
-        header.msg_controllen = size_of_val(control) as _;
+        header.msg_controllen = size_of_val(control);
     }
     // SAFETY: the header points to a name, parts and a control message that live through the call, with their true
     // sizes; `sendmsg` reads them only. `IoSlice` has the layout of `iovec`.
