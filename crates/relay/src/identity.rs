@@ -116,7 +116,7 @@ mod tests {
         let state = directory.path().join("state");
         Identity::load(&state, false).expect("made");
         FileSecrets::open(&state).expect("opens").write(DEVICE_ID, b"not an id").expect("writes");
-        let error = Identity::load(&state, false).err().expect("damaged");
+        let error = Identity::load(&state, false).expect_err("damaged");
         assert!(format!("{error:#}").contains("device-id"), "{error:#}");
     }
 }

@@ -100,11 +100,9 @@ impl Probe {
         let mut buffer = [0; 1500];
         loop {
             while let Some(transmit) = self.client.poll_transmit() {
-                let sockets = self.sockets.iter();
-                let same = |socket: &&UdpSocket| {
-                    socket.local_addr().is_ok_and(|own| own.is_ipv4() == transmit.destination.is_ipv4())
-                };
-                if let Some(socket) = sockets.filter(same).next() {
+                let is_ipv4 = |socket: &UdpSocket| socket.local_addr().is_ok_and(|own| own.is_ipv4());
+                let same = |socket: &&UdpSocket| is_ipv4(socket) == transmit.destination.is_ipv4();
+                if let Some(socket) = self.sockets.iter().find(same) {
                     socket.send_to(&transmit.payload, transmit.destination).await?;
                 }
             }

@@ -86,9 +86,8 @@ fn portal(portal: &Url) -> Finding {
 /// Free, or a relay is at work and says how it is.
 fn health(address: SocketAddr) -> Finding {
     let check = "health";
-    let error = match TcpListener::bind(address) {
-        Ok(_) => return Finding::ok(check, format!("TCP {address} is free")),
-        Err(error) => error,
+    let Err(error) = TcpListener::bind(address) else {
+        return Finding::ok(check, format!("TCP {address} is free"));
     };
     let ask = || -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;

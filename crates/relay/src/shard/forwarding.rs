@@ -148,7 +148,7 @@ impl Shard {
             Socket::Relay(_) | Socket::Stream(_) => self.sockets.for_data(source),
         };
         let sent = socket.map(|socket| socket.send_one(destination, payload));
-        self.lost_answers += u64::from(!sent.is_some_and(|sent| sent.is_ok()));
+        self.lost_answers += u64::from(sent.is_none_or(|sent| sent.is_err()));
     }
 
     fn open_port(&mut self, port: RelayPort) -> bool {
