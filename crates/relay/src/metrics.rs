@@ -29,6 +29,9 @@ fn publish_all(snapshot: &Snapshot) {
         counter!("adit_relay_dropped_total", "reason" => reason.name())
             .absolute(snapshot.counters.dropped(reason));
     }
+    for (queue, dropped) in [("data", snapshot.unseen[0]), ("requests", snapshot.unseen[1])] {
+        counter!("adit_relay_queue_overflows_total", "queue" => queue).absolute(dropped);
+    }
     counter!("adit_relay_sent_datagrams_total").absolute(snapshot.sent.datagrams);
     counter!("adit_relay_sent_trains_total").absolute(snapshot.sent.trains);
     counter!("adit_relay_send_failures_total", "reason" => "buffer_full").absolute(snapshot.sent.full);

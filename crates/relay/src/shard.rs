@@ -219,6 +219,7 @@ impl Shard {
             sent: self.egress.sent(),
             lost_answers: self.lost_answers,
             unbound_ports: self.unbound_ports,
+            unseen: [Role::Data, Role::Requests].map(|role| self.sockets.listeners.dropped(role)),
             connections: self.streams.open(),
             streams: *self.streams.tally(),
         }

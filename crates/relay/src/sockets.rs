@@ -75,6 +75,12 @@ impl Listeners {
         }
     }
 
+    /// What the kernel has dropped at those for a purpose, because their queue was full.
+    pub(crate) fn dropped(&self, purpose: Role) -> u64 {
+        let of = self.all().filter(|(_, role, _)| *role == purpose);
+        of.filter_map(|(_, _, socket)| socket.dropped()).map(u64::from).sum()
+    }
+
     /// All of them.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Family, Role, &TrainSocket)> {
         let both = FAMILIES.into_iter().flat_map(|family| [(family, Role::Data), (family, Role::Requests)]);

@@ -96,6 +96,13 @@ impl TrainSocket {
         Ok(0)
     }
 
+    /// How many datagrams the kernel has dropped since the socket was opened, because its buffer was full as a rule;
+    /// `None` when it cannot say.
+    #[must_use]
+    pub fn dropped(&self) -> Option<u32> {
+        receive::dropped(self.socket.as_raw_fd())
+    }
+
     /// Sends a train, in one system call where the kernel can cut it into datagrams. Returns how many datagrams the
     /// kernel took, and the error of the others if there are any: `WouldBlock` when the buffer is full, else what
     /// the kernel says; all of it is normal on a network.

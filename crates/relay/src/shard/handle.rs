@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_turn::server::{Counters, Server};
 use anyhow::{Context as _, anyhow};
@@ -21,6 +21,10 @@ use crate::streams::{self, Admission, Streams, Tally};
 const ORDERS: usize = 64;
 /// How long a shard may take to say how it is.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a shard may take to end: it has nothing left to do.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+const STOP_POLL: Duration = Duration::from_millis(1);
 
 /// What a shard is told.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub(crate) struct Snapshot {
     pub(crate) lost_answers: u64,
     /// Ports that could not be bound, so that another one was tried.
     pub(crate) unbound_ports: u64,
+    /// What the kernel has dropped before the relay saw it, at the listeners for data and for requests.
+    pub(crate) unseen: [u64; 2],
     /// Open connections, plain and encrypted.
     pub(crate) connections: [usize; 2],
     pub(crate) streams: Tally,
@@ -74,6 +80,7 @@ impl Snapshot {
         self.sent.add(other.sent);
         self.lost_answers += other.lost_answers;
         self.unbound_ports += other.unbound_ports;
+        self.unseen = [0, 1].map(|index| self.unseen[index] + other.unseen[index]);
         self.connections = [0, 1].map(|index| self.connections[index] + other.connections[index]);
         self.streams.add(&other.streams);
     }
@@ -140,13 +147,16 @@ impl Shards {
         tokio::time::timeout(REPORT_LIMIT, all).await.ok().flatten()
     }
 
-    /// Ends all of them.
+    /// Ends all of them; blocks for a moment.
     pub(crate) fn stop(self) {
         self.tell(|| Order::Stop);
-        for handle in self.0 {
-            if handle.thread.join().is_err() {
-                tracing::error!("a shard has panicked");
+        let deadline = Instant::now() + STOP_LIMIT;
+        while !self.0.iter().all(|handle| handle.thread.is_finished()) {
+            if Instant::now() >= deadline {
+                tracing::error!("a shard stands still, and ends with the process");
+                return;
             }
+            std::thread::sleep(STOP_POLL);
         }
     }
 }

@@ -94,6 +94,10 @@ fn a_flood_of_data_loses_data_and_neither_requests_nor_memory() {
     // lost at the same time.
     repeated += settled.repeated;
     assert!(requests >= 15 && repeated * 10 <= requests, "{repeated} of {requests} requests were repeated");
+    let overflows =
+        |queue: &str| program.metric(&format!("adit_relay_queue_overflows_total{{queue=\"{queue}\"}}"));
+    assert_eq!(overflows("requests"), Some(0.0), "the kernel dropped requests");
+    assert!(overflows("data").is_some_and(|dropped| dropped > 0.0), "the kernel dropped no data");
     assert!(forwarded > 10_000.0, "the relay still works: {forwarded}");
     assert!(sent as f64 > 1.5 * forwarded, "no overload: {sent} sent, {forwarded} forwarded");
     assert!(slowest < Duration::from_secs(4), "{slowest:?}");

@@ -165,6 +165,27 @@ impl ReceiveBatch {
     }
 }
 
+/// What the kernel has dropped at a socket (`SO_MEMINFO`).
+#[expect(unsafe_code, reason = "the option has no safe wrapper")]
+pub(super) fn dropped(socket: RawFd) -> Option<u32> {
+    /// Where `linux/sock_diag.h` has the count of drops, last of all.
+    const DROPS: usize = 8;
+    let mut values = [0_u32; DROPS + 1];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to the values, which live through the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            values.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let is_complete = result == 0 && length as usize == size_of_val(&values);
+    is_complete.then_some(values[DROPS])
+}
+
 /// The address that the kernel wrote.
 #[expect(unsafe_code, reason = "the family says which structure the bytes are")]
 fn sender(name: &libc::sockaddr_storage) -> Option<SocketAddr> {

@@ -58,7 +58,7 @@ impl Segmentation {
     }
 
     /// Notes what the kernel said to a train; true if its datagrams may still leave one by one.
-    fn refused(&self, error: &io::Error) -> bool {
+    pub(super) fn refused(&self, error: &io::Error) -> bool {
         match error.raw_os_error() {
             // A driver that cannot compute checksums. It will not learn.
             Some(libc::EIO) => {

@@ -87,6 +87,36 @@ fn what_is_too_large_for_the_kernel_does_not_end_segmentation() {
 }
 
 #[test]
+fn what_a_full_buffer_drops_is_counted() {
+    let receiver = TrainSocket::bind(&Config {
+        receive_buffer: 4096,
+        ..Config::new("127.0.0.1:0".parse().expect("address"))
+    });
+    let (sender, receiver) = (bind(false, "127.0.0.1:0"), receiver.expect("binds"));
+    assert_eq!(receiver.dropped(), Some(0));
+    for _ in 0..100 {
+        sender.send_one(receiver.local_addr().expect("address"), &[0; 1000]).expect("sends");
+    }
+    let mut batch = ReceiveBatch::new(32, HEADROOM, 3);
+    let received: usize =
+        std::iter::repeat_with(|| receiver.receive(&mut batch, 32).expect("works")).take(4).sum();
+    assert_eq!(receiver.dropped().map(|dropped| dropped as usize + received), Some(100));
+    assert!(received < 100);
+}
+
+#[test]
+fn a_driver_that_cannot_cut_is_asked_only_once() {
+    let refused = |code: i32| {
+        let segmentation = Segmentation::detect();
+        let goes_on = segmentation.refused(&std::io::Error::from_raw_os_error(code));
+        (goes_on, segmentation.works())
+    };
+    assert_eq!(refused(libc::EIO), (true, false));
+    assert_eq!(refused(libc::EMSGSIZE), (true, true), "too large, not unable");
+    assert_eq!(refused(libc::EAGAIN), (false, true));
+}
+
+#[test]
 fn the_first_of_a_group_has_the_port_for_itself_until_it_shares_it() {
     let first = bind(false, "127.0.0.1:0");
     let address = first.local_addr().expect("address");
