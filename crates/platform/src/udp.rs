@@ -399,12 +399,10 @@ fn open(config: &Config) -> Result<Socket, BindError> {
     let address = config.address;
     let system = |error| BindError::System { address, error };
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    let socket =
-        Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP)).map_err(|error| {
-            match error.raw_os_error() {
-                Some(libc::EAFNOSUPPORT) => BindError::NoFamily(family),
-                _ => system(error),
-            }
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::EAFNOSUPPORT) => BindError::NoFamily(family),
+            _ => system(error),
         })?;
     if address.is_ipv6() {
         socket.set_only_v6(true).map_err(system)?;

@@ -39,7 +39,6 @@ impl TrainSocket {
         let address = config.address;
         let socket = open(config)?;
         let system = |error| BindError::System { address, error };
-        socket.set_nonblocking(true).map_err(system)?;
         linux::enlarge_buffers(&socket, config.receive_buffer, config.send_buffer);
         send::forbid_fragments(&socket, address.is_ipv4()).map_err(system)?;
         if config.coalescing {
