@@ -112,7 +112,8 @@ impl Connection {
                 Err(error) if is_passing(&error) => return Ok(()),
                 Err(_) => return Err(End::Broken),
             }
-            if tls.process_new_packets().is_err() {
+            if let Err(error) = tls.process_new_packets() {
+                tracing::debug!(client = %self.address, %error, "TLS fails");
                 let _ = tls.write_tls(&mut self.socket); // the alert, if it fits
                 return Err(End::Tls);
             }
