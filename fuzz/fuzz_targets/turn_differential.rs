@@ -18,7 +18,13 @@ const ENDING: [u16; 3] = [0x0008, 0x001c, 0x8028];
 enum Input {
     Raw(Vec<u8>),
     /// A message that is right, but for some bytes.
-    Built { kind: u16, id: [u8; 12], attributes: Vec<(u16, Vec<u8>)>, code: Code, flips: Vec<(u16, u8)> },
+    Built {
+        kind: u16,
+        id: [u8; 12],
+        attributes: Vec<(u16, Vec<u8>)>,
+        code: Code,
+        flips: Vec<(u16, u8)>,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -67,7 +73,9 @@ fn compare(bytes: &[u8]) {
     let ours = match Message::parse(bytes) {
         Ok(ours) => ours,
         // The oracle lets bytes follow a message, and does not look behind the first code.
-        Err(ParseError::WrongLength | ParseError::WrongFingerprint | ParseError::WrongIntegrityLength) => return,
+        Err(ParseError::WrongLength | ParseError::WrongFingerprint | ParseError::WrongIntegrityLength) => {
+            return;
+        }
         Err(ParseError::TruncatedAttribute) if contains_ending(bytes) => return,
         Err(error) => return assert!(theirs.is_err(), "{error}, but the oracle reads it"),
     };

@@ -67,13 +67,35 @@ pub enum Flaw {
 /// One thing that somebody does.
 #[derive(Arbitrary, Clone, Debug)]
 pub enum Step {
-    Become { client: u8, user: u8, sha256: bool },
-    Allocate { dual: bool, flaw: Flaw },
-    Request { method: u8, attributes: Vec<Attribute>, flaw: Flaw },
+    Become {
+        client: u8,
+        user: u8,
+        sha256: bool,
+    },
+    Allocate {
+        dual: bool,
+        flaw: Flaw,
+    },
+    Request {
+        method: u8,
+        attributes: Vec<Attribute>,
+        flaw: Flaw,
+    },
     Repeat,
-    Data { channel: u8, length: u8 },
-    Send { peer: u8, length: u8, attributes: Vec<Attribute> },
-    FromPeer { port: u8, peer: u8, length: u16 },
+    Data {
+        channel: u8,
+        length: u8,
+    },
+    Send {
+        peer: u8,
+        length: u8,
+        attributes: Vec<Attribute>,
+    },
+    FromPeer {
+        port: u8,
+        peer: u8,
+        length: u16,
+    },
     Raw(Vec<u8>),
     /// The oldest port that waits is bound, or cannot be.
     Bound(bool),
@@ -313,7 +335,8 @@ impl World {
         buffer[payload.clone()].fill(0x55);
         let forward = self.server.handle_peer(self.now, port, peer(from), &mut buffer, payload);
         let Some(Forward { source, destination, range }) = forward else { return };
-        let owner = self.allocated.iter().find(|client| client.socket() == source && client.address == destination);
+        let owner =
+            self.allocated.iter().find(|client| client.socket() == source && client.address == destination);
         let owner = owner.expect("data for somebody with an allocation");
         let wrapped = &buffer[range];
         if matches!(owner.socket(), Socket::Stream(_)) {

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask demo · test · lab · bench · sim · lint · size · packages`.
+//! Developer commands: `cargo xtask demo · test · lab · bench · sim · fuzz · lint · size · packages`.
 //!
 //! Exit status: 0 when everything asked for is in order, 1 when something failed, 2 when it could not be tried
 //! (wrong usage, missing packages, missing rights).
@@ -6,6 +6,7 @@
 mod bench;
 mod coverage;
 mod demo;
+mod fuzz;
 mod lab;
 mod lint;
 mod packages;
@@ -41,6 +42,8 @@ enum Command {
     Bench(BenchArguments),
     /// Search for orders of events that strand somebody, in a simulated world.
     Sim(SimArguments),
+    /// Feed parsers and machines with whatever a fuzzer thinks of. Needs a nightly compiler and cargo-fuzz.
+    Fuzz(FuzzArguments),
     /// Check format, clippy, layer rules, sizes, dependencies and licences.
     Lint(LintArguments),
     /// Print the size of each release binary.
@@ -152,6 +155,18 @@ struct LintArguments {
 }
 
 #[derive(Debug, Args)]
+struct FuzzArguments {
+    /// The targets; all if none is named.
+    targets: Vec<String>,
+    /// Time for each of them.
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    seconds: u32,
+    /// Only list the targets.
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Debug, Args)]
 struct SizeArguments {
     /// Write the sizes to this file as JSON lines.
     #[arg(long, value_name = "FILE")]
@@ -210,6 +225,7 @@ fn run(command: Command) -> Result<Verdict> {
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Size(arguments) => size::run(&arguments),
         Command::Packages(arguments) => packages::run(&arguments),
