@@ -113,7 +113,7 @@ pub struct Server {
     ports: Ports,
     tables: Tables,
     recent: RecentAnswers,
-    /// How many secrets there were before the present one.
+    /// Number of the present secret; the one before it has the number before.
     secret: u32,
     draining: bool,
     channel_numbers: RangeInclusive<u16>,
@@ -138,7 +138,7 @@ impl Server {
             tables: Tables::new(now, &config.limits, config.announce_routes, siblings, || {
                 HashKey::new(secret())
             }),
-            secret: 0,
+            secret: 1,
             draining: false,
             channel_numbers: channel_data::NUMBERS,
             events: VecDeque::new(),

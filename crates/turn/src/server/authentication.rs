@@ -130,7 +130,7 @@ impl Server {
         let expires_at = now + left.min(Duration::from_secs(86_400));
         let user = if parsed.salt.is_empty() { username } else { parsed.salt };
         let secrets = [Some(&self.config.secret), self.config.previous_secret.as_ref()];
-        let numbers = [self.secret, self.secret.saturating_sub(1)];
+        let numbers = [self.secret, self.secret - 1];
         // RFC 8489, section 14.6: whole, since TURN does not say that it may be cut.
         if request.integrity_sha256_length().is_some_and(|length| length < 32) {
             return None;

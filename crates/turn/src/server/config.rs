@@ -49,7 +49,7 @@ impl std::fmt::Debug for Config {
     }
 }
 
-/// Bounds of the server's tables and rates.
+/// Bounds of the server's tables and rates. A relay with several machines has them once for each.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Allocations in all; beyond it 508.

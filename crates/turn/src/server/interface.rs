@@ -125,7 +125,7 @@ pub enum Command {
         /// The port.
         port: RelayPort,
     },
-    /// Close the socket of this port.
+    /// Close the socket of this port; it may not even have been reported as bound.
     ReleasePort {
         /// The port.
         port: RelayPort,

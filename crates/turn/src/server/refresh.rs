@@ -22,10 +22,13 @@ impl Server {
         request: &Message<'_>,
         verified: &Verified,
     ) -> Result<Writer, ErrorCode> {
-        let family = requested_family(request, AttributeKind::REQUESTED_ADDRESS_FAMILY)?;
+        // RFC 8656, section 8.2: a family that the allocation does not have must draw a 443.
+        let family = match requested_family(request, AttributeKind::REQUESTED_ADDRESS_FAMILY) {
+            Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED) => return Err(ErrorCode::PEER_FAMILY_MISMATCH),
+            family => family?,
+        };
         let wanted = optional_number(request, AttributeKind::LIFETIME)?;
         let held = self.tables.allocations.get(key).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
-        // RFC 8656, section 8.2: a family that the allocation does not have must draw a 443.
         if family.is_some_and(|family| held.port(family).is_none()) {
             return Err(ErrorCode::PEER_FAMILY_MISMATCH);
         }

@@ -193,12 +193,12 @@ impl Tables {
     /// Ends one family of an allocation, with its permissions and channels and no others (RFC 8656,
     /// section 8.1); returns its port.
     pub(super) fn end_half(&mut self, key: AllocationKey, family: Family) -> Option<RelayPort> {
-        while let Some(half) = &self.allocations.get(key)?.halves[family as usize] {
-            let first = half.permissions;
-            if first == NONE {
-                break;
-            }
-            self.remove_permission(first);
+        let half = self.allocations.get(key)?.halves[family as usize].as_ref()?;
+        let mut index = half.permissions;
+        while let Some(permission) = self.permissions.slots.get(index as usize) {
+            let next = permission.next();
+            self.remove_permission(index);
+            index = next;
         }
         let half = self.allocations.get_mut(key)?.halves[family as usize].take()?;
         if let Some(timer) = half.timer {
@@ -235,13 +235,7 @@ impl Tables {
     }
 
     fn remove_permission(&mut self, index: u32) {
-        while let Some(permission) = self.permissions.slots.get(index as usize) {
-            let first = permission.channels;
-            if first == NONE {
-                break;
-            }
-            self.remove_channel(first);
-        }
+        self.for_channels_of(index, Self::remove_channel);
         let Some(permission) = self.permissions.slots.get_mut(index as usize) else { return };
         let key = permission.key;
         if let Some(timer) = permission.timer.take() {
@@ -289,6 +283,7 @@ impl Tables {
         }
     }
 
+    /// Does something with each channel of a permission, which may remove it.
     fn for_channels_of(&mut self, permission: u32, mut act: impl FnMut(&mut Self, u32)) {
         let first = self.permissions.slots.get(permission as usize);
         let mut channel = first.map_or(NONE, |permission| permission.channels);

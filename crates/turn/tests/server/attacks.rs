@@ -314,6 +314,13 @@ fn credentials_take_their_allocation_with_them() {
     assert_eq!((bench.server.allocations(), bench.routes.len()), (0, 0));
     let ended = Event::AllocationEnded { client: bench.client(), reason: EndReason::Revoked };
     assert_eq!(bench.server.poll_event(), Some(ended));
+    // The secret before the first one is the first to go.
+    let previous_secret = Some(b"zeroth".to_vec());
+    let mut older = Bench::new(Config { previous_secret, ..config() });
+    older.password = credentials::password(b"zeroth", &older.username);
+    older.allocate();
+    older.server.rotate_secret(older.now, b"second".to_vec());
+    assert_eq!(older.server.allocations(), 0);
     // Who has renewed the credentials meanwhile, stays.
     bench.password = credentials::password(b"third", &bench.username);
     bench.allocate();

@@ -311,8 +311,10 @@ fn error_443_peer_of_the_wrong_family() {
     assert_eq!(bench.ask(request).code(), 0);
     assert_eq!(bench.permit("[2606:4700::1]:1"), 443);
     assert_eq!(bench.bind(0x4000, "[2606:4700::1]:1"), 443);
-    let request = bench.request(Method::REFRESH).number(AttributeKind::REQUESTED_ADDRESS_FAMILY, V6);
-    assert_eq!(bench.ask(request).code(), 443);
+    for family in [V6, 3 << 24] {
+        let request = bench.request(Method::REFRESH).number(AttributeKind::REQUESTED_ADDRESS_FAMILY, family);
+        assert_eq!(bench.ask(request).code(), 443);
+    }
 }
 
 #[test]
