@@ -9,6 +9,7 @@ mod cases;
 mod session;
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
@@ -42,7 +43,20 @@ struct Arguments {
     capacity: usize,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<Value> {
     let Arguments { server, secret, peer, other_peer, forbidden_peer, quota, capacity } = Arguments::parse();
     let ground = Ground { server, secret, peer, other_peer, forbidden_peer, quota, capacity };
     let mut answers = Vec::new();
@@ -57,8 +71,7 @@ fn main() -> Result<()> {
             "answer": answer.unwrap_or_default(),
         }));
     }
-    println!("{}", Value::Array(answers));
-    Ok(())
+    Ok(Value::Array(answers))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod socket;
 mod tally;
 
 use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -145,10 +146,23 @@ enum DirectionArgument {
     Both,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<Value> {
     let arguments = Arguments::parse();
     socket::raise_open_files()?;
-    let report = match arguments.command {
+    match arguments.command {
         Command::Load(arguments) => load(&arguments, |flows, load| {
             let outcome = load::run(flows, load)?;
             Ok(report::load(load, flows.len(), &outcome))
@@ -157,9 +171,7 @@ fn main() -> Result<()> {
         Command::Allocate(arguments) => allocate(&arguments),
         Command::Flood(arguments) => flood(&arguments),
         Command::Amplification(arguments) => amplification(&arguments),
-    }?;
-    println!("{report}");
-    Ok(())
+    }
 }
 
 /// Opens the flows, lets `act` use them, and gives them back.

@@ -28,11 +28,14 @@ pub(crate) fn open(ip: IpAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Raises the number of files that this process may have open to all that it can get.
-pub(crate) fn raise_open_files() -> Result<u64> {
+/// Raises the number of files that this process may have open: to the kernel's own limit where that is allowed, else to
+/// this user's.
+pub(crate) fn raise_open_files() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    Ok(most)
+    let of_kernel = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+    let of_kernel = of_kernel.and_then(|limit| limit.trim().parse().ok()).unwrap_or(most);
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, of_kernel, of_kernel);
+    raised.or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most)).context("the limit of open files")
 }
 
 /// Sends datagrams of `segment` bytes, one after the other in `train`; false when the kernel takes none of them.

@@ -140,7 +140,8 @@ impl Arena {
     fn race(&self, cases: &[Case], plan: &Plan, samples: &mut Vec<Sample>) -> Result<()> {
         for round in 1..=plan.rounds {
             let mut half = None;
-            for case in cases.iter().filter(|case| round == 1 || !case.test.is_made_once()) {
+            let is_last = round == plan.rounds;
+            for case in cases.iter().filter(|case| is_last || !case.test.is_made_once()) {
                 if case.test == Test::Latency && half.is_none() {
                     half = self.coturn_rate(plan).map(|rate| rate / 2.0);
                 }
