@@ -86,6 +86,16 @@ fn interface(end: &str, index: u8) -> String {
 }
 
 impl Site {
+    /// Makes a cable of it on which an XDP program can forward: both ends receive with NAPI, without which veth has no
+    /// place for a program's frames, and the generator finishes its checksums, as a wire would want it.
+    ///
+    /// # Errors
+    /// When the kernel cannot.
+    pub(super) fn prepare_for_xdp(&self) -> Result<()> {
+        self.far.host.run(&["ethtool", "-K", &self.far.interface, "gro", "on"])?;
+        self.near.host.run(&["ethtool", "-K", &self.near.interface, "gro", "on", "tx", "off"]).map(drop)
+    }
+
     /// Has both ends of the cable receive in kernel threads (threaded NAPI).
     ///
     /// Usually what arrives is worked off by whoever happens to run, which on one machine is mostly the sender. Here it
@@ -93,11 +103,9 @@ impl Site {
     /// the generator's, also where no program takes part in it.
     ///
     /// # Errors
-    /// When the kernel cannot.
+    /// When the kernel cannot, or the cable is not prepared.
     pub(super) fn receive_in_threads(&self) -> Result<()> {
         for end in [&self.near, &self.far] {
-            // Without GRO (or XDP), veth does without NAPI.
-            end.host.run(&["ethtool", "-K", &end.interface, "gro", "on"])?;
             let file = format!("/sys/class/net/{}/threaded", end.interface);
             end.host.run(&["sh", "-c", "echo 1 > \"$0\"", &file])?;
         }

@@ -129,9 +129,12 @@ impl Arena {
     }
 
     fn start(site: &Site, plan: &Plan, state: &StateDir, with_threads: bool) -> Result<Running> {
+        if with_threads {
+            site.prepare_for_xdp()?;
+        }
         let running = Running::start(site, &plan.coturns, &plan.programs, state)?;
         if with_threads {
-            // After the start: XDP may make queues anew.
+            // After the start, since a program that is attached makes queues anew.
             site.receive_in_threads()?;
         }
         Ok(running)
