@@ -190,6 +190,13 @@ impl Probe {
         }
     }
 
+    /// How many datagrams that were sent after `since` have no echo; those of the last `grace` may still be on their way
+    /// and do not count.
+    pub fn lost_after(&self, since: Instant, grace: Duration) -> usize {
+        let until = Instant::now().checked_sub(grace).unwrap_or(since);
+        lock(&self.state).lost_between(since, until)
+    }
+
     /// Stops sending, waits `grace` for echoes on their way, and reports.
     pub fn stop(mut self, grace: Duration) -> Report {
         self.stop.store(true, Ordering::Relaxed);
@@ -283,6 +290,11 @@ impl Series {
         pairs.filter_map(|(_, received)| *received).min()
     }
 
+    fn lost_between(&self, since: Instant, until: Instant) -> usize {
+        let pairs = self.sent.iter().zip(&self.received);
+        pairs.filter(|(sent, received)| **sent > since && **sent <= until && received.is_none()).count()
+    }
+
     fn report(&self) -> Report {
         let mut arrivals: Vec<Instant> = self.received.iter().flatten().copied().collect();
         arrivals.sort_unstable();
@@ -324,6 +336,7 @@ mod tests {
         assert_eq!(report.median_round_trip, Some(Duration::from_millis(5)));
         assert_eq!(series.first_arrival_after(at(6)), Some(at(14)));
         assert_eq!(series.first_round_trip_after(at(10)), Some(at(36)));
+        assert_eq!([(9, 30), (9, 19), (20, 30)].map(|(a, b)| series.lost_between(at(a), at(b))), [1, 0, 0]);
         assert!((report.loss() - 0.25).abs() < 1e-9);
     }
 }

@@ -19,22 +19,27 @@ const ROUNDS: usize = 2;
 /// Traffic before the event; also the time in which both ends use a relay that has come back.
 const SETTLE: Duration = Duration::from_secs(3);
 
+/// Time for the last echoes.
+const GRACE: Duration = Duration::from_millis(300);
+
+/// A relay that is about to leave says so, and both ends have another way before it is gone: nothing is lost.
 pub(super) fn drain(context: &mut Context) -> Result<()> {
-    measure(context, |relay| relay.stop().map(drop))
+    measure(context, |relay| relay.stop().map(drop), Target::AtMost(0.0))
 }
 
 pub(super) fn kill(context: &mut Context) -> Result<()> {
     context.expectations.announce("adit-portal", "relay");
-    measure(context, Relay::crash)
+    measure(context, Relay::crash, Target::Shown)
 }
 
-fn measure(context: &mut Context, away: fn(Relay) -> Result<()>) -> Result<()> {
+fn measure(context: &mut Context, away: fn(Relay) -> Result<()>, lost: Target) -> Result<()> {
     let mut stage = Stage::complete(&Options { relays: 2, ..nearby() }, context)?;
     stage.topology.direct_paths.block()?;
     for _ in 0..ROUNDS {
         let probe = stage.probe(1_000)?;
         probe.wait_for_reply_after(Instant::now(), LIMIT)?;
         stage.client().wait_for_path("relayed", LIMIT)?;
+        let steady = Instant::now();
         std::thread::sleep(SETTLE);
         let index = stage.relay_in_use()?;
         let relay = stage.relays.remove(index);
@@ -42,8 +47,10 @@ fn measure(context: &mut Context, away: fn(Relay) -> Result<()>) -> Result<()> {
         probe.wait_for_round_trip_after(Instant::now(), LIMIT)?;
         // The relay may have been in use by the gateway alone, and be missed a little later.
         std::thread::sleep(SETTLE);
-        let report = probe.stop(Duration::from_millis(300));
+        let missing = probe.lost_after(steady, GRACE);
+        let report = probe.stop(GRACE);
         context.record_time("outage_ms", report.longest_gap, Target::Percentile(95, 1_000.0));
+        context.record("lost", missing as f64, "datagrams", lost);
         let again = stage.start_relay(index)?;
         stage.relays.insert(index, again);
     }
