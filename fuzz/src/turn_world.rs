@@ -194,13 +194,13 @@ impl World {
             }
             Step::Repeat => {
                 let request = self.last_request.clone();
-                self.from_client(&request);
+                self.receive_from_client(&request);
             }
             Step::Data { channel, length } => {
                 let length = u16::from(length);
                 let mut datagram = channel_data::header(number(channel), length).to_vec();
                 datagram.resize(datagram.len() + usize::from(length), 7);
-                self.from_client(&datagram);
+                self.receive_from_client(&datagram);
             }
             Step::Send { peer: to, length, attributes } => {
                 let id = self.id();
@@ -208,10 +208,10 @@ impl World {
                     .xor_address(AttributeKind::XOR_PEER_ADDRESS, peer(to))
                     .attribute(AttributeKind::DATA, &vec![7; length.into()]);
                 let datagram = attributes.into_iter().take(3).fold(writer, add).finish();
-                self.from_client(&datagram);
+                self.receive_from_client(&datagram);
             }
-            Step::FromPeer { port, peer: from, length } => self.from_peer(port, from, length),
-            Step::Raw(bytes) => self.from_client(&bytes),
+            Step::FromPeer { port, peer: from, length } => self.receive_from_peer(port, from, length),
+            Step::Raw(bytes) => self.receive_from_client(&bytes),
             Step::Bound(bound) => self.bound(bound),
             Step::Gone => {
                 self.server.handle_client_gone(self.now, self.client);
@@ -262,7 +262,7 @@ impl World {
         if self.nonce.is_empty() {
             let id = self.id();
             let writer = Writer::new(Method::ALLOCATE, Class::Request, id);
-            self.from_client(&writer.number(AttributeKind::REQUESTED_TRANSPORT, 17 << 24).finish());
+            self.receive_from_client(&writer.number(AttributeKind::REQUESTED_TRANSPORT, 17 << 24).finish());
         }
         let id = self.id();
         let writer = Writer::new(method, Class::Request, id);
@@ -273,7 +273,7 @@ impl World {
             request[usize::from(at) % length] ^= 1 << (at % 8);
         }
         self.last_request = request.clone();
-        self.from_client(&request);
+        self.receive_from_client(&request);
     }
 
     fn sign(&self, writer: Writer, flaw: Flaw) -> Vec<u8> {
@@ -302,7 +302,7 @@ impl World {
             .finish()
     }
 
-    fn from_client(&mut self, datagram: &[u8]) {
+    fn receive_from_client(&mut self, datagram: &[u8]) {
         let forward = self.server.handle_client(self.now, self.client, datagram);
         if let Some(Forward { source, destination, range }) = forward {
             assert!(range.end <= datagram.len());
@@ -325,7 +325,7 @@ impl World {
         address.port() == 3478 && address.ip() == peer(4).ip()
     }
 
-    fn from_peer(&mut self, port: u8, from: u8, length: u16) {
+    fn receive_from_peer(&mut self, port: u8, from: u8, length: u16) {
         let mut ports: Vec<RelayPort> = self.open.iter().copied().collect();
         ports.sort();
         let Some(&port) = ports.get(usize::from(port) % ports.len().max(1)) else { return };
