@@ -31,6 +31,7 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     trusted: bool,
+    stays: bool,
     direct: bool,
     nominated: bool,
 }
@@ -129,11 +130,18 @@ impl Paths {
 
     /// The path to use: the present one unless another is better by kind.
     ///
-    /// Trusted before suspect, direct before relayed, nominated by ICE before others, then the
-    /// shorter round trip. Round trips alone do not move a connection: they waver.
-    pub(crate) fn best(&self, present: Option<Pair>, nominated: Option<Pair>) -> Option<Pair> {
+    /// Trusted before suspect, those that stay before those over a relay that is `leaving`, direct before
+    /// relayed, nominated by ICE before others, then the shorter round trip. Round trips alone do not move a
+    /// connection: they waver.
+    pub(crate) fn best(
+        &self,
+        present: Option<Pair>,
+        nominated: Option<Pair>,
+        leaving: impl Fn(Pair) -> bool,
+    ) -> Option<Pair> {
         let rank = |entry: &Entry| Rank {
             trusted: !entry.suspect,
+            stays: !leaving(entry.pair),
             direct: !entry.relayed,
             nominated: Some(entry.pair) == nominated,
         };
@@ -157,24 +165,45 @@ mod tests {
         Pair { local: ([192, 0, 2, 1], 1).into(), remote: ([192, 0, 2, 2], port).into() }
     }
 
+    fn none_leaves(_: Pair) -> bool {
+        false
+    }
+
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_path_over_a_relay_that_leaves_is_used_only_where_there_is_no_other() {
+        let now = Instant::now();
+        let mut paths = Paths::default();
+        let leaving = |other: Pair| other == pair(1);
+        paths.note_answer(now, pair(1), true, Some(MS));
+        assert_eq!(paths.best(Some(pair(1)), Some(pair(1)), leaving), Some(pair(1)));
+        paths.note_answer(now, pair(2), true, Some(9 * MS));
+        assert_eq!(paths.best(Some(pair(1)), Some(pair(1)), leaving), Some(pair(2)));
+        paths.mark_suspect(pair(2));
+        assert_eq!(paths.best(Some(pair(2)), None, leaving), Some(pair(1)), "alive for now beats maybe dead");
+    }
 
     #[test]
     fn direct_beats_relayed_and_the_present_path_stays_among_equals() {
         let now = Instant::now();
         let mut paths = Paths::default();
-        assert_eq!(paths.best(None, None), None);
+        assert_eq!(paths.best(None, None, none_leaves), None);
         paths.note_heard(now, pair(9), false);
-        assert_eq!(paths.best(None, None), None, "hearing is not being heard");
+        assert_eq!(paths.best(None, None, none_leaves), None, "hearing is not being heard");
         assert!(paths.note_answer(now, pair(1), true, Some(5 * MS)));
-        assert_eq!(paths.best(None, None), Some(pair(1)));
+        assert_eq!(paths.best(None, None, none_leaves), Some(pair(1)));
         paths.note_answer(now, pair(2), false, Some(50 * MS));
-        assert_eq!(paths.best(Some(pair(1)), None), Some(pair(2)));
+        assert_eq!(paths.best(Some(pair(1)), None, none_leaves), Some(pair(2)));
         assert!(paths.note_answer(now, pair(3), false, Some(40 * MS)));
-        assert_eq!(paths.best(Some(pair(2)), None), Some(pair(2)), "faster alone is no reason");
-        assert_eq!(paths.best(None, None), Some(pair(3)));
-        assert_eq!(paths.best(Some(pair(2)), Some(pair(3))), Some(pair(3)), "nomination is");
-        assert_eq!(paths.best(Some(pair(2)), Some(pair(1))), Some(pair(2)), "but not of a relayed pair");
+        assert_eq!(paths.best(Some(pair(2)), None, none_leaves), Some(pair(2)), "faster alone is no reason");
+        assert_eq!(paths.best(None, None, none_leaves), Some(pair(3)));
+        assert_eq!(paths.best(Some(pair(2)), Some(pair(3)), none_leaves), Some(pair(3)), "nomination is");
+        assert_eq!(
+            paths.best(Some(pair(2)), Some(pair(1)), none_leaves),
+            Some(pair(2)),
+            "but not of a relayed pair"
+        );
     }
 
     #[test]
@@ -184,11 +213,11 @@ mod tests {
         paths.note_answer(now, pair(1), true, Some(5 * MS));
         paths.note_answer(now, pair(2), false, Some(5 * MS));
         paths.mark_suspect(pair(2));
-        assert_eq!(paths.best(Some(pair(2)), Some(pair(2))), Some(pair(1)));
+        assert_eq!(paths.best(Some(pair(2)), Some(pair(2)), none_leaves), Some(pair(1)));
         assert!(paths.note_answer(now, pair(2), false, None), "that is news");
-        assert_eq!(paths.best(Some(pair(1)), None), Some(pair(2)));
+        assert_eq!(paths.best(Some(pair(1)), None, none_leaves), Some(pair(2)));
         paths.forget_remote(pair(2).remote);
-        assert_eq!(paths.best(Some(pair(2)), None), Some(pair(1)));
+        assert_eq!(paths.best(Some(pair(2)), None, none_leaves), Some(pair(1)));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Connection {
     /// Tells that the connection is there.
     fn arrive(&mut self, context: &mut Context<'_>) {
         if self.selected.is_none() {
-            self.selected = self.paths.best(None, self.nominated);
+            self.selected = self.best_path(context, None);
         }
         if let Some(pair) = self.selected {
             self.note_dependence(context, pair);

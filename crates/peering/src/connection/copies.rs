@@ -31,7 +31,7 @@ impl Connection {
             return;
         }
         if !is_initiation(&datagram) {
-            let pair = self.selected.or_else(|| self.paths.best(None, None));
+            let pair = self.selected.or_else(|| self.best_path(context, None));
             if let Some(pair) = pair {
                 context.send(pair, datagram);
             }

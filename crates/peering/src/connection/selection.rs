@@ -63,16 +63,23 @@ impl Connection {
     /// Takes the best path if it is better than the present one.
     pub(super) fn reselect(&mut self, context: &mut Context<'_>) {
         let present = self.selected.filter(|pair| self.is_ours(context, pair.local));
-        if let Some(best) = self.paths.best(present, self.nominated)
+        if let Some(best) = self.best_path(context, present)
             && self.selected != Some(best)
         {
             self.select(context, best);
         }
     }
 
+    /// The best path that is known, and not one over a relay that leaves if there is another.
+    pub(super) fn best_path(&self, context: &Context<'_>, present: Option<Pair>) -> Option<Pair> {
+        self.paths.best(present, self.nominated, |pair| {
+            self.ice.is_relayed(pair) && context.relays.is_leaving(pair)
+        })
+    }
+
     /// The path in use is gone with our end of it: takes another, proven or not.
     pub(super) fn replace_path(&mut self, context: &mut Context<'_>) {
-        let proven = self.paths.best(None, self.nominated);
+        let proven = self.best_path(context, None);
         // The same end of the peer from a new address of ours is the best guess.
         let guess = self.selected.and_then(|before| {
             let local = context.locals.first(family(before.remote))?;

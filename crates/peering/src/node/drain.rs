@@ -90,9 +90,12 @@ impl Node {
                         }
                     });
                 }
-                RelayChange::Retiring(key) => self.touch_all(now, |connection, context| {
-                    connection.note_retiring(context, key);
-                }),
+                RelayChange::Retiring(key) => {
+                    news = true;
+                    self.touch_all(now, |connection, context| {
+                        connection.note_retiring(context, key);
+                    });
+                }
                 RelayChange::Lost(_) => {
                     news = true;
                     self.touch_all(now, |connection, context| {

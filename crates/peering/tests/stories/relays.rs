@@ -102,6 +102,21 @@ fn a_relay_taken_away_by_the_portal_is_left_without_a_gap() {
 }
 
 #[test]
+fn a_relay_off_the_list_is_left_before_it_is_given_up() {
+    let mut world = connected();
+    let used = relay_in_use(&world);
+    take_away(&mut world, used);
+    world.run_for(ms(1500));
+    assert_ne!(relay_in_use(&world), used, "what is in flight later would be lost");
+    assert!(world.relays[used].server.allocations() > 0, "it still carries what is in flight");
+    let gone = world.relays[used].ip;
+    let candidates = world.hosts[0].node.local_candidates();
+    assert!(candidates.iter().all(|candidate| candidate.address.ip() != gone), "{candidates:?}");
+    world.run_for(Duration::from_secs(3));
+    assert_ne!(relay_in_use(&world), used);
+}
+
+#[test]
 fn a_relay_that_comes_back_to_the_list_in_time_stays_in_use() {
     let mut world = connected();
     let used = relay_in_use(&world);
