@@ -45,7 +45,7 @@ pub(crate) enum RelayChange {
     Lost(Vec<SocketAddr>),
     /// These connections wanted a channel that workers can use now.
     Bound(Vec<ConnectionId>),
-    /// The candidates are others: a mapped address is new, or a relay stays after all.
+    /// A mapped address is new.
     Mapped,
 }
 
@@ -111,10 +111,6 @@ impl Relays {
     fn keep_or_close(&mut self, now: Instant, mut relay: Relay, listed: bool, is_replaced: bool) {
         let retiring = self.relays.iter().filter(|relay| relay.retires_at().is_some()).count();
         if listed {
-            if relay.retires_at().is_some() {
-                // Its addresses are candidates again.
-                self.changes.push_back(RelayChange::Mapped);
-            }
             relay.set_retirement(None);
         } else if !is_replaced || !relay.works() || retiring >= MAX_RELAYS {
             self.close(now, relay);
@@ -230,11 +226,10 @@ impl Relays {
 
     /// Whether a pair leads over a relay that is off the list, at our end or, as far as we know it, at the peer's.
     pub(crate) fn is_leaving(&self, pair: Pair) -> bool {
-        self.relays.iter().filter(|relay| relay.retires_at().is_some()).any(|relay| {
-            let server = relay.server(family(pair.remote));
-            relay.lent_addresses().contains(&pair.local)
-                || server.is_some_and(|server| server.ip() == pair.remote.ip())
-        })
+        self.relays
+            .iter()
+            .filter(|relay| relay.retires_at().is_some())
+            .any(|relay| relay.lent_addresses().contains(&pair.local) || relay.is_at(pair.remote.ip()))
     }
 
     /// The addresses that a relay lends us.
@@ -307,7 +302,8 @@ impl Relays {
         })
     }
 
-    /// All our candidates: host, server-reflexive, relayed. A relay that is off the list lends none if another does.
+    /// All our candidates: host, server-reflexive, relayed. Those of a relay that leaves are told until it is given up:
+    /// what still comes from them would else be taken for a new way to us.
     pub(crate) fn candidates(&self, locals: &LocalAddresses) -> Vec<Candidate> {
         let host = |address: &SocketAddr| (CandidateKind::Host, *address, None);
         let mut all: Vec<_> = locals.as_slice().iter().map(host).collect();
@@ -317,8 +313,7 @@ impl Relays {
                 all.extend(mapped.map(|mapped| (CandidateKind::ServerReflexive, mapped, locals.first(of))));
             }
         }
-        let some_stay = self.relays.iter().any(|relay| relay.retires_at().is_none() && relay.works());
-        for relay in self.relays.iter().filter(|relay| !some_stay || relay.retires_at().is_none()) {
+        for relay in &self.relays {
             let lent = relay.lent_addresses().iter().copied();
             all.extend(lent.map(|lent| (CandidateKind::Relayed, lent, relay.mapped(family(lent)))));
         }

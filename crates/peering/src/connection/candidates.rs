@@ -185,6 +185,9 @@ impl Connection {
             self.unsettle(context);
             self.sync_channels(context);
             self.ice.recheck(context.now);
+            if context.role == Role::Client {
+                self.reselect(context);
+            }
             self.doubt(context);
         }
     }

@@ -90,12 +90,9 @@ impl Node {
                         }
                     });
                 }
-                RelayChange::Retiring(key) => {
-                    news = true;
-                    self.touch_all(now, |connection, context| {
-                        connection.note_retiring(context, key);
-                    });
-                }
+                RelayChange::Retiring(key) => self.touch_all(now, |connection, context| {
+                    connection.note_retiring(context, key);
+                }),
                 RelayChange::Lost(_) => {
                     news = true;
                     self.touch_all(now, |connection, context| {

@@ -1,7 +1,7 @@
 //! One relay: its TURN client and who holds which channel.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use adit_protocol::RelayAccess;
@@ -80,6 +80,12 @@ impl Relay {
 
     pub(super) fn is_same(&self, access: &RelayAccess) -> bool {
         self.access.id == access.id && self.access.ipv4 == access.ipv4 && self.access.ipv6 == access.ipv6
+    }
+
+    /// Whether the relay listens, or lends, at an address.
+    pub(super) fn is_at(&self, ip: IpAddr) -> bool {
+        let listeners = [self.access.ipv4, self.access.ipv6];
+        listeners.iter().flatten().chain(&self.lent).any(|address| address.ip() == ip)
     }
 
     /// Takes new credentials of the same relay.

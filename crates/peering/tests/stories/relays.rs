@@ -109,9 +109,6 @@ fn a_relay_off_the_list_is_left_before_it_is_given_up() {
     world.run_for(ms(1500));
     assert_ne!(relay_in_use(&world), used, "what is in flight later would be lost");
     assert!(world.relays[used].server.allocations() > 0, "it still carries what is in flight");
-    let gone = world.relays[used].ip;
-    let candidates = world.hosts[0].node.local_candidates();
-    assert!(candidates.iter().all(|candidate| candidate.address.ip() != gone), "{candidates:?}");
     world.run_for(Duration::from_secs(3));
     assert_ne!(relay_in_use(&world), used);
 }
