@@ -18,7 +18,8 @@
 //! # How to drive it
 //!
 //! Feed [`Update`]s in the order in which the control thread made them. Call
-//! [`Worker::outbound`] and [`Worker::inbound`] with the time of the batch. Drain
+//! [`Worker::outbound`] and [`Worker::inbound`] (or [`Worker::inbound_message`], for what a relay sent over a byte
+//! stream) with the time of the batch. Drain
 //! [`Worker::poll_event`] after each batch and call [`Worker::handle_timeout`] at
 //! [`Worker::poll_timeout`].
 //!
@@ -30,6 +31,7 @@
 //!
 //! - Policy, routing and NAT decisions: they arrive inside flows.
 //! - Handshakes, STUN, goodbyes: not mine, or a miss.
+//! - Byte streams: whole messages come in, and whoever sends pads them (RFC 8656, section 12.5).
 //! - Reassembly: later fragments follow the flow of their first fragment, if that came first.
 //! - Packets from one peer to another: everything comes from or goes to our TUN device.
 //! - Reassignment of a flow while it lives: revoke and install again.
@@ -54,7 +56,7 @@ pub use counters::Counters;
 pub use drop_reason::DropReason;
 pub use event::{EndCause, Event};
 pub use flow::{Flow, FlowCounters, FlowKey, GrantId, NextHop, Origin, PeerId};
-pub use path::Path;
+pub use path::{Path, StreamId};
 pub use update::Update;
 pub use usage::FlowUsage;
 pub use worker::{Config, Datagrams, Inbound, Outbound, Sizes, Worker};

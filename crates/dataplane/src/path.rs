@@ -1,8 +1,12 @@
 //! How datagrams reach a peer.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use crate::CHANNEL_HEADER;
+
+/// Names a byte stream to a relay; never used again for another one.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
+pub struct StreamId(pub u32);
 
 /// A way to a peer: directly, or through a channel of a TURN relay.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
@@ -13,6 +17,22 @@ pub struct Path {
     pub remote: SocketAddr,
     /// The channel number at the relay, 0x4000 to 0x4fff.
     pub channel: Option<u16>,
+    /// The stream that leads to the relay instead of datagrams from `local` to `remote`.
+    pub stream: Option<StreamId>,
+}
+
+impl Path {
+    /// Where something came from over a stream, which has no addresses of its own.
+    pub(crate) const fn of_stream(stream: StreamId) -> Self {
+        let nowhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+        Self { local: nowhere, remote: nowhere, channel: None, stream: Some(stream) }
+    }
+
+    /// Whether both lead to the same place, wherever they begin.
+    pub(crate) fn leads_where(&self, other: &Self) -> bool {
+        let same_end = self.remote == other.remote || self.stream.is_some();
+        self.channel == other.channel && self.stream == other.stream && same_end
+    }
 }
 
 /// A channel data message (RFC 8656 section 12.4), header read.

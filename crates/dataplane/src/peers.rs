@@ -144,7 +144,7 @@ impl Peers {
     /// Whether an authentic datagram came another way than we send, and that is news.
     pub(crate) fn comes_another_way(&self, now: u64, id: PeerId, seen: &Path) -> bool {
         let Some(peer) = self.peers.get(&id) else { return false };
-        let same = |path: &Path| path.remote == seen.remote && path.channel == seen.channel;
+        let same = |path: &Path| path.leads_where(seen);
         !peer.path.as_ref().is_some_and(same)
             && !peer.told.as_ref().is_some_and(|(path, at)| same(path) || now < at + ROAM_INTERVAL)
     }

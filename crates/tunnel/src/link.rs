@@ -271,7 +271,8 @@ fn to_update(forwarding: Forwarding) -> Update {
         Forwarding::SessionRemoved { receiver_index } => Update::SessionRemoved { receiver_index },
         Forwarding::SendSession { id, session } => Update::SendSession { peer: peer_of(id), session },
         Forwarding::PathChanged { id, path } => {
-            let path = adit_dataplane::Path { local: path.local, remote: path.remote, channel: path.channel };
+            let adit_peering::Path { local, remote, channel } = path;
+            let path = adit_dataplane::Path { local, remote, channel, stream: None };
             Update::PathChanged { peer: peer_of(id), path }
         }
         Forwarding::MtuChanged { id, mtu } => Update::MtuChanged { peer: peer_of(id), mtu },

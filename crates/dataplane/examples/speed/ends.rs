@@ -108,7 +108,7 @@ impl Gateway {
     pub(crate) fn worker(&self, flows: usize) -> Worker {
         let mut worker = worker(self.now);
         for (number, session) in self.sessions.iter().enumerate() {
-            let path = Path { local: GATEWAY, remote: CLIENT, channel: None };
+            let path = Path { local: GATEWAY, remote: CLIENT, channel: None, stream: None };
             join(&mut worker, self.now, PeerId(number as u64), session, path);
         }
         for number in 0..flows {
@@ -122,7 +122,7 @@ impl Gateway {
     /// A worker of the first peer's client, with a flow to the gateway for the first of the gateway's.
     pub(crate) fn client(&self) -> Worker {
         let mut worker = worker(self.now);
-        let path = Path { local: CLIENT, remote: GATEWAY, channel: None };
+        let path = Path { local: CLIENT, remote: GATEWAY, channel: None, stream: None };
         join(&mut worker, self.now, GATEWAY_PEER, &self.client, path);
         let key = FlowKey::new(Origin::Local, inside(0, 1));
         let flow = Flow::untranslated(key, Origin::Peer(GATEWAY_PEER), GrantId(0));

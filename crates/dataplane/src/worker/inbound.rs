@@ -10,7 +10,7 @@ use adit_wireguard::Attention;
 use super::route::{Stop, is_control};
 use super::{Inbound, Worker};
 use crate::path::{ChannelData, is_channel_data};
-use crate::{CHANNEL_HEADER, DropReason, Origin, Path, PeerId};
+use crate::{CHANNEL_HEADER, DropReason, Origin, Path, PeerId, StreamId};
 
 /// A datagram of a known session, opened.
 struct Opened {
@@ -28,7 +28,16 @@ impl Worker {
         from: SocketAddr,
         datagram: &mut [u8],
     ) -> Inbound {
-        let opened = match self.open(now, local, from, datagram) {
+        self.take(now, Path { local, remote: from, channel: None, stream: None }, datagram)
+    }
+
+    /// Takes a whole message that came from a relay over a stream.
+    pub fn inbound_message(&mut self, now: Instant, stream: StreamId, message: &mut [u8]) -> Inbound {
+        self.take(now, Path::of_stream(stream), message)
+    }
+
+    fn take(&mut self, now: Instant, from: Path, datagram: &mut [u8]) -> Inbound {
+        let opened = match self.open(now, from, datagram) {
             Ok(Some(opened)) => opened,
             Ok(None) => {
                 self.counters.not_mine += 1;
@@ -90,13 +99,7 @@ impl Worker {
     }
 
     /// Decrypts a datagram of a known session; `None` when it is not ours to handle.
-    fn open(
-        &mut self,
-        now: Instant,
-        local: SocketAddr,
-        from: SocketAddr,
-        datagram: &mut [u8],
-    ) -> Result<Option<Opened>, DropReason> {
+    fn open(&mut self, now: Instant, from: Path, datagram: &mut [u8]) -> Result<Option<Opened>, DropReason> {
         let Carried { range, channel } = carried(datagram)?;
         let message = &mut datagram[range.clone()];
         let session = adit_wireguard::receiver_index(message).and_then(|index| self.peers.session(index));
@@ -111,7 +114,7 @@ impl Worker {
         let is_newest = window.newest() > newest;
         drop(window);
         let attention = session.activity().record_received(now, 1, plaintext.len() as u64);
-        let seen = Path { local, remote: from, channel };
+        let seen = Path { channel, ..from };
         let millis = self.millis(now);
         if is_newest && self.peers.comes_another_way(millis, peer, &seen) {
             self.peers.note_roamed(millis, peer, seen);

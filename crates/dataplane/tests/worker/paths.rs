@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adit_dataplane::{Event, Path, Update, Worker};
+use adit_dataplane::{DropReason, Event, Inbound, Path, StreamId, Update, Worker};
 
 use crate::world::{
     CLIENT, CLIENT_ADDRESS, GATEWAY_ADDRESS, RELAY_ADDRESS, World, deliver, events, seal, socket, udp,
@@ -63,15 +63,46 @@ fn another_way_is_told_once_until_the_path_changes() {
         world.now += Duration::from_millis(20);
         roams(&mut world.gateway)
     };
-    assert_eq!(arrive(&mut world, elsewhere), [Path { local, remote: elsewhere, channel: None }]);
+    assert_eq!(
+        arrive(&mut world, elsewhere),
+        [Path { local, remote: elsewhere, channel: None, stream: None }]
+    );
     assert!(arrive(&mut world, elsewhere).is_empty());
     assert!(arrive(&mut world, socket("192.0.2.201:1")).is_empty(), "not twice within 100 ms");
     world.now += Duration::from_millis(100);
     assert_eq!(arrive(&mut world, socket("192.0.2.201:1")).len(), 1);
-    let path = Path { local, remote: elsewhere, channel: None };
+    let path = Path { local, remote: elsewhere, channel: None, stream: None };
     world.gateway.apply(world.now, Update::PathChanged { peer: CLIENT, path });
     assert!(arrive(&mut world, elsewhere).is_empty(), "now it is the path");
     assert_eq!(arrive(&mut world, socket(CLIENT_ADDRESS)).len(), 1, "and the old one is another way");
+}
+
+#[test]
+fn a_stream_is_a_way_of_its_own() {
+    let mut world = connected();
+    world.use_path(Some(0x4123));
+    let message = |world: &mut World| seal(&mut world.client, world.now, &packet()).unwrap().0;
+    let arrive = |world: &mut World, stream| {
+        let mut message = message(world);
+        world.now += Duration::from_millis(200);
+        assert!(matches!(world.gateway.inbound_message(world.now, stream, &mut message), Inbound::Tun(_)));
+        roams(&mut world.gateway)
+    };
+    let told = arrive(&mut world, StreamId(7));
+    assert_eq!(told.len(), 1, "over UDP the same channel is another one");
+    assert_eq!((told[0].stream, told[0].channel), (Some(StreamId(7)), Some(0x4123)));
+    let path = Path { remote: socket(RELAY_ADDRESS), ..told[0] };
+    world.gateway.apply(world.now, Update::PathChanged { peer: CLIENT, path });
+    assert!(arrive(&mut world, StreamId(7)).is_empty(), "whatever address the relay has");
+    assert_eq!(arrive(&mut world, StreamId(8)).len(), 1);
+    let reply = udp("10.0.0.9:53", "100.64.0.1:4000", b"answer");
+    let (_, answered) = seal(&mut world.gateway, world.now, &reply).unwrap();
+    assert_eq!(answered.stream, Some(StreamId(7)));
+    let mut garbage = vec![0x41, 0x23, 0, 9, 1];
+    assert!(matches!(
+        world.gateway.inbound_message(world.now, StreamId(7), &mut garbage),
+        Inbound::Drop(DropReason::MalformedChannelData)
+    ));
 }
 
 #[test]

@@ -85,9 +85,11 @@ impl World {
     /// Sends over a relay's channel, or directly.
     pub(crate) fn use_path(&mut self, channel: Option<u16>) {
         let remote = |direct| socket(if channel.is_some() { RELAY_ADDRESS } else { direct });
-        let path = Path { local: socket(CLIENT_ADDRESS), remote: remote(GATEWAY_ADDRESS), channel };
+        let path =
+            Path { local: socket(CLIENT_ADDRESS), remote: remote(GATEWAY_ADDRESS), channel, stream: None };
         self.client.apply(self.now, Update::PathChanged { peer: GATEWAY, path });
-        let path = Path { local: socket(GATEWAY_ADDRESS), remote: remote(CLIENT_ADDRESS), channel };
+        let path =
+            Path { local: socket(GATEWAY_ADDRESS), remote: remote(CLIENT_ADDRESS), channel, stream: None };
         self.gateway.apply(self.now, Update::PathChanged { peer: CLIENT, path });
     }
 
