@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use adit_turn::client::{Client, Config, Event};
+use adit_turn::client::{Client, Config, Event, Transport};
 use adit_turn::{Family, credentials};
 use tokio::net::UdpSocket;
 
@@ -54,6 +54,7 @@ impl Probe {
     async fn new(place: &Place, secret: &str, unix_now: Duration) -> anyhow::Result<Self> {
         let username = credentials::username((unix_now + CREDENTIALS).as_secs(), USER);
         let mut config = Config {
+            transport: Transport::Udp,
             server_v4: None,
             server_v6: None,
             password: credentials::password(secret.as_bytes(), &username),

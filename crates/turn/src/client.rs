@@ -1,6 +1,7 @@
 //! The client machine: learns mapped addresses, keeps one allocation and its channels alive.
 //!
-//! One [`Client`] serves one relay over one UDP socket per address family. Inputs are
+//! One [`Client`] serves one relay, over one UDP socket per address family or over one connection
+//! (TCP or TLS; [`Transport`] says which). Inputs are
 //! [`handle_datagram`](Client::handle_datagram), [`handle_timeout`](Client::handle_timeout) and the
 //! wishes of the caller ([`bind_channel`](Client::bind_channel), …); outputs are
 //! [`poll_transmit`](Client::poll_transmit), [`poll_event`](Client::poll_event) and
@@ -14,6 +15,10 @@
 //! - Requests follow the retransmission rules of RFC 8489 (section 6.2.1) with timers scaled by the
 //!   measured round trip, and give up after about ten seconds instead of forty.
 //! - Responses to authenticated requests must be authenticated, or they are ignored and counted.
+//! - Over a connection nothing is sent twice (RFC 8489, section 6.2.2) and no mapped address is learned:
+//!   it would be one of TCP. A Binding request every 25 s shows that the connection still leads
+//!   somewhere; a request without an answer condemns it ([`Event::Unresponsive`]), and the caller makes
+//!   another ([`handle_connected`](Client::handle_connected)).
 //!
 //! Deliberately absent: third-party relays that redirect (300 is a failure), and more than one
 //! allocation. One allocation with two families carries both IPv4 and IPv6 peers.
@@ -41,7 +46,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-pub use interface::{Config, Counters, Event, FailureReason, Handled};
+pub use interface::{Config, Counters, Event, FailureReason, Handled, Transport};
 
 /// How often a Binding request keeps the NAT mapping alive.
 const KEEPALIVE: Duration = Duration::from_secs(25);
@@ -76,11 +81,16 @@ impl Timer {
 struct Server {
     address: SocketAddr,
     mapped: Option<SocketAddr>,
+    /// Since when it was asked without answering anything.
+    asked: Option<Instant>,
 }
 
 /// A TURN client for one relay.
 #[derive(Debug)]
 pub struct Client {
+    transport: Transport,
+    /// Whether messages can be sent: over UDP always.
+    is_connected: bool,
     v4: Option<Server>,
     v6: Option<Server>,
     software: String,
@@ -97,14 +107,19 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that starts asking for mapped addresses and an allocation at once.
+    /// A client that starts asking for mapped addresses and an allocation at once, or as soon as it is
+    /// [connected](Self::handle_connected) if it uses a connection.
     ///
     /// `seed` feeds transaction ids and the spread of retries; it must be secret and used once.
     pub fn new(now: Instant, config: Config, seed: [u8; 32]) -> Self {
-        let server = |address: Option<SocketAddr>| address.map(|address| Server { address, mapped: None });
+        let server = |address: Option<SocketAddr>| {
+            address.map(|address| Server { address, mapped: None, asked: None })
+        };
         let (v4, v6) = (server(config.server_v4), server(config.server_v6));
         let family = if v4.is_some() { Family::V4 } else { Family::V6 };
         let mut client = Self {
+            transport: config.transport,
+            is_connected: config.transport == Transport::Udp,
             v4,
             v6,
             software: config.software,
@@ -126,7 +141,30 @@ impl Client {
         client
     }
 
-    /// Processes a datagram received on one of the sockets that talk to the relay.
+    /// The connection to the relay is there, for the first time or again: asks for an allocation.
+    ///
+    /// Without effect over UDP.
+    pub fn handle_connected(&mut self, now: Instant) {
+        if self.transport == Transport::Stream && !self.is_connected {
+            self.is_connected = true;
+            self.start(now);
+        }
+    }
+
+    /// The connection is gone, and the allocation with it; nothing is sent until there is another.
+    ///
+    /// Without effect over UDP.
+    pub fn handle_disconnected(&mut self) {
+        if self.transport == Transport::Udp || !self.is_connected {
+            return;
+        }
+        self.is_connected = false;
+        self.forget_requests();
+        self.lose_allocation(FailureReason::Disconnected);
+    }
+
+    /// Processes a datagram received on one of the sockets that talk to the relay, or a whole message
+    /// from the connection, which counts as coming from the configured address.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Handled {
         if !self.servers().any(|server| server.address == from) {
             return Handled::NotMine;
@@ -227,7 +265,11 @@ impl Client {
         }
         if let Some(number) = self.peers.bound_channel(peer) {
             let header = channel_data::header(number, payload.len() as u16);
-            let payload = [&header, payload].concat();
+            let mut payload = [&header, payload].concat();
+            if self.transport == Transport::Stream {
+                // RFC 8656, section 12.5: the next message begins at a multiple of four bytes.
+                payload.resize(payload.len().next_multiple_of(4), 0);
+            }
             return Some(Transmit { destination, payload });
         }
         if !self.peers.is_permitted(peer.ip()) {
@@ -252,6 +294,13 @@ impl Client {
         self.server(family)?.mapped
     }
 
+    /// Since when the relay was asked and answered nothing at all, at any of its addresses; `None` if one
+    /// of them owes us no answer. Requests that were given up count until something is answered.
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        let asked: Option<Vec<Instant>> = self.servers().map(|server| server.asked).collect();
+        asked?.into_iter().max()
+    }
+
     /// The smoothed round trip to the relay.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip.smoothed()
@@ -265,6 +314,11 @@ impl Client {
         Some(self.server(self.allocation.family())?.address)
     }
 
+    /// The server address in use: the name of the other end for a client with a connection.
+    pub fn server_address(&self) -> Option<SocketAddr> {
+        Some(self.server(self.allocation.family())?.address)
+    }
+
     /// Replaces the credentials; an allocation made with the old ones is prolonged with the new ones
     /// at once, or made again where the relay does not allow that.
     pub fn set_credentials(&mut self, now: Instant, username: String, password: String) {
@@ -275,23 +329,42 @@ impl Client {
     }
 
     /// The local address changed: forgets the allocation and starts again. Channels stay wanted.
+    ///
+    /// A client with a connection needs [another one](Self::handle_disconnected) instead.
     pub fn rebind(&mut self, now: Instant) {
-        self.requests.clear(&mut self.timers);
-        self.round_trip = RoundTrip::default();
-        for server in [&mut self.v4, &mut self.v6].into_iter().flatten() {
-            server.mapped = None;
-        }
+        self.forget_requests();
         self.lose_allocation(FailureReason::Rebound);
         self.start(now);
+    }
+
+    /// Forgets whatever was said to the relay and what it said of the way there.
+    fn forget_requests(&mut self) {
+        self.requests.clear(&mut self.timers);
+        self.timers.clear(Timer::Keepalive(Family::V4));
+        self.timers.clear(Timer::Keepalive(Family::V6));
+        self.round_trip = RoundTrip::default();
+        for server in [&mut self.v4, &mut self.v6].into_iter().flatten() {
+            (server.mapped, server.asked) = (None, None);
+        }
     }
 
     /// Asks the relay whether the allocation still lives, by refreshing it now.
     ///
     /// For callers that suspect a restarted relay; a dead allocation ends in
-    /// [`Event::AllocationLost`] one round trip later.
+    /// [`Event::AllocationLost`] one round trip later. Over UDP the relay's other address is asked too, for
+    /// [`unanswered_since`](Self::unanswered_since).
     pub fn check(&mut self, now: Instant) {
         if self.allocation.is_active() {
             self.send_refresh(now, 0);
+            self.ask_elsewhere(now, self.allocation.family());
+        }
+    }
+
+    /// Asks the relay at its address of the other family: whether it is silent there as well.
+    fn ask_elsewhere(&mut self, now: Instant, silent: Family) {
+        if self.transport == Transport::Udp && !self.allocation.is_closed() {
+            let other = if silent == Family::V4 { Family::V6 } else { Family::V4 };
+            self.send_binding(now, other);
         }
     }
 
@@ -302,7 +375,7 @@ impl Client {
         self.timers.clear(Timer::Keepalive(Family::V4));
         self.timers.clear(Timer::Keepalive(Family::V6));
         self.forget_peer_timers();
-        let was_active = self.allocation.is_active();
+        let was_active = self.allocation.is_active() && self.is_connected;
         self.allocation.close();
         if was_active {
             self.send_deallocate(now, false, 0);
@@ -316,11 +389,15 @@ impl Client {
 
     /// Starts Binding and Allocate at every configured address.
     fn start(&mut self, now: Instant) {
-        if self.allocation.is_closed() {
+        if self.allocation.is_closed() || !self.is_connected {
             return;
         }
         for family in [Family::V4, Family::V6] {
-            self.send_binding(now, family);
+            match self.transport {
+                Transport::Udp => self.send_binding(now, family),
+                // The allocation tells all there is to know at the start.
+                Transport::Stream => self.timers.set(Timer::Keepalive(family), now + KEEPALIVE),
+            }
         }
         self.begin_allocation(now);
     }
@@ -369,13 +446,19 @@ impl Client {
         }
     }
 
-    /// Notes the address the server sees, and tells the caller if it is news.
-    fn note_mapped_address(&mut self, family: Family, address: SocketAddr) {
-        let server = match family {
+    fn server_mut(&mut self, family: Family) -> Option<&mut Server> {
+        match family {
             Family::V4 => self.v4.as_mut(),
             Family::V6 => self.v6.as_mut(),
-        };
-        let Some(server) = server else { return };
+        }
+    }
+
+    /// Notes the address the server sees, and tells the caller if it is news.
+    fn note_mapped_address(&mut self, family: Family, address: SocketAddr) {
+        if self.transport == Transport::Stream {
+            return;
+        }
+        let Some(server) = self.server_mut(family) else { return };
         if server.mapped.replace(address) != Some(address) {
             self.events.push_back(Event::MappedAddress { address });
         }

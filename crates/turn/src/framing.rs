@@ -65,6 +65,13 @@ impl Splitter {
         self.limit = limit.clamp(PREFIX, LONGEST_MESSAGE);
     }
 
+    /// Takes `bytes` of memory at once, for a stream that carries much: a read then brings many messages.
+    pub fn reserve(&mut self, bytes: usize) {
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes, 0);
+        }
+    }
+
     /// Where the next bytes of the stream go; never empty once all whole messages are taken.
     pub fn space(&mut self) -> &mut [u8] {
         self.make_room();
@@ -97,6 +104,26 @@ impl Splitter {
         Ok(Some(&self.buffer[start..start + length]))
     }
 
+    /// Takes all whole messages, to be worked on in place.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_message`](Self::next_message), once the messages before the nonsense were taken.
+    pub fn whole_messages(&mut self) -> Result<WholeMessages<'_>, FramingError> {
+        let start = self.pending.start;
+        let ended = loop {
+            match self.next_message() {
+                Ok(Some(_)) => {}
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if self.pending.start == start {
+            ended?;
+        }
+        Ok(WholeMessages { rest: &mut self.buffer[start..self.pending.start] })
+    }
+
     /// How many bytes wait for the rest of their message.
     pub fn waiting(&self) -> usize {
         self.pending.len()
@@ -108,15 +135,36 @@ impl Splitter {
         if self.pending.is_empty() {
             self.pending = 0..0;
         }
-        if self.buffer.len() - self.pending.end > 0 {
+        // With little room left, reads would bring little.
+        let room = self.buffer.len() - self.pending.end;
+        if room > self.buffer.len() / 4 {
             return;
         }
-        self.buffer.copy_within(self.pending.clone(), 0);
-        self.pending = 0..self.pending.len();
+        if self.pending.start > 0 {
+            self.buffer.copy_within(self.pending.clone(), 0);
+            self.pending = 0..self.pending.len();
+        }
         if self.pending.end == self.buffer.len() {
             let length = (self.buffer.len() * 2).clamp(READ.min(self.limit), self.limit);
             self.buffer.resize(length.max(self.pending.end + 1), 0);
         }
+    }
+}
+
+/// Messages that lie side by side.
+#[derive(Debug)]
+pub struct WholeMessages<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Iterator for WholeMessages<'a> {
+    type Item = &'a mut [u8];
+
+    fn next(&mut self) -> Option<&'a mut [u8]> {
+        let length = message_length(self.rest).ok().flatten()?;
+        let (message, rest) = std::mem::take(&mut self.rest).split_at_mut_checked(length)?;
+        self.rest = rest;
+        Some(message)
     }
 }
 
@@ -214,6 +262,32 @@ mod tests {
         assert_eq!(splitter.next_message(), Ok(None));
         splitter.set_limit(65_535);
         assert_eq!(splitter.next_message(), Err(FramingError::TooLong));
+    }
+
+    #[test]
+    fn many_messages_are_taken_at_once() {
+        let messages = [stun(8), b"\x40\x01\x00\x03abc\0".to_vec(), vec![0x40, 1, 0, 0]];
+        let mut splitter = Splitter::new(LONGEST_MESSAGE);
+        splitter.reserve(1000);
+        let stream = messages.concat();
+        for round in 0..1000 {
+            let cut = round % stream.len();
+            let mut taken: Vec<Vec<u8>> = Vec::new();
+            for part in [&stream[..cut], &stream[cut..]] {
+                let space = splitter.space();
+                assert!(space.len() >= 250, "a read is worth while");
+                space[..part.len()].copy_from_slice(part);
+                splitter.filled(part.len());
+                taken.extend(splitter.whole_messages().unwrap().map(|message| message.to_vec()));
+            }
+            assert_eq!(taken, messages);
+        }
+        assert_eq!(splitter.buffer.len(), 1000);
+        let space = splitter.space();
+        space[..8].copy_from_slice(b"\x40\x01\x00\x00\xff\xff\xff\xff");
+        splitter.filled(8);
+        assert_eq!(splitter.whole_messages().unwrap().count(), 1, "what was right");
+        assert_eq!(splitter.whole_messages().err(), Some(FramingError::NotTurn));
     }
 
     #[test]

@@ -423,3 +423,28 @@ fn garbage_from_the_relays_address_is_counted() {
     assert_eq!((counters.garbage, counters.unknown_peer), (4, 1));
     assert!(world.nodes[alice].received.is_empty());
 }
+
+/// An address that was not asked owes no answer, so both are asked in doubt, and after one unanswered request.
+#[test]
+fn silence_is_found_out_at_both_addresses() {
+    let mut world = World::new(3);
+    let alice = world.add_client("alice", 86_400);
+    world.run(seconds(1));
+    let unanswered = |world: &World| world.nodes[alice].client.unanswered_since();
+    assert_eq!(unanswered(&world), None);
+    let asked = world.now;
+    world.loss = 100;
+    world.with(alice, |client, now| client.check(now));
+    assert_eq!(unanswered(&world), Some(asked));
+    world.loss = 0;
+    world.run(seconds(5));
+    assert_eq!(unanswered(&world), None, "it answers again");
+    world.loss = 100;
+    world.with(alice, |client, now| client.bind_channel(now, address(PEER_V4)));
+    assert_eq!(unanswered(&world), None, "nobody asked over IPv6");
+    world.run(seconds(1));
+    assert!(unanswered(&world).is_some(), "a question was repeated");
+    world.with(alice, |client, now| client.close(now));
+    world.run(seconds(60));
+    assert_eq!(world.nodes[alice].client.poll_timeout(), None, "a closed client asks nobody");
+}

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime};
 
-use adit_turn::client::{Client, Config, Event};
+use adit_turn::client::{Client, Config, Event, Transport};
 use adit_turn::{Family, credentials};
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
@@ -85,7 +85,7 @@ impl Flow {
                 Event::AllocationFailed { reason } | Event::AllocationLost { reason } => {
                     bail!("no allocation: {reason}")
                 }
-                Event::MappedAddress { .. } => {}
+                Event::MappedAddress { .. } | Event::Unresponsive => {}
             }
         }
         while let Some(transmit) = machine.poll_transmit() {
@@ -102,6 +102,7 @@ fn machine(index: usize, relay: SocketAddr, place: &Place, now: Instant) -> Resu
     let username = credentials::username(expires.as_secs(), &user);
     let of_family = |family| Some(relay).filter(|relay| Family::of(relay.ip()) == family);
     let config = Config {
+        transport: Transport::Udp,
         server_v4: of_family(Family::V4),
         server_v6: of_family(Family::V6),
         password: credentials::password(place.secret.as_bytes(), &username),

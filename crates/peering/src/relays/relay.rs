@@ -156,6 +156,7 @@ impl Relay {
                     tracing::debug!(relay = ?self.access.id, %reason, "allocation lost");
                     self.lose(changes);
                 }
+                Event::Unresponsive => {}
                 Event::ChannelBound { peer, number } => self.note_bound(peer, number, changes),
                 Event::ChannelFailed { peer } => {
                     // A relay that refuses the channel refuses the peer; but if it is only that all
@@ -303,6 +304,7 @@ impl Relay {
 
 fn config(access: &RelayAccess, families: &[Family]) -> Config {
     Config {
+        transport: adit_turn::client::Transport::Udp,
         server_v4: access.ipv4.filter(|_| families.contains(&Family::V4)),
         server_v6: access.ipv6.filter(|_| families.contains(&Family::V6)),
         username: access.username.clone(),

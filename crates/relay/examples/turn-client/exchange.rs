@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use adit_turn::client::{Client, Config, Event, Handled};
+use adit_turn::client::{Client, Config, Event, Handled, Transport};
 use adit_turn::stun::{Class, Message, Method};
 use adit_turn::{Family, Transmit};
 
@@ -39,6 +39,8 @@ pub(crate) enum Framing {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) server: SocketAddr,
+    /// Between client and server.
+    pub(crate) transport: Transport,
     pub(crate) username: String,
     pub(crate) password: String,
     /// Echo servers, at least one; datagrams go to them in turn.
@@ -114,14 +116,17 @@ impl Exchange {
     pub(crate) fn new(now: Instant, plan: Plan, seed: [u8; 32]) -> Self {
         let serves = |family| Some(plan.server).filter(|server| Family::of(server.ip()) == family);
         let config = Config {
+            transport: plan.transport,
             server_v4: serves(Family::V4),
             server_v6: serves(Family::V6),
             username: plan.username.clone(),
             password: plan.password.clone(),
             software: String::new(),
         };
+        let mut client = Client::new(now, config, seed);
+        client.handle_connected(now);
         Self {
-            client: Client::new(now, config, seed),
+            client,
             plan,
             phase: Phase::Allocating,
             deadline: now + STEP_LIMIT,
@@ -291,6 +296,7 @@ impl Exchange {
             Event::AllocationFailed { reason } | Event::AllocationLost { reason } => {
                 self.finish(Some(format!("the allocation failed: {reason}")));
             }
+            Event::Unresponsive => self.finish(Some("nothing is answered".to_owned())),
             Event::ChannelFailed { peer } => self.finish(Some(format!("no channel to {peer}"))),
             Event::AllocationCreated { .. } | Event::ChannelBound { .. } => {}
         }
@@ -361,6 +367,7 @@ mod tests {
         let username = credentials::username(1_800_003_600, "test");
         Plan {
             server: SERVER.parse().unwrap(),
+            transport: Transport::Udp,
             password: credentials::password(SECRET, &username),
             username,
             peers: vec![PEER.parse().unwrap()],
@@ -391,7 +398,11 @@ mod tests {
 
     /// Takes a datagram to the server and everything that follows from it back; the peer echoes what `echo` lets by.
     fn deliver(now: Instant, exchange: &mut Exchange, server: &mut Server, datagram: &[u8], echo: bool) {
-        let (client, from) = (server::Client::udp(CLIENT.parse().unwrap()), SERVER.parse().unwrap());
+        let (address, from) = (CLIENT.parse().unwrap(), SERVER.parse().unwrap());
+        let client = match exchange.plan.transport {
+            Transport::Udp => server::Client::udp(address),
+            Transport::Stream => server::Client::stream(server::StreamId(1), address),
+        };
         if let Some(forward) = server.handle_client(now, client, datagram) {
             let Socket::Relay(port) = forward.source else { panic!("{forward:?}") };
             let payload = &datagram[forward.range];
@@ -430,8 +441,11 @@ mod tests {
 
     #[test]
     fn a_visit_to_our_own_server_loses_nothing() {
-        for framing in [Framing::Channel, Framing::Indication] {
-            let report = visit(plan(framing), true);
+        let transports = [Transport::Udp, Transport::Stream];
+        let framings = [Framing::Channel, Framing::Indication];
+        for (framing, transport) in framings.into_iter().flat_map(|one| transports.map(|other| (one, other)))
+        {
+            let report = visit(Plan { transport, ..plan(framing) }, true);
             assert_eq!(report.failure, None, "{report:?}");
             assert_eq!((report.sent, report.received, report.corrupt, report.duplicates), (20, 20, 0, 0));
             assert_eq!((report.refreshed, report.deleted, report.after_deletion), (true, true, 0));

@@ -4,12 +4,14 @@
 //! what it counted. Exit status 0 when the visit came to its end; the counts are for the caller to judge.
 
 mod exchange;
+mod way;
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
+use adit_turn::client::Transport;
 use adit_turn::credentials;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -17,6 +19,7 @@ use rand::TryRngCore as _;
 use serde_json::{Value, json};
 
 use crate::exchange::{Exchange, Framing, NUMBER, Plan, Report};
+use crate::way::Way;
 
 /// How long the credentials are good.
 const CREDENTIAL_LIFETIME: Duration = Duration::from_secs(3600);
@@ -24,10 +27,7 @@ const CREDENTIAL_LIFETIME: Duration = Duration::from_secs(3600);
 /// The longest wait for a datagram before time is looked at again.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The largest UDP payload.
-const LARGEST: usize = 65_535;
-
-/// Visit a TURN server over UDP: allocate, send datagrams to echo servers, refresh, delete.
+/// Visit a TURN server: allocate, send datagrams to echo servers, refresh, delete.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The server.
@@ -42,6 +42,12 @@ struct Arguments {
     /// An echo server; may be repeated, then datagrams go to each in turn.
     #[arg(long = "peer", value_name = "ADDRESS:PORT", required = true)]
     peers: Vec<SocketAddr>,
+    /// What carries datagrams between client and server.
+    #[arg(long, value_enum, default_value_t = TransportArgument::Udp)]
+    transport: TransportArgument,
+    /// The certificate (PEM) of whoever signed the server's; for TLS.
+    #[arg(long, value_name = "FILE", required_if_eq("transport", "tls"))]
+    ca: Option<PathBuf>,
     /// How datagrams travel between client and server.
     #[arg(long, value_enum, default_value_t = FramingArgument::Channel)]
     framing: FramingArgument,
@@ -64,25 +70,36 @@ enum FramingArgument {
     Indication,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TransportArgument {
+    Udp,
+    Tcp,
+    Tls,
+}
+
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     let mut seed = [0; 32];
     rand::rngs::OsRng.try_fill_bytes(&mut seed).context("no randomness")?;
-    let socket = open(arguments.server)?;
+    let mut way = match arguments.transport {
+        TransportArgument::Udp => Way::udp(arguments.server)?,
+        TransportArgument::Tcp => Way::tcp(arguments.server)?,
+        TransportArgument::Tls => {
+            Way::tls(arguments.server, arguments.ca.as_deref().context("TLS needs --ca")?)?
+        }
+    };
     let mut exchange = Exchange::new(Instant::now(), plan(arguments)?, seed);
-    run(&socket, &mut exchange)?;
+    run(&mut way, &mut exchange)?;
     let report = exchange.report();
     println!("{}", as_json(report));
     Ok(if report.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Feeds the machine until it is done.
-fn run(socket: &UdpSocket, exchange: &mut Exchange) -> Result<()> {
-    let mut buffer = vec![0; LARGEST];
+fn run(way: &mut Way, exchange: &mut Exchange) -> Result<()> {
     loop {
         while let Some(transmit) = exchange.poll_transmit() {
-            // What cannot leave is lost, as anywhere on the way.
-            let _ = socket.send_to(&transmit.payload, transmit.destination);
+            way.send(&transmit)?;
         }
         if exchange.is_done() {
             return Ok(());
@@ -93,27 +110,8 @@ fn run(socket: &UdpSocket, exchange: &mut Exchange) -> Result<()> {
             exchange.handle_timeout(Instant::now());
             continue;
         }
-        socket.set_read_timeout(Some(wait))?;
-        match socket.recv_from(&mut buffer) {
-            Ok((length, from)) => exchange.handle_datagram(Instant::now(), from, &buffer[..length]),
-            // An ICMP error of an earlier datagram also ends up here.
-            Err(error) if is_transient(error.kind()) => {}
-            Err(error) => return Err(error).context("the socket is broken"),
-        }
+        way.receive(wait, |from, datagram| exchange.handle_datagram(Instant::now(), from, datagram))?;
     }
-}
-
-const fn is_transient(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted | ErrorKind::ConnectionRefused
-    )
-}
-
-fn open(server: SocketAddr) -> Result<UdpSocket> {
-    let local: SocketAddr =
-        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    UdpSocket::bind(local).context("cannot open a UDP socket")
 }
 
 fn plan(arguments: Arguments) -> Result<Plan> {
@@ -125,6 +123,10 @@ fn plan(arguments: Arguments) -> Result<Plan> {
         password: credentials::password(arguments.secret.as_bytes(), &username),
         username,
         server: arguments.server,
+        transport: match arguments.transport {
+            TransportArgument::Udp => Transport::Udp,
+            TransportArgument::Tcp | TransportArgument::Tls => Transport::Stream,
+        },
         peers: arguments.peers,
         framing: match arguments.framing {
             FramingArgument::Channel => Framing::Channel,

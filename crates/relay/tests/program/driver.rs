@@ -242,6 +242,7 @@ impl Driver {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a sane clock");
         let username = credentials::username(unix.as_secs() + 3600, "tester");
         let config = client::Config {
+            transport: client::Transport::Udp,
             server_v4: Some(program.address(Family::V4)),
             server_v6: Some(program.address(Family::V6)),
             password: credentials::password(secret.as_bytes(), &username),

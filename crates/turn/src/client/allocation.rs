@@ -116,7 +116,7 @@ impl Allocation {
 impl Client {
     /// Sends an Allocate request.
     pub(super) fn begin_allocation(&mut self, now: Instant) {
-        if self.allocation.is_closed() {
+        if self.allocation.is_closed() || !self.is_connected {
             return;
         }
         if self.server(self.allocation.family).is_none() {

@@ -5,10 +5,22 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use thiserror::Error;
 
+/// How a [`Client`](super::Client) talks to its relay. Peers are reached over UDP in any case.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// One connection, TCP or TLS, that delivers everything in order or breaks.
+    Stream,
+}
+
 /// What a [`Client`](super::Client) needs to know.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Config {
-    /// The relay's listener, IPv4.
+    /// How the relay is reached.
+    pub transport: Transport,
+    /// The relay's listener, IPv4. A client with a connection needs one address of either family, as a
+    /// name for the other end.
     pub server_v4: Option<SocketAddr>,
     /// The relay's listener, IPv6.
     pub server_v6: Option<SocketAddr>,
@@ -24,6 +36,7 @@ impl std::fmt::Debug for Config {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Config")
+            .field("transport", &self.transport)
             .field("server_v4", &self.server_v4)
             .field("server_v6", &self.server_v6)
             .field("username", &self.username)
@@ -70,6 +83,8 @@ pub enum Event {
         /// Why.
         reason: FailureReason,
     },
+    /// The relay answers nothing over the connection: it should be closed and another one made.
+    Unresponsive,
     /// Data for the peer can go as ChannelData now.
     ChannelBound {
         /// The peer.
@@ -109,6 +124,9 @@ pub enum FailureReason {
     /// [`Client::rebind`](super::Client::rebind) was called.
     #[error("the local address changed")]
     Rebound,
+    /// The connection to the relay was closed.
+    #[error("the connection to the relay was closed")]
+    Disconnected,
     /// The configuration names no server address.
     #[error("the relay has no address")]
     NoServer,

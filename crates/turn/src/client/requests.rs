@@ -1,7 +1,7 @@
-//! Requests under way: building, sending, repeating, giving up (RFC 8489, section 6.2.1).
+//! Requests under way: building, sending, repeating, giving up (RFC 8489, sections 6.2.1 and 6.2.2).
 
 use super::authentication::{Credentials, Signature};
-use super::{Client, FailureReason, Timer};
+use super::{Client, FailureReason, Timer, Transport};
 use crate::deadlines::Deadlines;
 use crate::stun::{AttributeKind, Class, Method, TransactionId, Writer};
 use crate::{Family, Transmit};
@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 const MAX_TRANSMISSIONS: u8 = 7;
 /// Pauses between transmissions double up to this.
 const MAX_PAUSE: Duration = Duration::from_secs(3);
-/// UDP, as a value of REQUESTED-TRANSPORT.
+/// Over a connection a request is sent once and its answer may take so long. RFC 8489 (section 6.2.2)
+/// says 39.5 s, the time in which a request over UDP would fail; ours fail sooner there too.
+const STREAM_PATIENCE: Duration = Duration::from_secs(10);
+/// UDP, as a value of REQUESTED-TRANSPORT: that between relay and peers, however we reach the relay.
 const TRANSPORT_UDP: u32 = 17 << 24;
 
 /// What a request is for.
@@ -145,7 +148,13 @@ impl Client {
             Purpose::Binding(_) => (writer.fingerprint().finish(), None),
             _ => self.authentication.sign(writer, &self.signer(purpose)),
         };
-        let pause = self.round_trip.retransmission_timeout();
+        let pause = match self.transport {
+            Transport::Udp => self.round_trip.retransmission_timeout(),
+            Transport::Stream => STREAM_PATIENCE,
+        };
+        if let Some(server) = self.server_mut(family) {
+            server.asked.get_or_insert(now);
+        }
         self.transmits.push_back(Transmit { destination, payload: datagram.clone() });
         self.timers.set(Timer::Retransmission(id), now + pause);
         let request = Request {
@@ -199,13 +208,15 @@ impl Client {
         let Some(request) = self.requests.by_id.get_mut(&id) else {
             return;
         };
-        if request.transmissions < MAX_TRANSMISSIONS {
+        if request.transmissions < MAX_TRANSMISSIONS && self.transport == Transport::Udp {
             request.transmissions += 1;
             request.pause = (request.pause * 2).min(MAX_PAUSE);
             self.transmits
                 .push_back(Transmit { destination: request.destination, payload: request.datagram.clone() });
             self.counters.retransmissions += 1;
-            self.timers.set(Timer::Retransmission(id), now + request.pause);
+            let (pause, silent) = (request.pause, Family::of(request.destination.ip()));
+            self.timers.set(Timer::Retransmission(id), now + pause);
+            self.ask_elsewhere(now, silent);
             return;
         }
         if let Some(request) = self.requests.by_id.remove(&id) {

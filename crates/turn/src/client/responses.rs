@@ -2,7 +2,7 @@
 
 use super::peers::REFRESH;
 use super::requests::{Purpose, Request};
-use super::{Client, Event, FailureReason, KEEPALIVE, Timer};
+use super::{Client, Event, FailureReason, KEEPALIVE, Timer, Transport};
 use crate::Family;
 use crate::stun::{AttributeKind, Class, ErrorCode, IntegrityStatus, Message};
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +31,9 @@ impl Client {
             return;
         }
         self.timers.clear(Timer::Retransmission(id));
+        if let Some(server) = self.server_mut(Family::of(from.ip())) {
+            server.asked = None;
+        }
         let Some(request) = self.requests.by_id.remove(&id) else {
             return;
         };
@@ -158,6 +161,12 @@ impl Client {
 
     /// The server did not answer.
     pub(super) fn handle_give_up(&mut self, now: Instant, purpose: Purpose, reason: FailureReason) {
+        if self.transport == Transport::Stream {
+            // What the connection lost it will not find again, and what follows is behind it.
+            self.handle_disconnected();
+            self.events.push_back(Event::Unresponsive);
+            return;
+        }
         match purpose {
             Purpose::Binding(family) => {
                 self.timers.set(Timer::Keepalive(family), now + KEEPALIVE);

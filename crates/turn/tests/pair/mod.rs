@@ -139,6 +139,7 @@ impl World {
         let index = self.nodes.len();
         let (username, password) = credentials_for(user, lifetime);
         let config = client::Config {
+            transport: client::Transport::Udp,
             server_v4: server_v4.map(address),
             server_v6: server_v6.map(address),
             username,

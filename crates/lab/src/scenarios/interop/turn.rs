@@ -61,12 +61,16 @@ const THEIRS: [Theirs; 14] = [
     stream(Transport::Tls, theirs("TLS, client to client", EACH_OTHER, &["-t", "-S"])),
 ];
 
-/// How our client visits coturn's server: name, whether over IPv4, and framing.
-const OURS: [(&str, bool, &str); 4] = [
-    ("channel", true, "channel"),
-    ("indications", true, "indication"),
-    ("IPv6, channel", false, "channel"),
-    ("IPv6, indications", false, "indication"),
+/// How our client visits coturn's server: name, whether over IPv4, framing, and what carries it.
+const OURS: [(&str, bool, &str, Transport); 8] = [
+    ("channel", true, "channel", Transport::Udp),
+    ("indications", true, "indication", Transport::Udp),
+    ("IPv6, channel", false, "channel", Transport::Udp),
+    ("IPv6, indications", false, "indication", Transport::Udp),
+    ("TCP, channel", true, "channel", Transport::Tcp),
+    ("TCP, indications", true, "indication", Transport::Tcp),
+    ("TLS, channel", true, "channel", Transport::Tls),
+    ("TLS, IPv6, indications", false, "indication", Transport::Tls),
 ];
 
 pub(crate) fn turn(context: &mut Context) -> Result<()> {
@@ -78,7 +82,7 @@ pub(crate) fn turn(context: &mut Context) -> Result<()> {
         their_client(&ground, server, context)?;
         discovery(&ground, server, context)?;
     }
-    our_client(&ground, context)?;
+    our_client(&ground, &servers, context)?;
     let stopped = servers.adit.stop()?;
     context.record_time("adit-relay, SIGTERM to exit", stopped, Target::AtMost(5_000.0));
     Ok(())
@@ -143,18 +147,20 @@ fn discovery(ground: &Ground<4>, server: Server, context: &mut Context) -> Resul
     Ok(())
 }
 
-fn our_client(ground: &Ground<4>, context: &mut Context) -> Result<()> {
+fn our_client(ground: &Ground<4>, servers: &Servers, context: &mut Context) -> Result<()> {
     let [_, coturn, client, peer] = &ground.machines;
-    let visit = |is_v4, framing| turn_client::Visit {
-        server: of_family(coturn, is_v4, Transport::Udp.port()),
+    let visit = |is_v4, framing, transport: Transport| turn_client::Visit {
+        server: of_family(coturn, is_v4, transport.port()),
+        transport,
+        ca: &servers.certificate,
         secret: SECRET,
         peer: of_family(peer, is_v4, ECHO_PORT),
         framing,
         datagrams: DATAGRAMS,
     };
     let programs = context.programs.clone();
-    let results = side_by_side(&OURS, |(_, is_v4, framing)| {
-        let visit = visit(*is_v4, framing);
+    let results = side_by_side(&OURS, |(_, is_v4, framing, transport)| {
+        let visit = visit(*is_v4, framing, *transport);
         let report = turn_client::visit(&client.host, &programs, &visit)?;
         report.require_sound(&visit).map(|()| report)
     });

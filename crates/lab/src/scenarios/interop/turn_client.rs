@@ -1,11 +1,13 @@
 //! Our side: the example `turn-client`, and its report.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
+use super::turn_servers::Transport;
 use crate::process;
 use crate::system::Programs;
 use crate::world::Host;
@@ -22,6 +24,9 @@ pub(super) struct Visit<'a> {
     /// `channel` or `indication`.
     pub(super) framing: &'a str,
     pub(super) datagrams: u32,
+    pub(super) transport: Transport,
+    /// The certificate of whoever signed the server's.
+    pub(super) ca: &'a Path,
 }
 
 /// What it counted.
@@ -54,7 +59,10 @@ impl Report {
         let is_of_family =
             |address: Option<&SocketAddr>, is_v4| address.is_some_and(|a| a.is_ipv4() == is_v4);
         ensure!(self.failure.is_none() && self.refreshed && self.deleted, "{self:?}");
-        ensure!(is_of_family(self.mapped.as_ref(), families[0]), "{self:?}");
+        // An address of TCP is none that peers could reach.
+        let maps = visit.transport == Transport::Udp;
+        ensure!(!maps || is_of_family(self.mapped.as_ref(), families[0]), "{self:?}");
+        ensure!(maps || self.mapped.is_none(), "{self:?}");
         ensure!(is_of_family(self.relayed.first(), families[1]), "{self:?}");
         // The first request carries no credentials, since the realm is not known yet.
         ensure!(self.errors == [401], "{self:?}");
@@ -71,6 +79,8 @@ pub(super) fn visit(host: &Host, programs: &Programs, visit: &Visit<'_>) -> Resu
     command
         .args(["--server", &visit.server.to_string(), "--secret", visit.secret])
         .args(["--peer", &visit.peer.to_string(), "--framing", visit.framing])
+        .args(["--transport", &visit.transport.name().to_lowercase(), "--ca"])
+        .arg(visit.ca)
         .args(["--count", &visit.datagrams.to_string(), "--sizes", "8,9,100,1200"]);
     let finished = process::finish(command, LIMIT)?;
     serde_json::from_str(&finished.stdout).with_context(|| format!("turn-client: {}", finished.complaint()))
