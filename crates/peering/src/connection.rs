@@ -30,11 +30,13 @@ use crate::Role;
 use crate::address::{LocalAddresses, Pair};
 use crate::ice::{Ice, IceEvent};
 use crate::outputs::Outputs;
-use crate::paths::Paths;
-use crate::relays::{RelayKey, Relays};
+use crate::paths::{Class, Paths};
+use crate::relays::{RelayKey, Relays, ToRelay};
 use crate::reset::ResetIssuer;
 use crate::transactions::{Asker, Transaction, Transactions};
-use crate::{CloseReason, ConnectionId, Counters, Introduction, Path, PathInfo, PathKind, Transmit};
+use crate::{
+    CloseReason, ConnectionId, Counters, Introduction, Path, PathInfo, PathKind, RelayTransport, Transmit,
+};
 use checking::Checking;
 use connected::Connected;
 use copies::Copies;
@@ -57,7 +59,8 @@ impl Context<'_> {
     /// Sends a datagram over a pair, through a relay if the pair starts at one.
     pub(crate) fn send(&mut self, pair: Pair, datagram: Vec<u8>) {
         let transmit = if self.locals.contains(pair.local) {
-            Some(Transmit { source: pair.local, destination: pair.remote, payload: datagram })
+            let (source, destination) = (pair.local, pair.remote);
+            Some(Transmit { source, destination, stream: None, payload: datagram })
         } else {
             let wrapped = self.relays.wrap(self.now, pair, &datagram);
             // What the relay was asked before must leave before, see `Relay::wrap`.
@@ -78,9 +81,9 @@ impl Context<'_> {
 }
 
 /// A datagram to a relay: the kernel picks the source address.
-pub(crate) fn from_any(locals: &LocalAddresses, transmit: adit_turn::Transmit) -> Transmit {
+pub(crate) fn from_any(locals: &LocalAddresses, ToRelay { stream, transmit }: ToRelay) -> Transmit {
     let source = locals.any(crate::address::family(transmit.destination));
-    Transmit { source, destination: transmit.destination, payload: transmit.payload }
+    Transmit { source, destination: transmit.destination, stream, payload: transmit.payload }
 }
 
 /// What the connection waits for.
@@ -332,8 +335,7 @@ impl Connection {
     /// A check or probe of ours was answered.
     pub(crate) fn note_answer(&mut self, context: &mut Context<'_>, pair: Pair, rtt: Option<Duration>) {
         let now = context.now;
-        let relayed = self.ice.is_relayed(pair);
-        let news = self.paths.note_answer(now, pair, relayed, rtt);
+        let news = self.paths.note_answer(now, pair, self.class(context, pair), rtt);
         if let Phase::Checking(_) = self.phase {
             self.phase = Phase::Handshaking(Handshaking::enter(now));
         }
@@ -356,7 +358,7 @@ impl Connection {
 
     /// The peer checked a pair: what we send over it has a chance to arrive.
     pub(crate) fn note_request(&mut self, context: &mut Context<'_>, pair: Pair) {
-        self.paths.note_heard(context.now, pair, self.ice.is_relayed(pair));
+        self.paths.note_heard(context.now, pair, self.class(context, pair));
         self.send_copy(context, pair);
         let owner = context.relays.owner(pair.local);
         if owner.is_some_and(|key| !self.held.contains(&(key, pair.remote))) {
@@ -364,6 +366,21 @@ impl Connection {
             self.unsettle(context);
             self.sync_channels(context);
         }
+    }
+
+    /// What is between the ends of a pair.
+    fn class(&self, context: &Context<'_>, pair: Pair) -> Class {
+        let owner = context.relays.owner(pair.local);
+        match owner.is_some_and(|key| context.relays.is_stream(key)) {
+            true => Class::Stream,
+            false if self.ice.is_relayed(pair) => Class::Relay,
+            false => Class::Direct,
+        }
+    }
+
+    /// The relay of ours that the path in use goes through.
+    pub(crate) fn relay_in_use(&self, relays: &Relays) -> Option<RelayKey> {
+        relays.owner(self.selected?.local)
     }
 
     pub(crate) fn ice(&mut self) -> &mut Ice {
@@ -378,9 +395,15 @@ impl Connection {
     /// What people want to know of the path in use.
     pub(crate) fn path_info(&self, relays: &Relays) -> Option<PathInfo> {
         let pair = self.selected?;
+        let udp = RelayTransport::Udp;
         let kind = match relays.server(pair.local) {
-            Some(server) => PathKind::Relayed { relay: server.ip() },
-            None if self.ice.is_relayed_remote(pair.remote) => PathKind::Relayed { relay: pair.remote.ip() },
+            Some(server) => PathKind::Relayed {
+                relay: server.ip(),
+                transport: relays.transport(pair.local).unwrap_or(udp),
+            },
+            None if self.ice.is_relayed_remote(pair.remote) => {
+                PathKind::Relayed { relay: pair.remote.ip(), transport: udp }
+            }
             None => PathKind::Direct,
         };
         Some(PathInfo { kind, local: pair.local, remote: pair.remote, rtt: self.paths.rtt(pair) })

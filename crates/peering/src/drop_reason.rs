@@ -29,6 +29,9 @@ pub enum DropReason {
     /// Authentic, but its connection is gone.
     #[error("no such connection")]
     UnknownConnection,
+    /// It came over a stream that is ours no more.
+    #[error("no such stream")]
+    UnknownStream,
     /// A reset that no stored ticket confirms.
     #[error("reset without a valid token")]
     InvalidReset,
@@ -49,6 +52,7 @@ impl DropReason {
             Self::DuplicateInitiation => "duplicate_initiation",
             Self::WireGuard(reason) => reason.name(),
             Self::UnknownConnection => "unknown_connection",
+            Self::UnknownStream => "unknown_stream",
             Self::InvalidReset => "invalid_reset",
             Self::MalformedControl => "malformed_control",
         }
@@ -77,6 +81,8 @@ pub struct Counters {
     pub wireguard: u64,
     /// [`DropReason::UnknownConnection`].
     pub unknown_connection: u64,
+    /// [`DropReason::UnknownStream`].
+    pub unknown_stream: u64,
     /// [`DropReason::InvalidReset`].
     pub invalid_reset: u64,
     /// [`DropReason::MalformedControl`].
@@ -102,6 +108,7 @@ impl Counters {
             DropReason::DuplicateInitiation => &mut self.duplicate_initiation,
             DropReason::WireGuard(_) => &mut self.wireguard,
             DropReason::UnknownConnection => &mut self.unknown_connection,
+            DropReason::UnknownStream => &mut self.unknown_stream,
             DropReason::InvalidReset => &mut self.invalid_reset,
             DropReason::MalformedControl => &mut self.malformed_control,
         };

@@ -5,13 +5,33 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_protocol::Candidate;
 use adit_protocol::peer::{GoodbyeReason, PeerMessage};
+use adit_protocol::{Candidate, RelayTls};
 use adit_wireguard::Session;
+use serde::Serialize;
 
 use crate::ConnectionId;
 
-/// A datagram to hand to the network.
+/// Names a byte stream to a relay; never used twice by one [`Node`](crate::Node).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u32);
+
+/// A byte stream to a relay that the caller is to keep open.
+///
+/// The caller makes one attempt, says how it went ([`Node::handle_stream_opened`](crate::Node::handle_stream_opened),
+/// [`Node::handle_stream_closed`](crate::Node::handle_stream_closed)), and closes the stream when it is on the list no
+/// more. The next attempt has another name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamTarget {
+    /// Its name.
+    pub id: StreamId,
+    /// Where to connect, over TCP: whichever address answers first.
+    pub addresses: Vec<SocketAddr>,
+    /// How to speak TLS; plain TCP if absent.
+    pub tls: Option<RelayTls>,
+}
+
+/// Something to hand to the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// The local address to send from. Datagrams for a relay carry the unspecified address of
@@ -19,7 +39,9 @@ pub struct Transmit {
     pub source: SocketAddr,
     /// Where the datagram goes.
     pub destination: SocketAddr,
-    /// The UDP payload.
+    /// The stream to write to instead, if it is no datagram.
+    pub stream: Option<StreamId>,
+    /// The UDP payload, or whole messages for the stream.
     pub payload: Vec<u8>,
 }
 
@@ -106,6 +128,18 @@ impl CloseReason {
     }
 }
 
+/// What carries datagrams between us and a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayTransport {
+    /// UDP.
+    Udp,
+    /// TCP, because no relay answers over UDP.
+    Tcp,
+    /// TLS, because no relay answers over UDP.
+    Tls,
+}
+
 /// Whether a relay is on the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathKind {
@@ -115,6 +149,8 @@ pub enum PathKind {
     Relayed {
         /// The relay's IP address: ours if we send through ours, else the peer's.
         relay: IpAddr,
+        /// What carries datagrams to it from us. How the peer reaches its own is not known here.
+        transport: RelayTransport,
     },
 }
 
@@ -140,6 +176,8 @@ pub struct Path {
     pub remote: SocketAddr,
     /// The TURN channel number, if our relay is used.
     pub channel: Option<u16>,
+    /// The stream to our relay, if it is not reached over UDP.
+    pub stream: Option<StreamId>,
 }
 
 /// What workers must know, in order.

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_protocol::{Candidate, CandidateKind, IceCredentials};
@@ -73,6 +74,8 @@ pub(crate) struct Ice {
     remote: IceCreds,
     hosts: BTreeSet<SocketAddr>,
     relayed: BTreeSet<SocketAddr>,
+    /// Those of `relayed` that no other pair should have to stand behind.
+    last_resorts: Arc<BTreeSet<SocketAddr>>,
     remotes: Vec<Candidate>,
     learned: BTreeSet<SocketAddr>,
     mapped: BTreeSet<SocketAddr>,
@@ -106,6 +109,7 @@ impl Ice {
             remote,
             hosts: BTreeSet::new(),
             relayed: BTreeSet::new(),
+            last_resorts: Arc::default(),
             remotes: Vec::new(),
             learned: BTreeSet::new(),
             mapped: BTreeSet::new(),
@@ -131,7 +135,23 @@ impl Ice {
         agent.set_max_stun_rto(CHECK_INTERVAL);
         agent.set_timing_advance(PACE);
         agent.set_max_candidate_pairs(MAX_PAIRS);
-        agent.set_local_preference(local_preference);
+        self.prefer();
+    }
+
+    fn prefer(&mut self) {
+        let last = Arc::clone(&self.last_resorts);
+        self.agent.set_local_preference(move |candidate: &is::Candidate, same_kind| {
+            local_preference(candidate, same_kind, last.contains(&candidate.addr()))
+        });
+    }
+
+    /// Says which addresses that relays lend us are to be used only if no others work. Call before
+    /// [`set_locals`](Self::set_locals).
+    pub(crate) fn set_last_resorts(&mut self, lent: BTreeSet<SocketAddr>) {
+        if *self.last_resorts != lent {
+            self.last_resorts = Arc::new(lent);
+            self.prefer();
+        }
     }
 
     /// Makes a fresh agent with the same credentials and the present candidates; all pairs
@@ -397,8 +417,9 @@ fn request_id(datagram: &[u8]) -> Option<TransactionId> {
 }
 
 /// IPv6 a little before IPv4, earlier before later; never out of range, however many.
-fn local_preference(candidate: &is::Candidate, same_kind: usize) -> u32 {
-    let first = if candidate.addr().is_ipv6() { 65_535 } else { 65_534 };
+fn local_preference(candidate: &is::Candidate, same_kind: usize, is_last_resort: bool) -> u32 {
+    let family = if candidate.addr().is_ipv6() { 65_535 } else { 65_534 };
+    let first = if is_last_resort { family - 32_768 } else { family };
     let rank = u32::try_from(same_kind).unwrap_or(u32::MAX).min(10_000);
     first - 2 * rank
 }

@@ -62,6 +62,7 @@ pub const BASE_MTU: u16 = 1280;
 pub use api::{Config, ConnectionId, Introduction, OpenError, Role, SendError, Statistics};
 pub use drop_reason::{Counters, DropReason};
 pub use event::{
-    CloseReason, Event, Forwarding, Hint, Inbound, Path, PathInfo, PathKind, Transmit, WorkerEvent,
+    CloseReason, Event, Forwarding, Hint, Inbound, Path, PathInfo, PathKind, RelayTransport, StreamId,
+    StreamTarget, Transmit, WorkerEvent,
 };
 pub use node::Node;

@@ -23,7 +23,7 @@ use crate::transactions::Transactions;
 
 use crate::{
     CloseReason, Config, ConnectionId, Counters, Event, Forwarding, Hint, Introduction, OpenError, PathInfo,
-    Role, SendError, Statistics, Transmit, WorkerEvent,
+    Role, SendError, Statistics, StreamId, StreamTarget, Transmit, WorkerEvent,
 };
 
 /// Connections that one node holds at most.
@@ -177,6 +177,38 @@ impl Node {
     /// Our candidates, to be registered with the portal.
     pub fn local_candidates(&self) -> Vec<Candidate> {
         self.machines.relays.candidates(&self.machines.locals)
+    }
+
+    /// The byte streams that the caller is to have, all of them, if they changed since the last call.
+    ///
+    /// To be asked after [`poll_transmit`](Self::poll_transmit) has nothing left: last words for a stream come before
+    /// its end.
+    pub fn poll_streams(&mut self) -> Option<Vec<StreamTarget>> {
+        self.machines.relays.poll_streams()
+    }
+
+    /// A stream can be written to; old names are ignored.
+    pub fn handle_stream_opened(&mut self, now: Instant, id: StreamId) {
+        self.machines.relays.note_stream_opened(now, id);
+        self.drain(now);
+    }
+
+    /// A stream could not be made, or is gone; old names are ignored.
+    pub fn handle_stream_closed(&mut self, now: Instant, id: StreamId) {
+        self.machines.relays.note_stream_closed(now, id);
+        self.drain(now);
+    }
+
+    /// Streams are not taken away from connections that have no other path, as nobody waits for that.
+    fn postpone_streams(&mut self, now: Instant) {
+        let mut overdue = self.machines.relays.overdue_streams(now);
+        if !overdue.is_empty() {
+            let slots = self.connections.values();
+            let in_use: BTreeSet<_> =
+                slots.filter_map(|slot| slot.connection.relay_in_use(&self.machines.relays)).collect();
+            overdue.retain(|key| in_use.contains(key));
+            self.machines.relays.postpone(now, &overdue);
+        }
     }
 
     /// Begins to connect to an introduced peer.
@@ -350,6 +382,7 @@ impl Node {
 
     /// Does what has become due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.postpone_streams(now);
         self.machines.relays.handle_timeout(now);
         self.machines.device.handle_timeout(now);
         self.drain(now);

@@ -16,11 +16,22 @@ const MAX_PATHS: usize = 32;
 /// A path that answered nothing for so long is no path any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(90);
 
+/// What is between the two ends, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    /// A relay, and a byte stream to it.
+    Stream,
+    /// At least one relay.
+    Relay,
+    /// Nothing.
+    Direct,
+}
+
 /// One pair with its history.
 #[derive(Clone, Debug)]
 struct Entry {
     pair: Pair,
-    relayed: bool,
+    class: Class,
     answered: Option<Instant>,
     heard: Instant,
     rtt: Option<Duration>,
@@ -32,7 +43,7 @@ struct Entry {
 struct Rank {
     trusted: bool,
     stays: bool,
-    direct: bool,
+    class: Class,
     nominated: bool,
 }
 
@@ -44,8 +55,8 @@ pub(crate) struct Paths {
 
 impl Paths {
     /// Something authentic came in over a pair.
-    pub(crate) fn note_heard(&mut self, now: Instant, pair: Pair, relayed: bool) {
-        self.entry(now, pair, relayed).heard = now;
+    pub(crate) fn note_heard(&mut self, now: Instant, pair: Pair, class: Class) {
+        self.entry(now, pair, class).heard = now;
     }
 
     /// Something we sent was answered over a pair. True if the pair was no path before.
@@ -53,10 +64,10 @@ impl Paths {
         &mut self,
         now: Instant,
         pair: Pair,
-        relayed: bool,
+        class: Class,
         rtt: Option<Duration>,
     ) -> bool {
-        let entry = self.entry(now, pair, relayed);
+        let entry = self.entry(now, pair, class);
         let news = entry.answered.is_none() || entry.suspect;
         entry.heard = now;
         entry.answered = Some(now);
@@ -68,7 +79,7 @@ impl Paths {
         news
     }
 
-    fn entry(&mut self, now: Instant, pair: Pair, relayed: bool) -> &mut Entry {
+    fn entry(&mut self, now: Instant, pair: Pair, class: Class) -> &mut Entry {
         if let Some(index) = self.entries.iter().position(|entry| entry.pair == pair) {
             return &mut self.entries[index];
         }
@@ -76,7 +87,7 @@ impl Paths {
             let silent = (0..self.entries.len()).min_by_key(|index| self.entries[*index].heard);
             self.entries.swap_remove(silent.unwrap_or(0));
         }
-        self.entries.push(Entry { pair, relayed, answered: None, heard: now, rtt: None, suspect: false });
+        self.entries.push(Entry { pair, class, answered: None, heard: now, rtt: None, suspect: false });
         let last = self.entries.len() - 1;
         &mut self.entries[last]
     }
@@ -131,8 +142,8 @@ impl Paths {
     /// The path to use: the present one unless another is better by kind.
     ///
     /// Trusted before suspect, those that stay before those over a relay that is `leaving`, direct before
-    /// relayed, nominated by ICE before others, then the shorter round trip. Round trips alone do not move a
-    /// connection: they waver.
+    /// relayed, datagrams to the relay before a stream, nominated by ICE before others, then the shorter round trip.
+    /// Round trips alone do not move a connection: they waver.
     pub(crate) fn best(
         &self,
         present: Option<Pair>,
@@ -142,7 +153,7 @@ impl Paths {
         let rank = |entry: &Entry| Rank {
             trusted: !entry.suspect,
             stays: !leaving(entry.pair),
-            direct: !entry.relayed,
+            class: entry.class,
             nominated: Some(entry.pair) == nominated,
         };
         let paths = || self.entries.iter().filter(|entry| entry.answered.is_some());
@@ -169,6 +180,8 @@ mod tests {
         false
     }
 
+    const DIRECT: Class = Class::Direct;
+    const RELAY: Class = Class::Relay;
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
@@ -176,9 +189,9 @@ mod tests {
         let now = Instant::now();
         let mut paths = Paths::default();
         let leaving = |other: Pair| other == pair(1);
-        paths.note_answer(now, pair(1), true, Some(MS));
+        paths.note_answer(now, pair(1), RELAY, Some(MS));
         assert_eq!(paths.best(Some(pair(1)), Some(pair(1)), leaving), Some(pair(1)));
-        paths.note_answer(now, pair(2), true, Some(9 * MS));
+        paths.note_answer(now, pair(2), RELAY, Some(9 * MS));
         assert_eq!(paths.best(Some(pair(1)), Some(pair(1)), leaving), Some(pair(2)));
         paths.mark_suspect(pair(2));
         assert_eq!(paths.best(Some(pair(2)), None, leaving), Some(pair(1)), "alive for now beats maybe dead");
@@ -189,13 +202,13 @@ mod tests {
         let now = Instant::now();
         let mut paths = Paths::default();
         assert_eq!(paths.best(None, None, none_leaves), None);
-        paths.note_heard(now, pair(9), false);
+        paths.note_heard(now, pair(9), DIRECT);
         assert_eq!(paths.best(None, None, none_leaves), None, "hearing is not being heard");
-        assert!(paths.note_answer(now, pair(1), true, Some(5 * MS)));
+        assert!(paths.note_answer(now, pair(1), RELAY, Some(5 * MS)));
         assert_eq!(paths.best(None, None, none_leaves), Some(pair(1)));
-        paths.note_answer(now, pair(2), false, Some(50 * MS));
+        paths.note_answer(now, pair(2), DIRECT, Some(50 * MS));
         assert_eq!(paths.best(Some(pair(1)), None, none_leaves), Some(pair(2)));
-        assert!(paths.note_answer(now, pair(3), false, Some(40 * MS)));
+        assert!(paths.note_answer(now, pair(3), DIRECT, Some(40 * MS)));
         assert_eq!(paths.best(Some(pair(2)), None, none_leaves), Some(pair(2)), "faster alone is no reason");
         assert_eq!(paths.best(None, None, none_leaves), Some(pair(3)));
         assert_eq!(paths.best(Some(pair(2)), Some(pair(3)), none_leaves), Some(pair(3)), "nomination is");
@@ -210,14 +223,30 @@ mod tests {
     fn a_suspect_path_yields_until_it_answers() {
         let now = Instant::now();
         let mut paths = Paths::default();
-        paths.note_answer(now, pair(1), true, Some(5 * MS));
-        paths.note_answer(now, pair(2), false, Some(5 * MS));
+        paths.note_answer(now, pair(1), RELAY, Some(5 * MS));
+        paths.note_answer(now, pair(2), DIRECT, Some(5 * MS));
         paths.mark_suspect(pair(2));
         assert_eq!(paths.best(Some(pair(2)), Some(pair(2)), none_leaves), Some(pair(1)));
-        assert!(paths.note_answer(now, pair(2), false, None), "that is news");
+        assert!(paths.note_answer(now, pair(2), DIRECT, None), "that is news");
         assert_eq!(paths.best(Some(pair(1)), None, none_leaves), Some(pair(2)));
         paths.forget_remote(pair(2).remote);
         assert_eq!(paths.best(Some(pair(2)), None, none_leaves), Some(pair(1)));
+    }
+
+    #[test]
+    fn a_stream_is_the_last_resort() {
+        let now = Instant::now();
+        let mut paths = Paths::default();
+        paths.note_answer(now, pair(1), Class::Stream, Some(MS));
+        assert_eq!(paths.best(None, None, none_leaves), Some(pair(1)));
+        paths.note_answer(now, pair(2), RELAY, Some(90 * MS));
+        assert_eq!(
+            paths.best(Some(pair(1)), Some(pair(1)), none_leaves),
+            Some(pair(2)),
+            "even if it is nominated and faster"
+        );
+        paths.mark_suspect(pair(2));
+        assert_eq!(paths.best(Some(pair(2)), None, none_leaves), Some(pair(1)), "but better than none");
     }
 
     #[test]
@@ -225,7 +254,7 @@ mod tests {
         let now = Instant::now();
         let mut paths = Paths::default();
         for port in 1..=1000 {
-            paths.note_heard(now + MS * u32::from(port), pair(port), false);
+            paths.note_heard(now + MS * u32::from(port), pair(port), DIRECT);
         }
         assert_eq!(paths.entries.len(), MAX_PATHS);
         paths.forget_old(now + FORGOTTEN_AFTER + MS * 1000, Some(pair(1000)));

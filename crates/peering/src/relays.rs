@@ -6,8 +6,13 @@
 //!
 //! A relay that the portal takes off the list usually still works: it drains. It is kept for a few
 //! seconds, in which connections find their way through another, and only then given up.
+//!
+//! Where no relay can be reached over UDP, each is one more time in the list, reached over a byte stream and with an
+//! allocation of its own; see [`fallback`] for when.
 
+mod fallback;
 mod relay;
+mod stream;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,6 +25,7 @@ use rand::RngCore as _;
 use rand_chacha::ChaCha20Rng;
 
 use crate::address::{LocalAddresses, Pair, family};
+use crate::event::{RelayTransport, StreamId, StreamTarget};
 use crate::{ConnectionId, Path};
 use relay::Relay;
 
@@ -65,6 +71,14 @@ pub(crate) enum FromRelay {
     },
 }
 
+/// Something for a relay.
+#[derive(Debug)]
+pub(crate) struct ToRelay {
+    /// The stream that it is for; a datagram without one.
+    pub(crate) stream: Option<StreamId>,
+    pub(crate) transmit: adit_turn::Transmit,
+}
+
 /// All relays.
 #[derive(Debug)]
 pub(crate) struct Relays {
@@ -73,7 +87,14 @@ pub(crate) struct Relays {
     next_key: u32,
     changes: VecDeque<RelayChange>,
     /// Last words of relays that were taken away.
-    farewells: VecDeque<adit_turn::Transmit>,
+    farewells: VecDeque<ToRelay>,
+    next_stream: u32,
+    /// The streams that the caller was last told to have.
+    told_streams: Vec<StreamTarget>,
+    /// Whether there is any local address.
+    has_network: bool,
+    /// No relay answered over UDP when we last found out.
+    is_udp_blocked: bool,
     /// The portal was asked for other relays and has not answered with a working one.
     asked: bool,
 }
@@ -86,6 +107,10 @@ impl Relays {
             next_key: 0,
             changes: VecDeque::new(),
             farewells: VecDeque::new(),
+            next_stream: 1,
+            told_streams: Vec::new(),
+            has_network: false,
+            is_udp_blocked: false,
             asked: false,
         }
     }
@@ -94,17 +119,21 @@ impl Relays {
     /// once if the list is empty.
     pub(crate) fn set(&mut self, now: Instant, accesses: &[RelayAccess], locals: &LocalAddresses) {
         let accesses = &accesses[..accesses.len().min(MAX_RELAYS)];
-        for relay in std::mem::take(&mut self.relays) {
-            let listed = accesses.iter().any(|access| relay.is_same(access));
+        for mut relay in std::mem::take(&mut self.relays) {
+            let access = accesses.iter().find(|access| relay.is_same(access));
+            if let Some(access) = access {
+                relay.renew(now, access);
+            }
+            let listed = access.is_some() && (self.is_udp_blocked || !relay.is_stream());
             self.keep_or_close(now, relay, listed, !accesses.is_empty());
         }
         for access in accesses {
-            match self.relays.iter_mut().find(|relay| relay.is_same(access)) {
-                Some(relay) => relay.renew(now, access),
-                None => self.add(now, access.clone(), locals),
+            if !self.relays.iter().any(|relay| !relay.is_stream() && relay.is_same(access)) {
+                self.add(now, access.clone(), locals);
             }
         }
         self.asked = false;
+        self.collect(now);
     }
 
     /// Relays off the list that lend us addresses stay for a while, but not more than a full list of them.
@@ -124,18 +153,28 @@ impl Relays {
 
     /// The local addresses changed: every allocation is made again.
     pub(crate) fn rebind(&mut self, now: Instant, locals: &LocalAddresses) {
-        for relay in &mut self.relays {
+        self.has_network = !locals.as_slice().is_empty();
+        for mut relay in std::mem::take(&mut self.relays) {
+            if relay.is_stream() && relay.retires_at().is_some() {
+                // It ends with the network that it was not needed in.
+                self.close(now, relay);
+                continue;
+            }
             let seed = random_seed(&mut self.random);
             relay.rebind(now, locals, seed);
+            self.relays.push(relay);
         }
         self.collect(now);
     }
 
     fn add(&mut self, now: Instant, access: RelayAccess, locals: &LocalAddresses) {
-        let key = RelayKey(self.next_key);
-        self.next_key += 1;
-        let seed = random_seed(&mut self.random);
+        let (key, seed) = (self.new_key(), random_seed(&mut self.random));
         self.relays.push(Relay::new(now, key, access, locals, seed));
+    }
+
+    fn new_key(&mut self) -> RelayKey {
+        self.next_key += 1;
+        RelayKey(self.next_key)
     }
 
     fn close(&mut self, now: Instant, mut relay: Relay) {
@@ -148,8 +187,17 @@ impl Relays {
 
     /// Takes a datagram if it comes from a relay.
     pub(crate) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> FromRelay {
+        self.offer(now, |relay| relay.handle_datagram(now, from, datagram))
+    }
+
+    /// Takes a message that came over a stream.
+    pub(crate) fn handle_message(&mut self, now: Instant, from: StreamId, message: &[u8]) -> FromRelay {
+        self.offer(now, |relay| relay.handle_message(now, from, message))
+    }
+
+    fn offer(&mut self, now: Instant, mut take: impl FnMut(&mut Relay) -> Handled) -> FromRelay {
         for relay in &mut self.relays {
-            match relay.handle_datagram(now, from, datagram) {
+            match take(relay) {
                 Handled::NotMine => {}
                 Handled::Consumed => {
                     self.collect(now);
@@ -181,10 +229,11 @@ impl Relays {
     pub(crate) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let retirement = |relay: &Relay| Some((relay.retires_at()?, "peering: give up a relay"));
         let timeouts = self.relays.iter().flat_map(|relay| [relay.poll_timeout(), retirement(relay)]);
-        timeouts.flatten().min_by_key(|(at, _)| *at)
+        let review = self.review_at().map(|at| (at, "turn client: is UDP blocked"));
+        timeouts.chain([review]).flatten().min_by_key(|(at, _)| *at)
     }
 
-    pub(crate) fn poll_transmit(&mut self) -> Option<adit_turn::Transmit> {
+    pub(crate) fn poll_transmit(&mut self) -> Option<ToRelay> {
         self.farewells.pop_front().or_else(|| self.relays.iter_mut().find_map(Relay::poll_transmit))
     }
 
@@ -194,8 +243,9 @@ impl Relays {
 
     fn collect(&mut self, now: Instant) {
         for relay in &mut self.relays {
-            relay.collect(now, &mut self.changes);
+            relay.collect(now, &mut self.changes, &mut self.random);
         }
+        self.review(now);
     }
 
     /// True once when no relay works any more and the portal should be asked.
@@ -211,8 +261,8 @@ impl Relays {
         need
     }
 
-    /// Every relay, the one with the shortest round trip first; those without allocation, and at last those
-    /// off the list.
+    /// Every relay, the one with the shortest round trip first; then those over streams, those without allocation,
+    /// and at last those off the list.
     pub(crate) fn by_preference(&self) -> Vec<RelayKey> {
         let mut keys: Vec<_> = self.relays.iter().map(|relay| (relay.preference(), relay.key())).collect();
         keys.sort();
@@ -224,12 +274,13 @@ impl Relays {
         self.find(key).is_some_and(|relay| relay.retires_at().is_none())
     }
 
-    /// Whether a pair leads over a relay that is off the list, at our end or, as far as we know it, at the peer's.
+    /// Whether a pair leads over a relay that is off the list, at our end or, as far as we know it, at the peer's. A
+    /// stream that is not needed any more is left too, but the relay at its end stays.
     pub(crate) fn is_leaving(&self, pair: Pair) -> bool {
-        self.relays
-            .iter()
-            .filter(|relay| relay.retires_at().is_some())
-            .any(|relay| relay.lent_addresses().contains(&pair.local) || relay.is_at(pair.remote.ip()))
+        let stays = |relay: &Relay| self.over_udp().any(|listed| relay.is_same(listed.access()));
+        self.relays.iter().filter(|relay| relay.retires_at().is_some()).any(|relay| {
+            relay.lent_addresses().contains(&pair.local) || relay.is_at(pair.remote.ip()) && !stays(relay)
+        })
     }
 
     /// The addresses that a relay lends us.
@@ -245,6 +296,16 @@ impl Relays {
     /// The relay's own address behind one of our relayed addresses.
     pub(crate) fn server(&self, lent: SocketAddr) -> Option<SocketAddr> {
         self.find(self.owner(lent)?)?.server(family(lent))
+    }
+
+    /// What carries datagrams between us and the relay behind one of our relayed addresses.
+    pub(crate) fn transport(&self, lent: SocketAddr) -> Option<RelayTransport> {
+        Some(self.find(self.owner(lent)?)?.transport())
+    }
+
+    /// Whether a relay is reached over a stream.
+    pub(crate) fn is_stream(&self, key: RelayKey) -> bool {
+        self.find(key).is_some_and(Relay::is_stream)
     }
 
     /// Whether one of our relays serves at an address.
@@ -268,7 +329,7 @@ impl Relays {
     }
 
     /// Wraps a datagram that leaves from one of our relayed addresses.
-    pub(crate) fn wrap(&mut self, now: Instant, pair: Pair, payload: &[u8]) -> Option<adit_turn::Transmit> {
+    pub(crate) fn wrap(&mut self, now: Instant, pair: Pair, payload: &[u8]) -> Option<ToRelay> {
         let key = self.owner(pair.local)?;
         let mut id = [0; 12];
         self.random.fill_bytes(&mut id);
@@ -284,19 +345,39 @@ impl Relays {
         }
     }
 
+    /// Asks every relay on the list whether it still knows us.
+    pub(crate) fn ask(&mut self, now: Instant) {
+        for relay in self.relays.iter_mut().filter(|relay| relay.retires_at().is_none()) {
+            relay.doubt(now);
+        }
+    }
+
+    /// Whether no relay on the list answers what it was asked.
+    pub(crate) fn are_silent(&self) -> bool {
+        let mut listed = self.relays.iter().filter(|relay| relay.retires_at().is_none()).peekable();
+        listed.peek().is_some() && listed.all(Relay::is_silent)
+    }
+
     /// How a worker sends from one of our relayed addresses; `None` until the channel is bound.
     pub(crate) fn worker_path(&self, pair: Pair, locals: &LocalAddresses) -> Option<Path> {
         let relay = self.find(self.owner(pair.local)?)?;
         let channel = relay.channel(pair.remote)?;
         let remote = relay.server(family(pair.remote))?;
-        Some(Path { local: locals.any(family(remote)), remote, channel: Some(channel) })
+        let stream = relay.open_stream();
+        // A stream that is not open leads nowhere.
+        (stream.is_some() == relay.is_stream()).then(|| Path {
+            local: locals.any(family(remote)),
+            remote,
+            channel: Some(channel),
+            stream,
+        })
     }
 
     /// The inverse of [`worker_path`](Self::worker_path).
-    pub(crate) fn pair_of(&self, server: SocketAddr, channel: u16) -> Option<Pair> {
-        self.relays.iter().find_map(|relay| {
+    pub(crate) fn pair_of(&self, stream: Option<StreamId>, server: SocketAddr, channel: u16) -> Option<Pair> {
+        self.relays.iter().filter(|relay| relay.open_stream() == stream).find_map(|relay| {
             let remote = relay.peer_of(channel)?;
-            (relay.server(family(remote))? == server)
+            (stream.is_some() || relay.server(family(remote))? == server)
                 .then(|| Some(Pair { local: relay.lent(family(remote))?, remote }))
                 .flatten()
         })
@@ -313,7 +394,8 @@ impl Relays {
                 all.extend(mapped.map(|mapped| (CandidateKind::ServerReflexive, mapped, locals.first(of))));
             }
         }
-        for relay in &self.relays {
+        // Peers should leave a stream that we are about to leave.
+        for relay in self.relays.iter().filter(|relay| !relay.is_stream() || relay.retires_at().is_none()) {
             let lent = relay.lent_addresses().iter().copied();
             all.extend(lent.map(|lent| (CandidateKind::Relayed, lent, relay.mapped(family(lent)))));
         }

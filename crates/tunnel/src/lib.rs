@@ -37,7 +37,7 @@ mod statistics;
 mod token_bucket;
 mod traffic;
 
-pub use adit_peering::{PathKind, Transmit};
+pub use adit_peering::{PathKind, RelayTransport, StreamId, StreamTarget, Transmit};
 pub use client::{
     Client, ClientConfig, ClientEvent, ConnectionStatus, DnsFailure, DnsQueryId, DnsTransport, PathStatus,
     Ping, PingError, ResourceState, ResourceStatus,

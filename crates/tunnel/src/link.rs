@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use adit_dataplane::{Event as WorkerEvent, Flow, FlowKey, GrantId, PeerId, Update};
 use adit_peering::{
-    Config, ConnectionId, Event, Forwarding, Inbound, Introduction, Node, OpenError, Transmit,
+    Config, ConnectionId, Event, Forwarding, Inbound, Introduction, Node, OpenError, StreamId, Transmit,
 };
 use adit_policy::RelayId;
 use adit_protocol::client::RelaysChanged;
@@ -128,6 +128,24 @@ impl Link {
             Ok(Inbound::Consumed) => None,
             Err(reason) => {
                 tracing::trace!(%from, ?reason, "dropped a datagram");
+                self.drops.count(DropReason::UnknownDatagram);
+                None
+            }
+        }
+    }
+
+    /// The same for a message that came from a relay over a stream.
+    pub(crate) fn handle_stream_message(
+        &mut self,
+        now: Instant,
+        from: StreamId,
+        message: &mut [u8],
+    ) -> Option<(ConnectionId, std::ops::Range<usize>)> {
+        match self.node.handle_stream_message(now, from, message) {
+            Ok(Inbound::Packet { connection, range }) => Some((connection, range)),
+            Ok(Inbound::Consumed) => None,
+            Err(reason) => {
+                tracing::trace!(stream = from.0, ?reason, "dropped a message of a stream");
                 self.drops.count(DropReason::UnknownDatagram);
                 None
             }
@@ -271,15 +289,19 @@ fn to_update(forwarding: Forwarding) -> Update {
         Forwarding::SessionRemoved { receiver_index } => Update::SessionRemoved { receiver_index },
         Forwarding::SendSession { id, session } => Update::SendSession { peer: peer_of(id), session },
         Forwarding::PathChanged { id, path } => {
-            let adit_peering::Path { local, remote, channel } = path;
-            let path = adit_dataplane::Path { local, remote, channel, stream: None };
-            Update::PathChanged { peer: peer_of(id), path }
+            Update::PathChanged { peer: peer_of(id), path: to_worker(path) }
         }
         Forwarding::MtuChanged { id, mtu } => Update::MtuChanged { peer: peer_of(id), mtu },
         Forwarding::PeerRemoved { id } => Update::PeerRemoved { peer: peer_of(id) },
     }
 }
 
-const fn from_worker(path: &adit_dataplane::Path) -> adit_peering::Path {
-    adit_peering::Path { local: path.local, remote: path.remote, channel: path.channel }
+fn to_worker(path: adit_peering::Path) -> adit_dataplane::Path {
+    let adit_peering::Path { local, remote, channel, stream } = path;
+    adit_dataplane::Path { local, remote, channel, stream: stream.map(|id| adit_dataplane::StreamId(id.0)) }
+}
+
+fn from_worker(path: &adit_dataplane::Path) -> adit_peering::Path {
+    let adit_dataplane::Path { local, remote, channel, stream } = *path;
+    adit_peering::Path { local, remote, channel, stream: stream.map(|id| StreamId(id.0)) }
 }

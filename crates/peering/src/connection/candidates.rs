@@ -119,6 +119,11 @@ impl Connection {
         let relayed: BTreeSet<_> =
             self.relays.iter().flat_map(|key| context.relays.addresses(*key)).copied().collect();
         self.sync_channels(context);
+        let streams = relayed
+            .iter()
+            .copied()
+            .filter(|lent| context.relays.owner(*lent).is_some_and(|key| context.relays.is_stream(key)));
+        self.ice.set_last_resorts(streams.collect());
         self.ice.set_locals(context.now, &hosts, &relayed);
         let locals: BTreeSet<_> = self.paths.validated().map(|pair| pair.local).collect();
         for gone in locals.into_iter().filter(|local| !hosts.contains(local) && !relayed.contains(local)) {
@@ -174,6 +179,22 @@ impl Connection {
         self.send_copies(context);
     }
 
+    /// A relay lends us addresses.
+    pub(crate) fn note_lent(&mut self, context: &mut Context<'_>, key: RelayKey) {
+        // There is a stream only because nothing else works, so whoever is not well off needs it at once.
+        let is_in_doubt = self.connected().is_none_or(|connected| connected.liveness.is_in_doubt());
+        let is_well_off = !is_in_doubt
+            && self.selected.is_some_and(|pair| {
+                !self.ice.is_relayed(pair) && self.paths.is_validated(pair) && !self.paths.is_suspect(pair)
+            });
+        if context.relays.is_stream(key) && !is_well_off && !self.relays.contains(&key) {
+            self.relays.push(key);
+        }
+        if self.uses(key) {
+            self.note_locals_changed(context, false);
+        }
+    }
+
     /// A relay will be given up: whoever uses it gets ready to use the others.
     pub(crate) fn note_retiring(&mut self, context: &mut Context<'_>, key: RelayKey) {
         let depends = self.selected.is_some_and(|pair| self.ice.is_relayed(pair));
@@ -210,7 +231,7 @@ impl Connection {
     }
 
     /// Whether addresses of this relay matter, or would as the first.
-    pub(crate) fn uses(&self, key: RelayKey) -> bool {
+    fn uses(&self, key: RelayKey) -> bool {
         self.relays.is_empty() || self.relays.contains(&key)
     }
 }

@@ -15,7 +15,8 @@
 //!
 //! A client gives up after ten rounds, as it can ask for another gateway. A gateway has nothing
 //! to gain from haste, and its client may be roaming; it goes on for 20 s. So does either
-//! end after its own addresses changed.
+//! end after its own addresses changed, and while the relays, which are asked too, say nothing either: then it
+//! is our own network that fails, perhaps one that lets no UDP out any more, and another gateway would not help.
 //!
 //! # How many probes
 //!
@@ -130,6 +131,11 @@ impl Liveness {
             Watch::Idle { next, .. } | Watch::Looking { next, .. } => *next,
             Watch::Probing(probing) => probing.next,
         }
+    }
+
+    /// Whether probes are out.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        matches!(self.watch, Watch::Probing(_))
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -311,12 +317,18 @@ impl Connection {
             rounds if rounds < ROUNDS_TO_WIDEN || rounds >= ROUNDS && role == Role::Gateway => Reach::Known,
             _ => Reach::All,
         };
-        let patient = purpose == Purpose::Search || role == Role::Gateway;
+        if probing.rounds == ROUNDS_TO_WIDEN {
+            context.relays.ask(now);
+        }
+        let is_network_silent = probing.rounds > ROUNDS_TO_WIDEN && context.relays.are_silent();
+        let patient = purpose == Purpose::Search || role == Role::Gateway || is_network_silent;
         let patience = if patient { PATIENCE } else { Duration::ZERO };
         let over = probing.rounds >= ROUNDS && now >= probing.since + patience;
         probing.rounds += 1;
         let pause = match probing.rounds {
             rounds if rounds < ROUNDS => round,
+            // The relays' answers may be on their way, and they decide.
+            _ if is_network_silent && now < probing.since + SLOW_ROUND => last_answer,
             _ if patient => round.max(SLOW_ROUND),
             _ => last_answer,
         };
@@ -351,10 +363,14 @@ impl Connection {
     fn is_heard(&mut self, context: &Context<'_>) -> bool {
         let received = context.device.activity(self.peer).and_then(adit_wireguard::Activity::last_received);
         let selected = self.selected;
+        // What comes another way says that the peer lives, and nothing of the path in use. Its gateway may have left it.
+        let is_elsewhere =
+            context.role == Role::Client && self.heard_on.is_some_and(|pair| Some(pair) != selected);
         let Some(connected) = self.connected() else { return false };
         let Watch::Probing(probing) = &connected.liveness.watch else { return false };
         let answered = selected.is_some_and(|pair| probing.answered.contains(&pair));
-        answered || (probing.purpose == Purpose::Doubt && received > Some(probing.since))
+        let is_received = received > Some(probing.since) && !is_elsewhere;
+        answered || (probing.purpose == Purpose::Doubt && is_received)
     }
 
     /// A first doubt concerns the path in use only; most doubts are settled there. Then come the paths that

@@ -21,7 +21,7 @@ const UPGRADE_EVERY: Duration = Duration::from_secs(60);
 impl Connection {
     /// An authenticated WireGuard message that is not a handshake came in over a pair.
     pub(crate) fn note_transport(&mut self, context: &mut Context<'_>, pair: Pair) {
-        self.paths.note_heard(context.now, pair, self.ice.is_relayed(pair));
+        self.paths.note_heard(context.now, pair, self.class(context, pair));
         self.heard_on = Some(pair);
         if self.selected == Some(pair) {
             return;
@@ -37,7 +37,7 @@ impl Connection {
 
     /// An authentic response to our initiation came in over a pair.
     pub(crate) fn note_response(&mut self, context: &mut Context<'_>, pair: Pair) {
-        self.paths.note_answer(context.now, pair, self.ice.is_relayed(pair), None);
+        self.paths.note_answer(context.now, pair, self.class(context, pair), None);
         if !self.is_connected() {
             // Both directions just worked, whatever ICE knows so far.
             self.selected = Some(pair);
@@ -145,7 +145,7 @@ impl Connection {
     pub(crate) fn publish(&mut self, context: &mut Context<'_>) {
         let Some(pair) = self.selected else { return };
         let path = if context.locals.contains(pair.local) {
-            Some(Path { local: pair.local, remote: pair.remote, channel: None })
+            Some(Path { local: pair.local, remote: pair.remote, channel: None, stream: None })
         } else {
             context.relays.worker_path(pair, context.locals)
         };

@@ -84,15 +84,13 @@ impl Node {
             match change {
                 RelayChange::Lent(key) => {
                     news = true;
-                    self.touch_all(now, |connection, context| {
-                        if connection.uses(key) {
-                            connection.note_locals_changed(context, false);
-                        }
-                    });
+                    self.touch_all(now, |connection, context| connection.note_lent(context, key));
                 }
-                RelayChange::Retiring(key) => self.touch_all(now, |connection, context| {
-                    connection.note_retiring(context, key);
-                }),
+                RelayChange::Retiring(key) => {
+                    // Peers are told to leave a stream before it is gone.
+                    news |= self.machines.relays.is_stream(key);
+                    self.touch_all(now, |connection, context| connection.note_retiring(context, key));
+                }
                 RelayChange::Lost(_) => {
                     news = true;
                     self.touch_all(now, |connection, context| {

@@ -17,7 +17,7 @@ use crate::initiations::Copy;
 use crate::relays::FromRelay;
 use crate::reset::Reset;
 use crate::transactions::{Asker, TransactionId};
-use crate::{ConnectionId, DropReason, Inbound, Path};
+use crate::{ConnectionId, DropReason, Inbound, Path, StreamId};
 
 /// What a datagram is by its shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +60,43 @@ impl Node {
                 self.handle_kind(now, pair, datagram)
             }
             FromRelay::Consumed => Ok(Inbound::Consumed),
-            FromRelay::Data { pair, payload } => {
-                let start = payload.start;
-                let inner = datagram.get_mut(payload).unwrap_or_default();
-                self.handle_kind(now, pair, inner).map(|inbound| shifted(inbound, start))
-            }
+            FromRelay::Data { pair, payload } => self.handle_relayed(now, pair, payload, datagram),
         };
+        self.finish(now, result)
+    }
+
+    /// Takes a whole message that came from a relay over a stream.
+    ///
+    /// # Errors
+    /// The reason why it was dropped; it is counted.
+    pub fn handle_stream_message(
+        &mut self,
+        now: Instant,
+        from: StreamId,
+        message: &mut [u8],
+    ) -> Result<Inbound, DropReason> {
+        let result = match self.machines.relays.handle_message(now, from, message) {
+            FromRelay::No => Err(DropReason::UnknownStream),
+            FromRelay::Consumed => Ok(Inbound::Consumed),
+            FromRelay::Data { pair, payload } => self.handle_relayed(now, pair, payload, message),
+        };
+        self.finish(now, result)
+    }
+
+    /// What a relay forwarded: a datagram in a datagram.
+    fn handle_relayed(
+        &mut self,
+        now: Instant,
+        pair: Pair,
+        payload: Range<usize>,
+        outer: &mut [u8],
+    ) -> Result<Inbound, DropReason> {
+        let start = payload.start;
+        let inner = outer.get_mut(payload).unwrap_or_default();
+        self.handle_kind(now, pair, inner).map(|inbound| shifted(inbound, start))
+    }
+
+    fn finish(&mut self, now: Instant, result: Result<Inbound, DropReason>) -> Result<Inbound, DropReason> {
         self.drain(now);
         result.inspect_err(|reason| self.machines.counters.count(*reason))
     }
@@ -266,7 +297,7 @@ impl Node {
     pub(super) fn pair_of(&self, path: Path) -> Option<Pair> {
         let remote = normalized(path.remote);
         match path.channel {
-            Some(channel) => self.machines.relays.pair_of(remote, channel),
+            Some(channel) => self.machines.relays.pair_of(path.stream, remote, channel),
             None => Some(Pair { local: self.machines.locals.resolve(path.local), remote }),
         }
     }

@@ -1,17 +1,20 @@
-//! One relay: its TURN client and who holds which channel.
+//! One relay as it is reached one way: its TURN client and who holds which channel.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use adit_protocol::RelayAccess;
-use adit_turn::client::{Client, Config, Event, Handled};
+use adit_turn::client::{Client, Config, Event, Handled, Transport};
 use adit_turn::stun::{AttributeKind, Class, Method, TransactionId, Writer};
 use adit_turn::{Family, Transmit};
+use rand_chacha::ChaCha20Rng;
 
-use super::{RelayChange, RelayKey};
+use super::stream::Stream;
+use super::{RelayChange, RelayKey, ToRelay};
 use crate::ConnectionId;
 use crate::address::{LocalAddresses, family};
+use crate::event::{RelayTransport, StreamId, StreamTarget};
 
 /// Not longer than what fits a relay's own datagrams comfortably.
 const MAX_INDICATION: usize = 2048;
@@ -36,6 +39,10 @@ pub(super) struct Relay {
     access: RelayAccess,
     client: Client,
     families: Vec<Family>,
+    /// How it is reached, if not over UDP.
+    stream: Option<Stream>,
+    /// Since when it is tried from the present local addresses.
+    bound_at: Instant,
     lent: Vec<SocketAddr>,
     channels: BTreeMap<SocketAddr, Channel>,
     by_number: BTreeMap<u16, SocketAddr>,
@@ -51,12 +58,36 @@ impl Relay {
         locals: &LocalAddresses,
         seed: [u8; 32],
     ) -> Self {
-        let families = usable_families(locals);
+        Self::with(now, key, access, usable_families(locals), None, seed)
+    }
+
+    /// The same relay once more, over a stream.
+    pub(super) fn over_stream(
+        now: Instant,
+        key: RelayKey,
+        access: RelayAccess,
+        families: Vec<Family>,
+        stream: Stream,
+        seed: [u8; 32],
+    ) -> Self {
+        Self::with(now, key, access, families, Some(stream), seed)
+    }
+
+    fn with(
+        now: Instant,
+        key: RelayKey,
+        access: RelayAccess,
+        families: Vec<Family>,
+        stream: Option<Stream>,
+        seed: [u8; 32],
+    ) -> Self {
         Self {
             key,
-            client: Client::new(now, config(&access, &families), seed),
+            client: Client::new(now, config(&access, &families, transport(stream.as_ref())), seed),
             access,
             families,
+            stream,
+            bound_at: now,
             lent: Vec::new(),
             channels: BTreeMap::new(),
             by_number: BTreeMap::new(),
@@ -78,8 +109,66 @@ impl Relay {
         self.retires_at = at;
     }
 
+    /// Whether it is the relay of this access, at the same place.
     pub(super) fn is_same(&self, access: &RelayAccess) -> bool {
-        self.access.id == access.id && self.access.ipv4 == access.ipv4 && self.access.ipv6 == access.ipv6
+        let (ours, is_stream) = (&self.access, self.is_stream());
+        let same_streams = ours.tcp_port == access.tcp_port && ours.tls == access.tls;
+        let same_addresses = ours.ipv4 == access.ipv4 && ours.ipv6 == access.ipv6;
+        ours.id == access.id && same_addresses && (same_streams || !is_stream)
+    }
+
+    pub(super) fn access(&self) -> &RelayAccess {
+        &self.access
+    }
+
+    pub(super) fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    pub(super) fn is_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    pub(super) fn stream_mut(&mut self) -> Option<&mut Stream> {
+        self.stream.as_mut()
+    }
+
+    /// Whether it could be reached over a stream too.
+    pub(super) fn may_have_stream(&self) -> bool {
+        Stream::is_possible(&self.access, &self.families)
+    }
+
+    /// The stream that leads to it now.
+    pub(super) fn open_stream(&self) -> Option<StreamId> {
+        self.stream.as_ref()?.open_id()
+    }
+
+    pub(super) fn stream_target(&self) -> Option<StreamTarget> {
+        self.stream.as_ref()?.target()
+    }
+
+    pub(super) fn transport(&self) -> RelayTransport {
+        self.stream.as_ref().map_or(RelayTransport::Udp, Stream::transport)
+    }
+
+    /// Whether it has an address of a family that we have too.
+    pub(super) fn is_reachable(&self) -> bool {
+        let addresses = [self.access.ipv4, self.access.ipv6].into_iter().flatten();
+        addresses.into_iter().any(|address| self.families.contains(&family(address)))
+    }
+
+    pub(super) fn bound_at(&self) -> Instant {
+        self.bound_at
+    }
+
+    /// Whether it was asked and has not answered, or cannot be asked.
+    pub(super) fn is_silent(&self) -> bool {
+        self.unanswered_since().is_some() || self.is_stream() && self.open_stream().is_none()
+    }
+
+    /// Since when it was asked and answered nothing.
+    pub(super) fn unanswered_since(&self) -> Option<Instant> {
+        self.client.unanswered_since()
     }
 
     /// Whether the relay listens, or lends, at an address.
@@ -99,13 +188,22 @@ impl Relay {
     /// Starts again from new local addresses.
     pub(super) fn rebind(&mut self, now: Instant, locals: &LocalAddresses, seed: [u8; 32]) {
         let families = usable_families(locals);
+        self.bound_at = now;
+        if let Some(stream) = &mut self.stream {
+            // The connection began at an address that may be ours no more.
+            self.client.handle_disconnected();
+            stream.rebind(now, &self.access, &families, !locals.as_slice().is_empty());
+        }
         if families == self.families {
-            self.client.rebind(now);
+            if self.stream.is_none() {
+                self.client.rebind(now);
+            }
             return;
         }
         // The client's server addresses are fixed, and other families are reachable now.
         let lent = self.close(now);
-        self.client = Client::new(now, config(&self.access, &families), seed);
+        let transport = transport(self.stream.as_ref());
+        self.client = Client::new(now, config(&self.access, &families, transport), seed);
         self.families = families;
         self.lent = lent;
         for peer in self.channels.keys() {
@@ -121,7 +219,30 @@ impl Relay {
     }
 
     pub(super) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) -> Handled {
+        if self.is_stream() {
+            return Handled::NotMine;
+        }
         self.client.handle_datagram(now, from, datagram)
+    }
+
+    pub(super) fn handle_message(&mut self, now: Instant, from: StreamId, message: &[u8]) -> Handled {
+        let Some(name) = self.client.server_address().filter(|_| self.open_stream() == Some(from)) else {
+            return Handled::NotMine;
+        };
+        self.client.handle_datagram(now, name, message)
+    }
+
+    pub(super) fn note_stream_opened(&mut self, now: Instant, id: StreamId) {
+        if self.stream.as_mut().is_some_and(|stream| stream.note_opened(now, id)) {
+            self.client.handle_connected(now);
+        }
+    }
+
+    pub(super) fn note_stream_closed(&mut self, now: Instant, id: StreamId, random: &mut ChaCha20Rng) {
+        if let Some(stream) = self.stream.as_mut().filter(|stream| stream.id() == Some(id)) {
+            stream.note_failed(now, random);
+            self.client.handle_disconnected();
+        }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -129,15 +250,29 @@ impl Relay {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        self.client.poll_timeout()
+        let attempt = self.stream.as_ref().and_then(Stream::due);
+        let attempt = attempt.map(|at| (at, "turn client: connect a stream"));
+        [self.client.poll_timeout(), attempt].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.client.poll_transmit()
+    pub(super) fn poll_transmit(&mut self) -> Option<ToRelay> {
+        let transmit = self.client.poll_transmit()?;
+        self.addressed(transmit)
+    }
+
+    /// Adds the way to the relay; `None` if there is none at the moment.
+    fn addressed(&self, transmit: Transmit) -> Option<ToRelay> {
+        let stream = self.open_stream();
+        (stream.is_some() == self.is_stream()).then_some(ToRelay { stream, transmit })
     }
 
     /// Turns the client's events into changes.
-    pub(super) fn collect(&mut self, now: Instant, changes: &mut VecDeque<RelayChange>) {
+    pub(super) fn collect(
+        &mut self,
+        now: Instant,
+        changes: &mut VecDeque<RelayChange>,
+        random: &mut ChaCha20Rng,
+    ) {
         while let Some(event) = self.client.poll_event() {
             match event {
                 Event::MappedAddress { .. } => changes.push_back(RelayChange::Mapped),
@@ -156,7 +291,12 @@ impl Relay {
                     tracing::debug!(relay = ?self.access.id, %reason, "allocation lost");
                     self.lose(changes);
                 }
-                Event::Unresponsive => {}
+                Event::Unresponsive => {
+                    tracing::debug!(relay = ?self.access.id, "the stream leads nowhere");
+                    if let Some(stream) = &mut self.stream {
+                        stream.note_failed(now, random);
+                    }
+                }
                 Event::ChannelBound { peer, number } => self.note_bound(peer, number, changes),
                 Event::ChannelFailed { peer } => {
                     // A relay that refuses the channel refuses the peer; but if it is only that all
@@ -235,10 +375,11 @@ impl Relay {
         peer: SocketAddr,
         payload: &[u8],
         id: [u8; 12],
-    ) -> Option<Transmit> {
+    ) -> Option<ToRelay> {
         let channel = self.channels.get(&peer)?;
         if channel.number.is_some() {
-            return self.client.send(now, peer, payload);
+            let transmit = self.client.send(now, peer, payload)?;
+            return self.addressed(transmit);
         }
         if payload.len() > MAX_INDICATION {
             return None;
@@ -248,7 +389,7 @@ impl Relay {
             .xor_address(AttributeKind::XOR_PEER_ADDRESS, peer)
             .attribute(AttributeKind::DATA, payload)
             .finish();
-        Some(Transmit { destination, payload })
+        self.addressed(Transmit { destination, payload })
     }
 
     pub(super) fn doubt(&mut self, now: Instant) {
@@ -284,9 +425,9 @@ impl Relay {
     }
 
     /// Smaller is better.
-    pub(super) fn preference(&self) -> (bool, bool, Duration) {
+    pub(super) fn preference(&self) -> (bool, bool, bool, Duration) {
         let round_trip = self.round_trip().unwrap_or(Duration::MAX);
-        (self.retires_at.is_some(), self.lent.is_empty(), round_trip)
+        (self.retires_at.is_some(), self.lent.is_empty(), self.is_stream(), round_trip)
     }
 
     pub(super) fn works(&self) -> bool {
@@ -294,7 +435,8 @@ impl Relay {
     }
 
     pub(super) fn failed(&self) -> bool {
-        self.failed && self.lent.is_empty()
+        let failed = self.failed || self.stream.as_ref().is_some_and(Stream::failed);
+        failed && self.lent.is_empty()
     }
 
     pub(super) fn channels(&self) -> usize {
@@ -302,9 +444,13 @@ impl Relay {
     }
 }
 
-fn config(access: &RelayAccess, families: &[Family]) -> Config {
+fn transport(stream: Option<&Stream>) -> Transport {
+    if stream.is_some() { Transport::Stream } else { Transport::Udp }
+}
+
+fn config(access: &RelayAccess, families: &[Family], transport: Transport) -> Config {
     Config {
-        transport: adit_turn::client::Transport::Udp,
+        transport,
         server_v4: access.ipv4.filter(|_| families.contains(&Family::V4)),
         server_v6: access.ipv6.filter(|_| families.contains(&Family::V6)),
         username: access.username.clone(),

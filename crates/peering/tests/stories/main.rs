@@ -10,4 +10,5 @@ mod mtu;
 mod relays;
 mod reset;
 mod roams;
+mod streams;
 mod world;

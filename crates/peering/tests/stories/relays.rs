@@ -28,7 +28,7 @@ fn connected() -> World {
 
 fn relay_in_use(world: &World) -> usize {
     match world.path(0) {
-        Some(PathKind::Relayed { relay }) => {
+        Some(PathKind::Relayed { relay, .. }) => {
             world.relays.iter().position(|other| other.ip == relay).expect("one of ours")
         }
         other => panic!("{other:?}"),

@@ -34,7 +34,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use adit_dataplane::{PeerId, Update};
-use adit_peering::{Event as PeerEvent, Role, Transmit};
+use adit_peering::{Event as PeerEvent, Role, StreamId, StreamTarget, Transmit};
 use adit_policy::{AuthorizationId, GatewayId, ResourceId};
 use adit_protocol::peer::GoodbyeReason;
 use adit_protocol::{CandidateUpdate, ClientToPortal};
@@ -127,8 +127,8 @@ impl Timer {
 
 /// The client's machine.
 ///
-/// Call a `handle_*` method or a command, then drain [`Client::poll_transmit`], [`Client::poll_update`],
-/// [`Client::poll_tun_write`], [`Client::poll_portal_message`] and [`Client::poll_event`], then ask
+/// Call a `handle_*` method or a command, then drain [`Client::poll_transmit`], [`Client::poll_streams`],
+/// [`Client::poll_update`], [`Client::poll_tun_write`], [`Client::poll_portal_message`] and [`Client::poll_event`], then ask
 /// [`Client::poll_timeout`] for the next deadline. Time never runs backwards.
 #[derive(Debug)]
 pub struct Client {
@@ -239,6 +239,28 @@ impl Client {
         self.settle(now);
     }
 
+    /// Takes a message of a stream to a relay that no worker understood.
+    pub fn handle_stream_message(&mut self, now: Instant, from: StreamId, message: &mut [u8]) {
+        if let Some((connection, range)) = self.link.handle_stream_message(now, from, message)
+            && let Some(packet) = message.get(range)
+        {
+            self.take_early_answer(now, connection, packet);
+        }
+        self.settle(now);
+    }
+
+    /// A stream to a relay can be written to.
+    pub fn handle_stream_opened(&mut self, now: Instant, id: StreamId) {
+        self.link.node_mut().handle_stream_opened(now, id);
+        self.settle(now);
+    }
+
+    /// A stream to a relay could not be made, or is gone.
+    pub fn handle_stream_closed(&mut self, now: Instant, id: StreamId) {
+        self.link.node_mut().handle_stream_closed(now, id);
+        self.settle(now);
+    }
+
     /// Takes a decrypted packet that a worker had no flow for.
     pub fn handle_peer_packet(&mut self, now: Instant, peer: PeerId, packet: &mut [u8]) {
         match self.link.connection_of(peer) {
@@ -302,6 +324,12 @@ impl Client {
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.link.poll_transmit()
+    }
+
+    /// The streams to relays that are to be open, all of them, if they changed since the last call. To be asked after
+    /// [`poll_transmit`](Self::poll_transmit) has nothing left.
+    pub fn poll_streams(&mut self) -> Option<Vec<StreamTarget>> {
+        self.link.node_mut().poll_streams()
     }
 
     /// The next IP packet for the TUN device.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use adit_peering::{PathInfo, PathKind};
+use adit_peering::{PathInfo, PathKind, RelayTransport};
 use adit_policy::{GatewayId, Resource, ResourceAddress, ResourceId};
 use serde::Serialize;
 
@@ -19,6 +19,8 @@ const PING_PATIENCE: Duration = Duration::from_secs(10);
 pub struct PathStatus {
     /// The relay's IP address; `None` when the path is direct.
     pub relay: Option<std::net::IpAddr>,
+    /// What carries datagrams to that relay; `None` when the path is direct.
+    pub transport: Option<RelayTransport>,
     /// Our end.
     pub local: SocketAddr,
     /// The gateway's end as we see it.
@@ -100,12 +102,12 @@ pub enum PingError {
 
 impl From<PathInfo> for PathStatus {
     fn from(path: PathInfo) -> Self {
-        let relay = match path.kind {
-            PathKind::Direct => None,
-            PathKind::Relayed { relay } => Some(relay),
+        let (relay, transport) = match path.kind {
+            PathKind::Direct => (None, None),
+            PathKind::Relayed { relay, transport } => (Some(relay), Some(transport)),
         };
         let round_trip_us = path.rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
-        Self { relay, local: path.local, remote: path.remote, round_trip_us }
+        Self { relay, transport, local: path.local, remote: path.remote, round_trip_us }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod nat;
 mod relay;
+mod stream;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use rand_chacha::ChaCha20Rng;
 
 pub(crate) use nat::{Nat, NatKind};
 pub(crate) use relay::RelayHost;
+use stream::{Connection, StreamWork};
 use worker::Worker;
 
 pub(crate) const UNIX_START: u64 = 1_800_000_000;
@@ -67,6 +69,7 @@ pub(crate) struct Datagram {
 enum Work {
     Deliver(Datagram),
     Candidates { to: usize, added: Vec<Candidate>, removed: Vec<Candidate> },
+    Stream { number: u32, what: StreamWork },
 }
 
 type Filter = Box<dyn Fn(&Datagram) -> bool>;
@@ -88,6 +91,10 @@ pub(crate) struct World {
     pub(crate) portal: Option<Duration>,
     /// Datagrams for which this says true vanish.
     pub(crate) blocked: Option<Filter>,
+    /// TCP ports that no network lets through.
+    pub(crate) tcp_blocked: Vec<u16>,
+    connections: BTreeMap<u32, Connection>,
+    next_connection: u32,
     /// Everything sent, if a test wants to look.
     pub(crate) log: Option<Vec<(Instant, Datagram)>>,
     queue: BTreeMap<(Instant, u64), Work>,
@@ -111,6 +118,9 @@ impl World {
             duplication: 0,
             portal: Some(ms(40)),
             blocked: None,
+            tcp_blocked: Vec::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
             log: None,
             queue: BTreeMap::new(),
             sequence: 0,
@@ -326,6 +336,7 @@ impl World {
             match entry.remove() {
                 Work::Deliver(datagram) => self.deliver(datagram),
                 Work::Candidates { to, added, removed } => self.pass_candidates(to, &added, &removed),
+                Work::Stream { number, what } => self.handle_stream_work(number, what),
             }
         }
         for index in 0..self.hosts.len() {
@@ -360,6 +371,8 @@ impl World {
                 self.transmit(index, transmit);
             } else if let Some(event) = host.node.poll_event() {
                 self.note_event(index, event);
+            } else if let Some(wanted) = host.node.poll_streams() {
+                self.want_streams(index, &wanted);
             } else {
                 return;
             }
@@ -384,6 +397,9 @@ impl World {
     }
 
     fn transmit(&mut self, index: usize, transmit: Transmit) {
+        if let Some(id) = transmit.stream {
+            return self.write_stream(index, id, transmit.payload);
+        }
         let host = &self.hosts[index];
         let same_family = |address: &&SocketAddr| address.is_ipv4() == transmit.destination.is_ipv4();
         let source = if transmit.source.ip().is_unspecified() {
@@ -433,10 +449,8 @@ impl World {
 
     fn deliver(&mut self, datagram: Datagram) {
         if let Some(relay) = self.relays.iter().position(|relay| relay.ip == datagram.to.ip()) {
-            for (from, to, payload) in self.relays[relay].receive(self.now, &datagram) {
-                self.enqueue(Datagram { from, to, payload, lan: None });
-            }
-            return;
+            let sent = self.relays[relay].receive(self.now, &datagram);
+            return self.deliver_sent(sent);
         }
         let Datagram { from, to, payload, lan } = datagram;
         let (to, nat) = match (lan, self.nats.iter().position(|nat| nat.public == to.ip())) {
@@ -463,6 +477,12 @@ impl World {
                 Ok(Inbound::Consumed) | Err(_) => None,
             },
         };
+        self.take_packet(index, packet);
+    }
+
+    /// A host has opened what came in.
+    fn take_packet(&mut self, index: usize, packet: Option<Vec<u8>>) {
+        let now = self.now;
         self.drain(index);
         let Some(packet) = packet else { return };
         let content = packet[4..].to_vec();

@@ -3,33 +3,45 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use adit_protocol::RelayAccess;
-use adit_turn::server::{Client, Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, TAILROOM};
+use adit_protocol::{RelayAccess, RelayTls};
+use adit_turn::server::{
+    Client, Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, StreamId, TAILROOM,
+};
 use adit_turn::{Family, credentials};
 
 use super::{Datagram, UNIX_START};
 
 const SECRET: &[u8] = b"the relays' secret";
 const PORT: u16 = 3478;
+const TLS_PORT: u16 = 443;
 
 pub(crate) struct RelayHost {
     pub(crate) ip: IpAddr,
     pub(crate) server: Server,
     pub(crate) alive: bool,
+    /// TCP ports that it listens on: 443 speaks TLS.
+    pub(crate) listens: Vec<u16>,
 }
 
-type Sent = (SocketAddr, SocketAddr, Vec<u8>);
+/// What a relay sends.
+pub(crate) enum Sent {
+    /// From, to, payload.
+    Datagram(SocketAddr, SocketAddr, Vec<u8>),
+    /// To a client's connection.
+    Bytes(u32, Vec<u8>),
+}
 
 impl RelayHost {
     pub(crate) fn new(now: Instant, start: Instant, ip: &str) -> Self {
         let ip: IpAddr = ip.parse().expect("address");
         let unix_now = Duration::from_secs(UNIX_START) + (now - start);
-        Self { ip, server: Server::new(now, unix_now, config(ip), [5; 32]), alive: true }
+        Self { ip, server: Server::new(now, unix_now, config(ip), [5; 32]), alive: true, listens: Vec::new() }
     }
 
     /// Forgets everything, as after a crash.
     pub(crate) fn restart(&mut self, now: Instant, start: Instant) {
-        *self = Self::new(now, start, &self.ip.to_string());
+        let listens = std::mem::take(&mut self.listens);
+        *self = Self { listens, ..Self::new(now, start, &self.ip.to_string()) };
     }
 
     pub(crate) fn access(&self, number: usize, host: usize) -> RelayAccess {
@@ -40,8 +52,12 @@ impl RelayHost {
             id: id.parse().expect("an id"),
             ipv4: self.ip.is_ipv4().then_some(listener),
             ipv6: self.ip.is_ipv6().then_some(listener),
-            tcp_port: None,
-            tls: None,
+            tcp_port: self.listens.iter().copied().find(|port| *port != TLS_PORT),
+            tls: self.listens.contains(&TLS_PORT).then(|| RelayTls {
+                port: TLS_PORT,
+                server_name: "relay.example".to_owned(),
+                certificate_sha256: None,
+            }),
             password: credentials::password(SECRET, &username),
             username,
             expires_at_ms: (UNIX_START + 1_000_000) * 1000,
@@ -57,18 +73,42 @@ impl RelayHost {
         let length = datagram.payload.len();
         let mut buffer = vec![0; room[0] + length + room[1]];
         buffer[room[0]..room[0] + length].copy_from_slice(&datagram.payload);
-        let forward = if datagram.to.port() == PORT {
-            let payload = &datagram.payload;
-            let forward = self.server.handle_client(now, Client::udp(datagram.from), payload);
-            forward.map(|forward| (forward.source, forward.destination, payload[forward.range].to_vec()))
-        } else {
+        if datagram.to.port() == PORT {
+            return self.receive_from(now, Client::udp(datagram.from), &datagram.payload);
+        }
+        let forward = {
             let port = RelayPort { family: Family::of(self.ip), number: datagram.to.port() };
             let forward =
                 self.server.handle_peer(now, port, datagram.from, &mut buffer, room[0]..room[0] + length);
             forward.map(|forward| (forward.source, forward.destination, buffer[forward.range].to_vec()))
         };
+        self.send(now, forward)
+    }
+
+    /// Takes a message that came over a connection.
+    pub(crate) fn receive_message(&mut self, now: Instant, connection: u32, message: &[u8]) -> Vec<Sent> {
+        if !self.alive {
+            return Vec::new();
+        }
+        self.receive_from(now, client_of(connection), message)
+    }
+
+    /// A connection is closed.
+    pub(crate) fn hang_up(&mut self, now: Instant, connection: u32) -> Vec<Sent> {
+        self.server.handle_client_gone(now, client_of(connection));
+        self.send(now, None)
+    }
+
+    fn receive_from(&mut self, now: Instant, client: Client, payload: &[u8]) -> Vec<Sent> {
+        let forward = self.server.handle_client(now, client, payload);
+        let forward =
+            forward.map(|forward| (forward.source, forward.destination, payload[forward.range].to_vec()));
+        self.send(now, forward)
+    }
+
+    fn send(&mut self, now: Instant, forward: Option<(Socket, SocketAddr, Vec<u8>)>) -> Vec<Sent> {
         let mut sent: Vec<Sent> = Vec::new();
-        sent.extend(forward.map(|(socket, to, payload)| (self.source(socket), to, payload)));
+        sent.extend(forward.map(|(socket, to, payload)| self.sent(socket, to, payload)));
         self.run_commands(now, &mut sent);
         sent
     }
@@ -77,7 +117,7 @@ impl RelayHost {
         while let Some(command) = self.server.poll_command() {
             match command {
                 Command::Send { source, destination, payload } => {
-                    sent.push((self.source(source), destination, payload));
+                    sent.push(self.sent(source, destination, payload));
                 }
                 Command::BindPort { port } => self.server.handle_port_bound(now, port, true),
                 Command::ReleasePort { .. } | Command::AddRoute { .. } | Command::RemoveRoute { .. } => {}
@@ -86,14 +126,19 @@ impl RelayHost {
         while self.server.poll_event().is_some() {}
     }
 
-    fn source(&self, socket: Socket) -> SocketAddr {
+    fn sent(&self, socket: Socket, to: SocketAddr, payload: Vec<u8>) -> Sent {
         let port = match socket {
             Socket::Listener(_) => PORT,
             Socket::Relay(port) => port.number,
-            Socket::Stream(_) => unreachable!("nobody connects here"),
+            Socket::Stream(id) => return Sent::Bytes(id.0, payload),
         };
-        SocketAddr::new(self.ip, port)
+        Sent::Datagram(SocketAddr::new(self.ip, port), to, payload)
     }
+}
+
+/// A client by its connection; what its address is matters to nobody.
+fn client_of(connection: u32) -> Client {
+    Client::stream(StreamId(connection), SocketAddr::from(([203, 0, 113, 1], 40_000)))
 }
 
 fn config(ip: IpAddr) -> Config {

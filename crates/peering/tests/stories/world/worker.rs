@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use adit_peering::{ConnectionId, Forwarding, Node, Path, Transmit, WorkerEvent};
+use adit_peering::{ConnectionId, Forwarding, Node, Path, StreamId, Transmit, WorkerEvent};
 use adit_wireguard::{Attention, HEADER, OVERHEAD, PADDING, Session, is_data, receiver_index};
 
 #[derive(Default)]
@@ -75,8 +75,12 @@ impl Worker {
             let header = [channel, u16::try_from(length).ok()?].map(u16::to_be_bytes).concat();
             datagram = [header, datagram].concat();
         }
+        if path.stream.is_some() {
+            datagram.resize(datagram.len().next_multiple_of(4), 0);
+        }
         self.sealed += 1;
-        let transmit = Transmit { source: path.local, destination: path.remote, payload: datagram };
+        let Path { local: source, remote: destination, stream, .. } = *path;
+        let transmit = Transmit { source, destination, stream, payload: datagram };
         Some((transmit, attention == Attention::Wanted))
     }
 
@@ -89,11 +93,39 @@ impl Worker {
         from: SocketAddr,
         datagram: &mut [u8],
     ) -> Option<Option<Vec<u8>>> {
+        self.open_from(now, node, Path { local, remote: from, channel: None, stream: None }, datagram)
+    }
+
+    /// The same for a message of a stream.
+    pub(crate) fn open_from_stream(
+        &mut self,
+        now: Instant,
+        node: &mut Node,
+        stream: StreamId,
+        message: &mut [u8],
+    ) -> Option<Option<Vec<u8>>> {
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let from = Path { local: nowhere, remote: nowhere, channel: None, stream: Some(stream) };
+        self.open_from(now, node, from, message)
+    }
+
+    fn open_from(
+        &mut self,
+        now: Instant,
+        node: &mut Node,
+        from: Path,
+        datagram: &mut [u8],
+    ) -> Option<Option<Vec<u8>>> {
         let (channel, offset) = match datagram.first_chunk::<4>() {
             Some([high @ 0x40..=0x4f, low, ..]) => (Some(u16::from_be_bytes([*high, *low])), 4),
             _ => (None, 0),
         };
-        let inner = datagram.get_mut(offset..)?;
+        let end = match (channel, datagram.get(2..4)) {
+            // What follows the payload is padding.
+            (Some(_), Some(length)) => offset + usize::from(u16::from_be_bytes([length[0], length[1]])),
+            _ => datagram.len(),
+        };
+        let inner = datagram.get_mut(offset..end)?;
         if !is_data(inner) {
             return None;
         }
@@ -105,8 +137,9 @@ impl Worker {
         if attention == Attention::Wanted {
             node.note_worker_event(now, id, WorkerEvent::Active);
         }
-        let seen = Path { local, remote: from, channel };
-        let same = |path: &Path| path.remote == from && path.channel == channel;
+        let seen = Path { channel, ..from };
+        let same_end = |path: &Path| path.remote == seen.remote || seen.stream.is_some();
+        let same = |path: &Path| same_end(path) && (path.channel, path.stream) == (seen.channel, seen.stream);
         if !self.paths.get(&id).is_some_and(same) && self.told.insert(id, seen) != Some(seen) {
             node.note_worker_event(now, id, WorkerEvent::Roamed { path: seen });
         }
