@@ -25,7 +25,9 @@ pub use message::{
     Access, ErrorCode, Event, FromDaemon, FromFrontEnd, Hello, Outcome, PROTOCOL, PingReport, Reply, Request,
     RequestError, Response, Token,
 };
-pub use status::{Connection, PathKind, Reason, ResourceState, ResourceStatus, SCHEMA, State, Status};
+pub use status::{
+    Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,
+};
 
 /// Where the daemon listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/adit/aditd.sock";

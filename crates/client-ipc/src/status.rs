@@ -121,6 +121,18 @@ pub enum PathKind {
     Relayed,
 }
 
+/// What carries datagrams to a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayTransport {
+    /// UDP.
+    Udp,
+    /// TCP, because the network lets no UDP out.
+    Tcp,
+    /// TLS, because the network lets no UDP out.
+    Tls,
+}
+
 /// An open connection to a gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
@@ -134,6 +146,9 @@ pub struct Connection {
     /// Where packets are sent to: the gateway's address, or the relay's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
+    /// What carries datagrams to the relay, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_transport: Option<RelayTransport>,
     /// The round trip in milliseconds, when it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<f64>,

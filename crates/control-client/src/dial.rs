@@ -52,7 +52,7 @@ impl Dialer {
     /// Connects to `host` and `port`; the families of its addresses alternate.
     pub(crate) async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let addresses = self.resolve(host, port).await?;
-        race(&*self.dial, addresses).await
+        connect_first(&*self.dial, addresses).await
     }
 
     /// The addresses of the name; those of the last time while names do not work, which is
@@ -79,7 +79,11 @@ impl Dialer {
 
 /// Tries the addresses in order; the next one starts when the last one has failed, or has not
 /// answered for a moment. The first that answers wins.
-async fn race(dial: &dyn Dial, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+///
+/// # Errors
+///
+/// What came of the last address.
+pub async fn connect_first(dial: &dyn Dial, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut waiting = addresses.into_iter().take(MOST_ADDRESSES);
     let mut attempts = FuturesUnordered::new();
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -130,12 +134,12 @@ mod tests {
         let ((closed, refused), (_open, address)) = (listener().await, listener().await);
         drop(closed);
         let start = tokio::time::Instant::now();
-        let stream = race(&SystemDial, vec![refused, refused, address]).await.unwrap();
+        let stream = connect_first(&SystemDial, vec![refused, refused, address]).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         assert!(start.elapsed() < STAGGER);
-        let failed = race(&SystemDial, vec![refused, refused]).await.unwrap_err();
+        let failed = connect_first(&SystemDial, vec![refused, refused]).await.unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::ConnectionRefused);
-        assert_eq!(race(&SystemDial, Vec::new()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(connect_first(&SystemDial, Vec::new()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     /// Refuses to make a socket for one address.
@@ -155,7 +159,7 @@ mod tests {
     async fn a_family_that_the_host_lacks_is_skipped() {
         let (_open, address) = listener().await;
         let absent: SocketAddr = "[2001:db8::1]:1".parse().unwrap();
-        assert!(race(&Without(absent), vec![absent, address]).await.is_ok());
+        assert!(connect_first(&Without(absent), vec![absent, address]).await.is_ok());
     }
 
     #[tokio::test]

@@ -31,9 +31,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use url::Url;
 
-pub use dial::{Dial, SystemDial};
+pub use dial::{Dial, SystemDial, connect_first};
 pub use outbox::Outbox;
-pub use tls::RootsError;
+pub use tls::{RootsError, client_config};
 
 /// Events that wait for their reader; the session stops reading the network when it is full.
 const EVENT_QUEUE: usize = 256;

@@ -23,8 +23,12 @@ pub enum RootsError {
     Tls(rustls::Error),
 }
 
-/// The configuration for a portal whose certificate `ca` signed, or a public CA without one.
-pub(crate) fn client_config(ca: Option<&[u8]>) -> Result<Arc<ClientConfig>, RootsError> {
+/// The configuration for a server whose certificate `ca` (PEM) signed, or a public CA without one.
+///
+/// # Errors
+///
+/// When `ca` is none.
+pub fn client_config(ca: Option<&[u8]>) -> Result<Arc<ClientConfig>, RootsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

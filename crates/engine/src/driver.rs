@@ -12,9 +12,10 @@ use adit_dataplane::{PeerId, Update};
 use adit_platform::tun::Tun;
 use adit_protocol::Message;
 use adit_protocol::peer::GoodbyeReason;
+use adit_tunnel::{StreamId, StreamTarget};
 
 use crate::delivery;
-use crate::sockets::Sockets;
+use crate::streams::{Keeper, News};
 use crate::worker::{Content, FromWorker};
 use crate::workers::{Ground, Workers};
 
@@ -41,6 +42,9 @@ pub(crate) trait Machine {
     fn handle_portal_lost(&mut self, now: Instant);
     fn handle_tun_packet(&mut self, now: Instant, packet: &mut [u8]);
     fn handle_datagram(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, datagram: &mut [u8]);
+    fn handle_stream_message(&mut self, now: Instant, from: StreamId, message: &mut [u8]);
+    fn handle_stream_opened(&mut self, now: Instant, id: StreamId);
+    fn handle_stream_closed(&mut self, now: Instant, id: StreamId);
     fn handle_peer_packet(&mut self, now: Instant, peer: PeerId, packet: &mut [u8]);
     fn handle_worker_event(&mut self, now: Instant, event: &adit_dataplane::Event);
     fn handle_timeout(&mut self, now: Instant);
@@ -50,6 +54,7 @@ pub(crate) trait Machine {
     fn shut_down(&mut self, now: Instant, reason: GoodbyeReason);
     fn poll_timeout(&self) -> Option<(Instant, &'static str)>;
     fn poll_transmit(&mut self) -> Option<adit_tunnel::Transmit>;
+    fn poll_streams(&mut self) -> Option<Vec<StreamTarget>>;
     fn poll_tun_write(&mut self) -> Option<Vec<u8>>;
     fn poll_update(&mut self) -> Option<Update>;
     fn poll_portal_message(&mut self) -> Option<Self::Outgoing>;
@@ -85,6 +90,20 @@ macro_rules! machine {
             ) {
                 <$machine>::handle_datagram(self, now, local, from, datagram);
             }
+            fn handle_stream_message(
+                &mut self,
+                now: std::time::Instant,
+                from: adit_tunnel::StreamId,
+                message: &mut [u8],
+            ) {
+                <$machine>::handle_stream_message(self, now, from, message);
+            }
+            fn handle_stream_opened(&mut self, now: std::time::Instant, id: adit_tunnel::StreamId) {
+                <$machine>::handle_stream_opened(self, now, id);
+            }
+            fn handle_stream_closed(&mut self, now: std::time::Instant, id: adit_tunnel::StreamId) {
+                <$machine>::handle_stream_closed(self, now, id);
+            }
             fn handle_peer_packet(
                 &mut self,
                 now: std::time::Instant,
@@ -116,6 +135,9 @@ macro_rules! machine {
             }
             fn poll_transmit(&mut self) -> Option<adit_tunnel::Transmit> {
                 <$machine>::poll_transmit(self)
+            }
+            fn poll_streams(&mut self) -> Option<Vec<adit_tunnel::StreamTarget>> {
+                <$machine>::poll_streams(self)
             }
             fn poll_tun_write(&mut self) -> Option<Vec<u8>> {
                 <$machine>::poll_tun_write(self)
@@ -157,6 +179,7 @@ pub(crate) struct Driver<M: Machine> {
     pub(crate) machine: M,
     ground: Ground,
     workers: Workers,
+    streams: Keeper,
     session: Session<M::Incoming, M::Outgoing>,
     /// What the machine was last told.
     addresses: Vec<SocketAddr>,
@@ -167,9 +190,10 @@ impl<M: Machine> Driver<M> {
         machine: M,
         ground: Ground,
         workers: Workers,
+        streams: Keeper,
         session: Session<M::Incoming, M::Outgoing>,
     ) -> Self {
-        Self { machine, ground, workers, session, addresses: Vec::new() }
+        Self { machine, ground, workers, streams, session, addresses: Vec::new() }
     }
 
     /// The device of the tunnel.
@@ -239,6 +263,9 @@ impl<M: Machine> Driver<M> {
             Content::Datagram { local, from, mut payload } => {
                 self.machine.handle_datagram(now, local, from, &mut payload);
             }
+            Content::StreamMessage { stream, mut message } => {
+                self.machine.handle_stream_message(now, StreamId(stream.0), &mut message);
+            }
             Content::PeerPacket { peer, mut packet } => {
                 self.workers.note_dealt_with(worker);
                 self.machine.handle_peer_packet(now, peer, &mut packet);
@@ -248,6 +275,15 @@ impl<M: Machine> Driver<M> {
             Content::Failed(reason) => anyhow::bail!("the packet path failed: {reason}"),
         }
         Ok(())
+    }
+
+    /// Feeds the machine what became of a stream.
+    pub(crate) fn handle_stream_news(&mut self, news: News) {
+        let now = Instant::now();
+        match news {
+            News::Opened(id) => self.machine.handle_stream_opened(now, StreamId(id.0)),
+            News::Closed(id) => self.machine.handle_stream_closed(now, StreamId(id.0)),
+        }
     }
 
     /// Lets the machine do what has become due.
@@ -280,7 +316,10 @@ impl<M: Machine> Driver<M> {
             self.workers.update(&update);
             updated = true;
         }
-        transmit(&mut self.machine, self.ground.sockets());
+        transmit(&mut self.machine, &self.ground);
+        if let Some(wanted) = self.machine.poll_streams() {
+            self.streams.want(&wanted);
+        }
         while let Some(packet) = self.machine.poll_tun_write() {
             delivery::write(self.ground.tun(), &packet);
         }
@@ -309,10 +348,10 @@ impl<M: Machine> Driver<M> {
             session.close(PORTAL_LIMIT).await;
             // No packet may follow the goodbyes.
             drop(workers);
-            transmit(&mut machine, ground.sockets());
+            transmit(&mut machine, &ground);
         } else {
             drop(workers);
-            transmit(&mut machine, ground.sockets());
+            transmit(&mut machine, &ground);
             session.close(PORTAL_LIMIT).await;
         }
         let deadline = Instant::now() + FLUSH_LIMIT;
@@ -322,8 +361,12 @@ impl<M: Machine> Driver<M> {
     }
 }
 
-fn transmit(machine: &mut impl Machine, sockets: &Sockets) {
+fn transmit(machine: &mut impl Machine, ground: &Ground) {
     while let Some(transmit) = machine.poll_transmit() {
-        sockets.send(transmit.source.ip(), transmit.destination, &transmit.payload, None);
+        let adit_tunnel::Transmit { source, destination, stream, payload } = transmit;
+        match stream {
+            None => ground.sockets().send(source.ip(), destination, &payload, None),
+            Some(id) => ground.streams().send(adit_dataplane::StreamId(id.0), &payload),
+        }
     }
 }

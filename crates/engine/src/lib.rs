@@ -31,6 +31,7 @@ mod offloads;
 mod outgoing;
 mod portal;
 mod sockets;
+mod streams;
 mod upstream;
 mod worker;
 mod workers;

@@ -57,6 +57,11 @@ impl Outgoing {
         &mut self.contents[self.waiting.end..]
     }
 
+    /// What was put at the start of [`room`](Self::room), for a way out that is no socket.
+    pub(crate) fn sealed(&self, length: usize) -> &[u8] {
+        &self.contents[self.waiting.end..][..length]
+    }
+
     /// Takes the datagrams that were put at the start of [`room`](Self::room); sends what can wait no longer.
     pub(crate) fn push(
         &mut self,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use adit_control_client::{Config, ConfigError, Dial};
+use adit_control_client::{Config, ConfigError, Dial, RootsError};
 use url::Url;
 
 /// Where the portal is and how to prove who we are.
@@ -45,6 +45,17 @@ impl PortalConfig {
             user_agent: format!("{program}/{} ({})", env!("CARGO_PKG_VERSION"), std::env::consts::OS),
             dial,
         })
+    }
+}
+
+impl PortalConfig {
+    /// Whom to believe that is named by the portal: whoever could be the portal.
+    ///
+    /// # Errors
+    ///
+    /// When the CA is none.
+    pub(crate) fn trusted(&self) -> Result<Arc<rustls::ClientConfig>, RootsError> {
+        adit_control_client::client_config(self.ca.as_deref())
     }
 }
 

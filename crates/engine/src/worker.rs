@@ -7,13 +7,15 @@
 //!
 //! Time is read once per turn.
 
+mod streams;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use adit_dataplane::{Counters, Event, Inbound, Outbound, PeerId, Update, Worker};
+use adit_dataplane::{Counters, Event, Inbound, Outbound, PeerId, StreamId, Update, Worker};
 use adit_packet::offload::{Offload, SuperPacket, VirtioHeader};
 use adit_packet::{IcmpError, PacketView, icmp_error};
 use adit_platform::tun::Tun;
@@ -29,6 +31,7 @@ use crate::delivery::{Delivery, write};
 use crate::export;
 use crate::outgoing::Outgoing;
 use crate::sockets::Sockets;
+use crate::streams::Streams;
 
 /// The largest packet that the TUN device may hand over, with its virtio header.
 const LARGEST_PACKET: usize = VirtioHeader::LENGTH + 65_535;
@@ -59,6 +62,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 const BELL: u64 = u64::MAX;
 const TUN: u64 = u64::MAX - 1;
+const STREAMS: u64 = u64::MAX - 2;
 
 /// What a worker has for the control thread.
 #[derive(Debug)]
@@ -76,6 +80,8 @@ pub(crate) enum Content {
     TunPacket(Vec<u8>),
     /// A datagram that is not plain tunnel data.
     Datagram { local: std::net::SocketAddr, from: std::net::SocketAddr, payload: Vec<u8> },
+    /// A message of a stream that is not plain tunnel data.
+    StreamMessage { stream: StreamId, message: Vec<u8> },
     /// A packet that a peer sent, opened, without a flow.
     PeerPacket { peer: PeerId, packet: Vec<u8> },
     /// The network says that datagrams do not arrive there; anybody may have made that up.
@@ -131,7 +137,8 @@ impl ToControl {
 }
 
 impl WorkerLink {
-    /// Starts a worker between a queue of the TUN device and sockets of its own.
+    /// Starts a worker between a queue of the TUN device and sockets of its own. It may write to `streams`, and the
+    /// first worker reads them.
     ///
     /// # Errors
     ///
@@ -140,6 +147,7 @@ impl WorkerLink {
         worker: Worker,
         tun: Arc<Tun>,
         sockets: Arc<Sockets>,
+        streams: Arc<Streams>,
         to_control: ToControl,
     ) -> anyhow::Result<Self> {
         let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
@@ -147,11 +155,17 @@ impl WorkerLink {
         let bell = Arc::new(bell);
         let (updates, update_queue) = crossbeam_channel::bounded(UPDATE_QUEUE);
         let epoll = watch(&bell, &tun, &sockets).context("cannot watch sockets")?;
+        if to_control.worker == 0 {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, STREAMS);
+            epoll.add(&streams.epoll().0, event).context("cannot watch streams")?;
+        }
         let name = format!("worker-{}", to_control.worker);
         let mut turner = Loop {
             worker,
             tun,
             sockets,
+            streams,
+            wrote_to_streams: false,
             bell: Arc::clone(&bell),
             epoll,
             updates: update_queue,
@@ -218,6 +232,9 @@ struct Loop {
     worker: Worker,
     tun: Arc<Tun>,
     sockets: Arc<Sockets>,
+    streams: Arc<Streams>,
+    /// Something is queued there that this turn has to flush.
+    wrote_to_streams: bool,
     bell: Arc<EventFd>,
     epoll: Epoll,
     updates: Receiver<Update>,
@@ -251,6 +268,7 @@ impl Loop {
                 match event.data() {
                     BELL => {}
                     TUN => self.turn_of_tun(now)?,
+                    STREAMS => self.turn_of_streams(now),
                     index => {
                         let is_in_error = event.events().contains(EpollFlags::EPOLLERR);
                         self.turn_of_socket(now, usize::try_from(index).unwrap_or(usize::MAX), is_in_error)?;
@@ -299,6 +317,7 @@ impl Loop {
             }
         }
         self.outgoing.flush(&self.sockets);
+        self.flush_streams();
         Ok(())
     }
 
@@ -316,9 +335,10 @@ impl Loop {
             outbound = self.worker.outbound(now, header, packet, self.outgoing.room(&self.sockets));
         }
         match outbound {
-            Outbound::Send { path, datagrams, .. } => {
-                self.outgoing.push(&self.sockets, path.local.ip(), path.remote, datagrams);
-            }
+            Outbound::Send { path, datagrams, .. } => match path.stream {
+                None => self.outgoing.push(&self.sockets, path.local.ip(), path.remote, datagrams),
+                Some(stream) => self.queue_for_stream(stream, datagrams),
+            },
             Outbound::TooBig { mtu } => reject(&self.tun, packet, mtu),
             Outbound::Miss => {
                 // The worker has read it with the same header.

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::offloads::Offloads;
 use crate::sockets::Sockets;
+use crate::streams::Streams;
 use crate::worker::{FromWorker, ToControl, WorkerLink};
 
 /// The most workers that are started unless more are asked for.
@@ -50,6 +51,7 @@ pub fn parse_workers(text: &str) -> Result<NonZeroUsize, String> {
 #[derive(Debug)]
 pub(crate) struct Ground {
     plots: Vec<(Arc<Tun>, Arc<Sockets>)>,
+    streams: Arc<Streams>,
 }
 
 impl Ground {
@@ -58,6 +60,7 @@ impl Ground {
     pub(crate) fn divide(
         tun: Tun,
         sockets: Sockets,
+        streams: Arc<Streams>,
         workers: NonZeroUsize,
         mark: Option<u32>,
         offloads: Offloads,
@@ -70,7 +73,8 @@ impl Ground {
             Vec::new()
         });
         let plots = std::iter::once((tun, sockets)).chain(others);
-        Self { plots: plots.map(|(tun, sockets)| (Arc::new(tun), Arc::new(sockets))).collect() }
+        let plots = plots.map(|(tun, sockets)| (Arc::new(tun), Arc::new(sockets))).collect();
+        Self { plots, streams }
     }
 
     /// The device, for the control thread.
@@ -83,6 +87,11 @@ impl Ground {
         &self.plots[0].1
     }
 
+    /// The streams to relays.
+    pub(crate) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     /// Tries segmentation again on all sockets.
     pub(crate) fn retry_segmentation(&self) {
         self.plots.iter().for_each(|(_, sockets)| sockets.retry_segmentation());
@@ -90,7 +99,7 @@ impl Ground {
 
     /// Whether the kernel has sent everything that it was given.
     pub(crate) fn are_flushed(&self) -> bool {
-        self.plots.iter().all(|(_, sockets)| sockets.are_flushed())
+        self.plots.iter().all(|(_, sockets)| sockets.are_flushed()) && self.streams.are_flushed()
     }
 }
 
@@ -126,7 +135,8 @@ impl Workers {
         let (queues, from_workers) = ToControl::all(count);
         let start = |((tun, sockets), to_control): (&(Arc<Tun>, Arc<Sockets>), _)| {
             let worker = Worker::new(now, Config { max_flows, ..config.clone() });
-            let link = WorkerLink::start(worker, Arc::clone(tun), Arc::clone(sockets), to_control)?;
+            let streams = Arc::clone(&ground.streams);
+            let link = WorkerLink::start(worker, Arc::clone(tun), Arc::clone(sockets), streams, to_control)?;
             anyhow::Ok(One { link, misses: 0, flushed: 0 })
         };
         let each: anyhow::Result<Vec<_>> = ground.plots.iter().zip(queues).map(start).collect();
@@ -180,7 +190,8 @@ mod tests {
         let (tun, _kernel) = Tun::pair(Offload::None).unwrap();
         let sockets = Sockets::bind(0, None, Offloads::default()).unwrap();
         let four = NonZeroUsize::new(4).unwrap();
-        let ground = Ground::divide(tun, sockets, four, None, Offloads::default());
+        let (streams, _) = Streams::new().unwrap();
+        let ground = Ground::divide(tun, sockets, streams, four, None, Offloads::default());
         assert_eq!(ground.plots.len(), 1);
     }
 

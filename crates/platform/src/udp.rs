@@ -24,6 +24,9 @@ pub mod train;
 #[cfg(target_os = "linux")]
 mod unreachable;
 
+#[cfg(target_os = "linux")]
+pub(crate) use linux::queued_bytes;
+
 /// Room for one received super-datagram in bytes.
 const SLOT: usize = 65_536;
 

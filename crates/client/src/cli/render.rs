@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use adit_client_ipc::{
-    Connection, PathKind, PingReport, ResourceState, ResourceStatus, SCHEMA, State, Status,
+    Connection, PathKind, PingReport, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,
 };
 use anyhow::Context as _;
 use serde::Serialize;
@@ -97,6 +97,11 @@ fn describe(connection: &Connection) -> String {
     let mut text = format!("{}, {}", connection.name, path_name(path));
     if let Some(remote) = &connection.remote {
         let _ = write!(text, " via {remote}");
+    }
+    match connection.relay_transport {
+        Some(RelayTransport::Tcp) => text.push_str(" over TCP"),
+        Some(RelayTransport::Tls) => text.push_str(" over TLS"),
+        Some(RelayTransport::Udp) | None => {}
     }
     if let Some(round_trip) = connection.round_trip_ms {
         let _ = write!(text, ", {round_trip:.1} ms");

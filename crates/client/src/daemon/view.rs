@@ -1,7 +1,8 @@
 //! From the engine's snapshot to what front ends show.
 
 use adit_client_ipc::{
-    Connection, PathKind, PingReport, Reason, ResourceState, ResourceStatus, SCHEMA, State, Status,
+    Connection, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State,
+    Status,
 };
 use adit_control_client::FatalReason;
 use adit_engine::client::{self as engine, InterfaceState, PathStatus, PingResult, PortalState, Snapshot};
@@ -98,6 +99,7 @@ fn connection(status: &engine::ConnectionStatus) -> Connection {
             Some(relay) => relay.to_string(),
             None => path.remote.to_string(),
         }),
+        relay_transport: status.path.and_then(|path| path.transport).map(transport),
         round_trip_ms: status.path.and_then(|path| milliseconds(&path)),
         handshake_age_s: None,
     }
@@ -105,6 +107,14 @@ fn connection(status: &engine::ConnectionStatus) -> Connection {
 
 fn kind(path: &PathStatus) -> PathKind {
     if path.relay.is_some() { PathKind::Relayed } else { PathKind::Direct }
+}
+
+const fn transport(transport: engine::RelayTransport) -> RelayTransport {
+    match transport {
+        engine::RelayTransport::Udp => RelayTransport::Udp,
+        engine::RelayTransport::Tcp => RelayTransport::Tcp,
+        engine::RelayTransport::Tls => RelayTransport::Tls,
+    }
 }
 
 fn milliseconds(path: &PathStatus) -> Option<f64> {

@@ -17,7 +17,7 @@ use adit_protocol::peer::GoodbyeReason;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use adit_tunnel::{ConnectionStatus, PathStatus, ResourceState, ResourceStatus};
+pub use adit_tunnel::{ConnectionStatus, PathStatus, RelayTransport, ResourceState, ResourceStatus};
 
 pub use self::snapshot::{InterfaceState, PingFailure, PingResult, PortalState, Snapshot};
 use crate::offloads::Offloads;

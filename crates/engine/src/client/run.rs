@@ -25,6 +25,7 @@ use crate::export;
 use crate::identity::{Run, unix_now};
 use crate::interface::network_state;
 use crate::sockets::Sockets;
+use crate::streams::{Keeper, News, Streams};
 use crate::upstream::{Answer, Transport, Upstreams};
 use crate::worker::FromWorker;
 use crate::workers::{Ground, Workers};
@@ -103,6 +104,7 @@ async fn live(
 struct Inputs {
     commands: mpsc::Receiver<Command>,
     from_workers: mpsc::Receiver<FromWorker>,
+    stream_news: mpsc::Receiver<News>,
     answers: mpsc::Receiver<Answer<DnsQueryId>>,
     addresses: Watcher,
 }
@@ -147,7 +149,10 @@ impl<'a> Control<'a> {
 
         let mark = bypass.fwmark;
         let sockets = Sockets::bind(config.port, Some(mark), config.offloads)?;
-        let ground = Ground::divide(tun, sockets, config.workers, Some(mark), config.offloads);
+        let (streams, stream_news) = Streams::new().context("cannot watch streams")?;
+        let dial = MarkedDial { mark: Some(mark) };
+        let keeper = Keeper::new(Arc::clone(&streams), dial, config.portal.trusted()?);
+        let ground = Ground::divide(tun, sockets, streams, config.workers, Some(mark), config.offloads);
         let (now, run) = (Instant::now(), Run::new()?);
         let worker_config = adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS };
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed };
@@ -155,7 +160,6 @@ impl<'a> Control<'a> {
         let resolvers = dns.upstreams().into_iter().map(|address| (address, DNS_PORT).into()).collect();
         machine.set_system_resolvers(now, resolvers);
 
-        let dial = MarkedDial { mark: Some(mark) };
         let session_config = config.portal.session("v1/client", "aditd", Arc::new(dial))?;
         let hello = config.identity.hello(machine.public_key());
         let session =
@@ -168,9 +172,9 @@ impl<'a> Control<'a> {
         let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
         let (workers, from_workers) = Workers::start(now, &worker_config, &ground)?;
         let (upstreams, answers) = Upstreams::new(dial);
-        let mut driver = Driver::new(machine, ground, workers, session);
+        let mut driver = Driver::new(machine, ground, workers, keeper, session);
         driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
-        let inputs = Inputs { commands, from_workers, answers, addresses: watcher };
+        let inputs = Inputs { commands, from_workers, stream_news, answers, addresses: watcher };
         let pings = Vec::new();
         let snapshot = Snapshot::default();
         let (network, interface) = (Box::new(network), config.interface);
@@ -213,6 +217,7 @@ impl<'a> Control<'a> {
                     });
                     self.driver.machine.handle_dns_response(Instant::now(), id, answer);
                 }
+                Some(news) = inputs.stream_news.recv() => self.driver.handle_stream_news(news),
                 snapshot = inputs.addresses.changed() => {
                     tracing::info!("the host's addresses changed");
                     self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());

@@ -33,6 +33,7 @@ use crate::interface::network_state;
 use crate::lookup::{LookupFailure, Lookups, Outcome};
 use crate::offloads::Offloads;
 use crate::sockets::Sockets;
+use crate::streams::{Keeper, News, Streams};
 use crate::worker::FromWorker;
 use crate::workers::{Ground, Workers};
 use crate::{Identity, PortalConfig};
@@ -123,6 +124,7 @@ pub async fn run(
 /// What the control thread listens to.
 struct Inputs {
     from_workers: mpsc::Receiver<FromWorker>,
+    stream_news: mpsc::Receiver<News>,
     lookups: mpsc::Receiver<(LookupId, Outcome)>,
     addresses: Watcher,
 }
@@ -164,7 +166,11 @@ impl Control {
         }
 
         let sockets = bind(config.port, config.offloads, inheritance.as_ref())?;
-        let ground = Ground::divide(tun, sockets, config.workers, None, config.offloads);
+        let (streams, stream_news) = Streams::new().context("cannot watch streams")?;
+        let dial = MarkedDial { mark: None };
+        let keeper =
+            Keeper::new(Arc::clone(&streams), dial, config.portal.trusted().map_err(anyhow::Error::from)?);
+        let ground = Ground::divide(tun, sockets, streams, config.workers, None, config.offloads);
         let (now, mut run) = (Instant::now(), Run::new()?);
         if let Some(inheritance) = &inheritance {
             run.private_key = inheritance.private_key.clone();
@@ -175,8 +181,7 @@ impl Control {
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed, reset_secret };
         let machine = Gateway::new(now, unix_now(), machine_config);
 
-        let dial = Arc::new(MarkedDial { mark: None });
-        let session_config = config.portal.session("v1/gateway", "adit-gateway", dial)?;
+        let session_config = config.portal.session("v1/gateway", "adit-gateway", Arc::new(dial))?;
         let hello = config.identity.hello(machine.public_key());
         let session =
             adit_control_client::start(session_config, move || GatewayToPortal::Hello(hello.clone()))?;
@@ -188,14 +193,14 @@ impl Control {
         let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
         let (workers, from_workers) = Workers::start(now, &worker_config, &ground)?;
         let (lookups, lookup_results) = Lookups::new();
-        let mut driver = Driver::new(machine, ground, workers, session);
+        let mut driver = Driver::new(machine, ground, workers, keeper, session);
         driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
         if let Some(Inheritance { state, away, .. }) = inheritance {
             let (clients, flows) = (state.clients(), state.flows());
             tracing::info!(clients, flows, away_ms = away.as_millis() as u64, "taking over");
             driver.machine.take_over(Instant::now(), state, away);
         }
-        let inputs = Inputs { from_workers, lookups: lookup_results, addresses: watcher };
+        let inputs = Inputs { from_workers, stream_news, lookups: lookup_results, addresses: watcher };
         let control = Self {
             driver,
             network: Box::new(network),
@@ -242,6 +247,7 @@ impl Control {
                     let machine = &self.driver.machine;
                     export::machine(machine.drops(), machine.statistics().connections);
                 }
+                Some(news) = inputs.stream_news.recv() => self.driver.handle_stream_news(news),
                 snapshot = inputs.addresses.changed() => {
                     tracing::info!("the host's addresses changed");
                     self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());

@@ -1,6 +1,6 @@
 //! What only Linux offers on UDP sockets.
 
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Socket;
@@ -27,7 +27,7 @@ pub(super) fn disable_coalescing(socket: &Socket) {
 
 /// Bytes handed to the kernel that have not left it yet; `None` when it cannot say.
 #[expect(unsafe_code, reason = "ioctl has no safe wrapper")]
-pub(super) fn queued_bytes(socket: &Socket) -> Option<usize> {
+pub(crate) fn queued_bytes(socket: &impl AsRawFd) -> Option<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open for the whole call; SIOCOUTQ (the same number as TIOCOUTQ) writes one
     // int to the given place, which lives through the call.
