@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use adit_dataplane::{self as dataplane, Inbound, Outbound, PeerId, Update, Worker};
 use adit_packet::offload::VirtioHeader;
 use adit_protocol::{ClientToPortal, GatewayToPortal, PortalToClient, PortalToGateway};
-use adit_tunnel::{Client, ClientEvent, Gateway, GatewayEvent, Statistics, Transmit};
+use adit_tunnel::{Client, ClientEvent, Gateway, GatewayEvent, Statistics, StreamId, StreamTarget, Transmit};
 
 /// What the engine calls on either machine.
 pub trait Machine {
@@ -28,6 +28,12 @@ pub trait Machine {
     fn peer_packet(&mut self, now: Instant, peer: PeerId, packet: &mut [u8]);
     /// A datagram that the worker did not understand.
     fn datagram(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, payload: &mut [u8]);
+    /// A message of a stream that the worker did not understand.
+    fn stream_message(&mut self, now: Instant, from: StreamId, message: &mut [u8]);
+    /// A stream is there.
+    fn stream_opened(&mut self, now: Instant, id: StreamId);
+    /// A stream is gone, or was never made.
+    fn stream_closed(&mut self, now: Instant, id: StreamId);
     /// What a worker noticed.
     fn worker_event(&mut self, now: Instant, event: &dataplane::Event);
     /// The host's addresses.
@@ -38,6 +44,8 @@ pub trait Machine {
     fn next_timeout(&self) -> Option<(Instant, &'static str)>;
     /// The next datagram.
     fn next_transmit(&mut self) -> Option<Transmit>;
+    /// The streams it wants, if they changed.
+    fn next_streams(&mut self) -> Option<Vec<StreamTarget>>;
     /// The next packet for the operating system.
     fn next_tun_write(&mut self) -> Option<Vec<u8>>;
     /// The next change of the worker's tables.
@@ -72,6 +80,15 @@ macro_rules! machine {
             fn datagram(&mut self, now: Instant, local: SocketAddr, from: SocketAddr, payload: &mut [u8]) {
                 self.handle_datagram(now, local, from, payload);
             }
+            fn stream_message(&mut self, now: Instant, from: StreamId, message: &mut [u8]) {
+                self.handle_stream_message(now, from, message);
+            }
+            fn stream_opened(&mut self, now: Instant, id: StreamId) {
+                self.handle_stream_opened(now, id);
+            }
+            fn stream_closed(&mut self, now: Instant, id: StreamId) {
+                self.handle_stream_closed(now, id);
+            }
             fn worker_event(&mut self, now: Instant, event: &dataplane::Event) {
                 self.handle_worker_event(now, event);
             }
@@ -86,6 +103,9 @@ macro_rules! machine {
             }
             fn next_transmit(&mut self) -> Option<Transmit> {
                 self.poll_transmit()
+            }
+            fn next_streams(&mut self) -> Option<Vec<StreamTarget>> {
+                self.poll_streams()
             }
             fn next_tun_write(&mut self) -> Option<Vec<u8>> {
                 self.poll_tun_write()
@@ -114,6 +134,10 @@ machine!(Gateway, GatewayToPortal, PortalToGateway, GatewayEvent);
 pub(crate) enum Output<M: Machine> {
     /// A datagram for the network.
     Datagram { from: SocketAddr, to: SocketAddr, payload: Vec<u8> },
+    /// Whole messages for a stream.
+    Stream { id: StreamId, bytes: Vec<u8> },
+    /// The streams that it wants from now on.
+    Streams(Vec<StreamTarget>),
     /// A packet for the operating system.
     Tun(Vec<u8>),
     /// A message for the portal.
@@ -198,7 +222,14 @@ impl<M: Machine> Computer<M> {
         match self.worker.outbound(now, VirtioHeader::NONE, &mut packet, &mut out) {
             Outbound::Send { path, datagrams, .. } => {
                 out.truncate(datagrams.length);
-                self.send(path.local, path.remote, out);
+                match path.stream {
+                    None => self.send(path.local, path.remote, out),
+                    Some(stream) => {
+                        // RFC 8656, section 12.5.
+                        out.resize(out.len().next_multiple_of(4), 0);
+                        self.outputs.push_back(Output::Stream { id: StreamId(stream.0), bytes: out });
+                    }
+                }
             }
             Outbound::Miss => self.machine.tun_packet(now, &mut packet),
             Outbound::TooBig { .. } | Outbound::Drop(_) => {}
@@ -219,6 +250,18 @@ impl<M: Machine> Computer<M> {
             Inbound::Tun(range) => self.outputs.push_back(Output::Tun(payload[range].to_vec())),
             Inbound::Miss { peer, range } => self.machine.peer_packet(now, peer, &mut payload[range]),
             Inbound::NotMine => self.machine.datagram(now, local, from, &mut payload),
+            Inbound::Keepalive | Inbound::Drop(_) => {}
+        }
+        self.settle(now);
+    }
+
+    /// A message of a stream arrived.
+    pub(crate) fn message(&mut self, now: Instant, from: StreamId, mut message: Vec<u8>) {
+        let now = self.clock(now);
+        match self.worker.inbound_message(now, dataplane::StreamId(from.0), &mut message) {
+            Inbound::Tun(range) => self.outputs.push_back(Output::Tun(message[range].to_vec())),
+            Inbound::Miss { peer, range } => self.machine.peer_packet(now, peer, &mut message[range]),
+            Inbound::NotMine => self.machine.stream_message(now, from, &mut message),
             Inbound::Keepalive | Inbound::Drop(_) => {}
         }
         self.settle(now);
@@ -263,7 +306,14 @@ impl<M: Machine> Computer<M> {
                 self.worker.apply(now, update);
             }
             while let Some(transmit) = self.machine.next_transmit() {
-                self.send(transmit.source, transmit.destination, transmit.payload);
+                let Transmit { source, destination, stream, payload } = transmit;
+                match stream {
+                    None => self.send(source, destination, payload),
+                    Some(id) => self.outputs.push_back(Output::Stream { id, bytes: payload }),
+                }
+            }
+            if let Some(wanted) = self.machine.next_streams() {
+                self.outputs.push_back(Output::Streams(wanted));
             }
             self.worker.apply(now, Update::Flushed { misses: 0 });
             while let Some(packet) = self.machine.next_tun_write() {

@@ -124,7 +124,7 @@ fn any(random: &mut ChaCha20Rng, shape: Shape) -> Transition {
     let resource = random.random_range(0..shape.resources());
     let gateway = random.random_range(0..shape.gateways());
     let relay = random.random_range(0..shape.relays);
-    match random.random_range(0..38) {
+    match random.random_range(0..42) {
         0..=5 => traffic(random, shape),
         6..=7 => Transition::Revoke { client, resource },
         8..=9 => Transition::Grant { client, resource },
@@ -152,6 +152,10 @@ fn any(random: &mut ChaCha20Rng, shape: Shape) -> Transition {
         31 => Transition::PortalUp,
         32 => Transition::BlockDirect,
         33 => Transition::UnblockDirect,
+        38 => Transition::BlockUdp(client),
+        39 => Transition::UnblockUdp(client),
+        40 => Transition::BlockGatewayUdp(gateway),
+        41 => Transition::UnblockGatewayUdp(gateway),
         34..=35 => Transition::Part { client, gateway },
         36 => Transition::Unpart,
         _ => Transition::ClockJump { relay, by_s: random.random_range(1..7200) },

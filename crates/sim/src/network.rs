@@ -39,6 +39,8 @@ pub(crate) struct Network {
     pub(crate) is_direct_blocked: bool,
     /// Pairs of places that only a relay connects.
     pub(crate) parted: BTreeSet<(usize, usize)>,
+    /// Places that let no datagram out or in; TCP passes.
+    pub(crate) udp_blocked: BTreeSet<usize>,
     /// Places that are cut off from everything.
     pub(crate) cut_off: BTreeSet<usize>,
     pub(crate) relays: Vec<IpAddr>,
@@ -57,6 +59,7 @@ impl Network {
             quality,
             is_direct_blocked: false,
             parted: BTreeSet::new(),
+            udp_blocked: BTreeSet::new(),
             cut_off: BTreeSet::new(),
             relays: Vec::new(),
             places: Vec::new(),
@@ -105,7 +108,8 @@ impl Network {
         to: SocketAddr,
         length: usize,
     ) -> Vec<Arrival> {
-        if origin.is_some_and(|place| self.cut_off.contains(&place)) || length > self.quality.largest {
+        let is_blocked = |place| self.cut_off.contains(&place) || self.udp_blocked.contains(&place);
+        if origin.is_some_and(is_blocked) || length > self.quality.largest {
             return Vec::new();
         }
         let outer = match origin.and_then(|place| self.places[place].nat.as_mut()) {
@@ -133,6 +137,11 @@ impl Network {
             .collect()
     }
 
+    /// One way between a place and a relay.
+    pub(crate) fn way_to_relay(&self, place: usize) -> Duration {
+        self.places[place].delay + Duration::from_millis(1)
+    }
+
     fn are_parted(&self, one: Option<usize>, other: Option<usize>) -> bool {
         let (Some(one), Some(other)) = (one, other) else { return false };
         self.parted.contains(&(one, other)) || self.parted.contains(&(other, one))
@@ -146,7 +155,7 @@ impl Network {
         to: SocketAddr,
     ) -> Option<(usize, SocketAddr)> {
         let place = self.place_of(to.ip())?;
-        if self.cut_off.contains(&place) {
+        if self.cut_off.contains(&place) || self.udp_blocked.contains(&place) {
             return None;
         }
         let inner = match &self.places[place].nat {

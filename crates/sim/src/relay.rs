@@ -5,16 +5,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use adit_policy::RelayId;
-use adit_protocol::RelayAccess;
-use adit_turn::server::{Client, Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, TAILROOM};
+use adit_protocol::{RelayAccess, RelayTls};
+use adit_turn::server::{
+    Client, Command, Config, HEADROOM, Limits, RelayPort, Server, Socket, StreamId, TAILROOM,
+};
 use adit_turn::{Family, credentials};
 use uuid::Uuid;
 
 const SECRET: &[u8] = b"relay secret";
 const LISTENER: u16 = 3478;
 
-/// A datagram to send: from, to, payload.
-pub(crate) type Datagram = (SocketAddr, SocketAddr, Vec<u8>);
+/// Where it listens for TLS and for TCP.
+pub(crate) const STREAM_LISTENERS: [u16; 2] = [443, 3478];
+
+/// Something to send.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    /// From, to, payload.
+    Datagram(SocketAddr, SocketAddr, Vec<u8>),
+    /// Messages for a client's connection.
+    Bytes(u32, Vec<u8>),
+}
 
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -62,8 +73,12 @@ impl Relay {
             id: RelayId::from_uuid(Uuid::from_u128(0xabc0 + self.number as u128)),
             ipv4: Some(SocketAddr::new(self.address, LISTENER)),
             ipv6: None,
-            tcp_port: None,
-            tls: None,
+            tcp_port: Some(STREAM_LISTENERS[1]),
+            tls: Some(RelayTls {
+                port: STREAM_LISTENERS[0],
+                server_name: "relay.example".to_owned(),
+                certificate_sha256: None,
+            }),
             password: credentials::password(SECRET, &username),
             username,
             expires_at_ms: expires * 1000,
@@ -77,17 +92,15 @@ impl Relay {
         from: SocketAddr,
         to: SocketAddr,
         payload: &[u8],
-    ) -> Vec<Datagram> {
+    ) -> Vec<Sent> {
+        if to.port() == LISTENER {
+            return self.client(now, Client::udp(from), payload);
+        }
         let mut buffer = vec![0; HEADROOM];
         buffer.extend_from_slice(payload);
         let end = buffer.len();
         buffer.resize(end + TAILROOM, 0);
-        let forward = if to.port() == LISTENER {
-            self.server.handle_client(now, Client::udp(from), payload).map(|forward| {
-                let bytes = payload[forward.range.clone()].to_vec();
-                (forward, bytes)
-            })
-        } else if self.bound.contains(&to.port()) {
+        let forward = if self.bound.contains(&to.port()) {
             let port = RelayPort { family: Family::V4, number: to.port() };
             self.server.handle_peer(now, port, from, &mut buffer, HEADROOM..end).map(|forward| {
                 let bytes = buffer[forward.range.clone()].to_vec();
@@ -96,27 +109,50 @@ impl Relay {
         } else {
             None
         };
-        let forward =
-            forward.map(|(forward, bytes)| (self.socket(forward.source), forward.destination, bytes));
-        let mut out: Vec<_> = forward.into_iter().collect();
+        let mut out: Vec<_> = forward
+            .map(|(forward, bytes)| self.sent(forward.source, forward.destination, bytes))
+            .into_iter()
+            .collect();
         out.extend(self.commands(now));
         out
     }
 
-    fn socket(&self, socket: Socket) -> SocketAddr {
-        match socket {
-            Socket::Listener(_) => SocketAddr::new(self.address, LISTENER),
-            Socket::Relay(port) => SocketAddr::new(self.address, port.number),
-            Socket::Stream(_) => unreachable!("nobody connects here"),
-        }
+    /// Takes a message that came over a connection.
+    pub(crate) fn message(&mut self, now: Instant, connection: u32, message: &[u8]) -> Vec<Sent> {
+        self.client(now, client_of(connection), message)
     }
 
-    pub(crate) fn commands(&mut self, now: Instant) -> Vec<Datagram> {
+    /// A connection is gone.
+    pub(crate) fn hang_up(&mut self, now: Instant, connection: u32) -> Vec<Sent> {
+        self.server.handle_client_gone(now, client_of(connection));
+        self.commands(now)
+    }
+
+    fn client(&mut self, now: Instant, client: Client, payload: &[u8]) -> Vec<Sent> {
+        let forward = self.server.handle_client(now, client, payload);
+        let mut out: Vec<_> = forward
+            .map(|forward| self.sent(forward.source, forward.destination, payload[forward.range].to_vec()))
+            .into_iter()
+            .collect();
+        out.extend(self.commands(now));
+        out
+    }
+
+    fn sent(&self, socket: Socket, to: SocketAddr, payload: Vec<u8>) -> Sent {
+        let port = match socket {
+            Socket::Listener(_) => LISTENER,
+            Socket::Relay(port) => port.number,
+            Socket::Stream(id) => return Sent::Bytes(id.0, payload),
+        };
+        Sent::Datagram(SocketAddr::new(self.address, port), to, payload)
+    }
+
+    pub(crate) fn commands(&mut self, now: Instant) -> Vec<Sent> {
         let mut out = Vec::new();
         while let Some(command) = self.server.poll_command() {
             match command {
                 Command::Send { source, destination, payload } => {
-                    out.push((self.socket(source), destination, payload));
+                    out.push(self.sent(source, destination, payload));
                 }
                 Command::BindPort { port } => {
                     self.bound.insert(port.number);
@@ -131,4 +167,9 @@ impl Relay {
         while self.server.poll_event().is_some() {}
         out
     }
+}
+
+/// A client by its connection; what its address is matters to nobody.
+fn client_of(connection: u32) -> Client {
+    Client::stream(StreamId(connection), SocketAddr::from(([203, 0, 113, 1], 40_000)))
 }

@@ -102,6 +102,14 @@ pub enum Transition {
     BlockDirect,
     /// Direct paths work again.
     UnblockDirect,
+    /// The client's network lets no UDP out or in any more; TCP passes.
+    BlockUdp(usize),
+    /// It does again.
+    UnblockUdp(usize),
+    /// The same for a gateway's network.
+    BlockGatewayUdp(usize),
+    /// It does again.
+    UnblockGatewayUdp(usize),
     /// Time passes, in milliseconds.
     Wait(u64),
     /// Everything that is broken is repaired.
@@ -119,6 +127,8 @@ impl Transition {
             // Ten probes and another gateway; or the client's patience with an offline site.
             Self::CrashGateway(_) | Self::StopGateway(_) => 6_000,
             Self::Roam(_) | Self::BlockDirect | Self::UnblockDirect | Self::CrashRelay(_) => 8_000,
+            // Noticed, then connected over TCP; after that UDP is tried every half a minute.
+            Self::BlockUdp(_) | Self::BlockGatewayUdp(_) => 12_000,
             Self::Part { .. } | Self::Unpart | Self::ClockJump { .. } => 8_000,
             // The portal may name a gateway that is not there; a connection gets ten seconds to find out.
             Self::FreezeGateway { for_ms, .. } => 25_000 + for_ms,

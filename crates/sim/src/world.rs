@@ -2,6 +2,7 @@
 
 mod act;
 mod sessions;
+mod tcp;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +20,8 @@ use crate::nat::{Filtering, Mapping};
 use crate::network::{Network, Quality};
 use crate::packets;
 use crate::portal::{Out, Portal};
-use crate::relay::{Datagram, Relay};
+use crate::relay::{Relay, Sent};
+use tcp::{Connection, Owner, Step};
 
 /// The time of day at which every world begins.
 const UNIX_START: Duration = Duration::from_secs(1_800_000_000);
@@ -139,6 +141,7 @@ enum Delivery {
         from: SocketAddr,
         to: SocketAddr,
     },
+    Tcp(u32, Step),
     FromClient(usize, u64, ClientToPortal),
     FromGateway(usize, u64, GatewayToPortal),
     ToClient(usize, u64, PortalToClient),
@@ -188,7 +191,9 @@ pub struct World {
     gateway_keys: Vec<[u8; 32]>,
     /// Messages of sessions that stand still: the peer is cut off or asleep.
     stalled: Vec<Delivery>,
-    streams: BTreeMap<(usize, usize), (u64, Duration)>,
+    traffic: BTreeMap<(usize, usize), (u64, Duration)>,
+    connections: BTreeMap<u32, Connection>,
+    next_connection: u32,
     names: BTreeMap<(usize, usize), IpAddr>,
     dns_answer: Option<Vec<u8>>,
     probes: BTreeMap<u64, Probe>,
@@ -280,7 +285,9 @@ impl World {
             gateway_runs: vec![0; shape.gateways()],
             gateway_keys: vec![[0; 32]; shape.gateways()],
             stalled: Vec::new(),
-            streams: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
             names: BTreeMap::new(),
             dns_answer: None,
             probes: BTreeMap::new(),
@@ -386,6 +393,7 @@ impl World {
         match delivery {
             Delivery::Datagram { from, to, payload } => self.deliver_datagram(from, to, payload),
             Delivery::Unreachable { from, to } => self.deliver_unreachable(from, to),
+            Delivery::Tcp(number, step) => self.tcp_step(number, step),
             Delivery::Resolved(index, run, id, addresses) if self.is_run(index, run) => {
                 self.gateways[index]
                     .with(now, |gateway, now| gateway.handle_resolved(now, id, Ok(addresses)));
@@ -454,9 +462,12 @@ impl World {
         }
     }
 
-    fn relay_sends(&mut self, out: Vec<Datagram>) {
-        for (from, to, payload) in out {
-            self.transmit(None, from, to, payload);
+    fn relay_sends(&mut self, out: Vec<Sent>) {
+        for sent in out {
+            match sent {
+                Sent::Datagram(from, to, payload) => self.transmit(None, from, to, payload),
+                Sent::Bytes(connection, bytes) => self.tcp_write(connection, tcp::COMPUTER, bytes),
+            }
         }
     }
 
@@ -496,6 +507,8 @@ impl World {
             Output::Datagram { from, to, payload } => {
                 self.transmit(Some(self.client_places[index]), from, to, payload);
             }
+            Output::Stream { id, bytes } => self.tcp_send(Owner::Client(index), id, bytes),
+            Output::Streams(wanted) => self.tcp_want(Owner::Client(index), &wanted),
             Output::Tun(packet) => {
                 if let Some(probe) = packets::number(&packet).and_then(|number| self.probes.get_mut(&number))
                 {
@@ -519,6 +532,8 @@ impl World {
             Output::Datagram { from, to, payload } => {
                 self.transmit(Some(self.gateway_places[index]), from, to, payload);
             }
+            Output::Stream { id, bytes } => self.tcp_send(Owner::Gateway(index), id, bytes),
+            Output::Streams(wanted) => self.tcp_want(Owner::Gateway(index), &wanted),
             Output::Tun(packet) => self.reach_resource(index, run, &packet),
             Output::Portal(message) => {
                 let session = self.gateway_sessions[index].number;

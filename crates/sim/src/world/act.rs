@@ -8,6 +8,7 @@ use adit_tunnel::{Client, ClientConfig, Gateway, GatewayConfig, Handover};
 use adit_wireguard::PrivateKey;
 use rand::Rng as _;
 
+use super::tcp::Owner;
 use super::{Delivery, Probe, RESOLVER, World, byte, client_id, name_of, resource_id};
 use crate::computer::{Computer, Power};
 use crate::packets;
@@ -39,7 +40,10 @@ impl World {
             Transition::PortalUp => self.is_portal_up = true,
             Transition::BlockDirect => self.network.is_direct_blocked = true,
             Transition::UnblockDirect => self.network.is_direct_blocked = false,
-            Transition::CrashRelay(index) if index < self.relays.len() => self.relays[index].is_up = false,
+            Transition::CrashRelay(index) if index < self.relays.len() => {
+                self.relays[index].is_up = false;
+                self.tcp_relay_gone(index);
+            }
             Transition::StartRelay(index) if index < self.relays.len() => self.start_relay(index),
             Transition::Part { client, gateway }
                 if client < self.shape.clients && gateway < self.shape.gateways() =>
@@ -87,6 +91,12 @@ impl World {
                 self.network.cut_off.insert(self.client_places[index]);
                 self.doubt_client(index);
             }
+            Transition::BlockUdp(index) if index < self.shape.clients => {
+                self.network.udp_blocked.insert(self.client_places[index]);
+            }
+            Transition::UnblockUdp(index) if index < self.shape.clients => {
+                self.network.udp_blocked.remove(&self.client_places[index]);
+            }
             Transition::HealClient(index) if index < self.shape.clients => {
                 self.network.cut_off.remove(&self.client_places[index]);
                 self.release_stalled();
@@ -131,6 +141,12 @@ impl World {
             Transition::CutGateway(index) if index < self.shape.gateways() => {
                 self.network.cut_off.insert(self.gateway_places[index]);
                 self.doubt_gateway(index);
+            }
+            Transition::BlockGatewayUdp(index) if index < self.shape.gateways() => {
+                self.network.udp_blocked.insert(self.gateway_places[index]);
+            }
+            Transition::UnblockGatewayUdp(index) if index < self.shape.gateways() => {
+                self.network.udp_blocked.remove(&self.gateway_places[index]);
             }
             Transition::HealGateway(index) if index < self.shape.gateways() => {
                 self.network.cut_off.remove(&self.gateway_places[index]);
@@ -193,6 +209,7 @@ impl World {
 
     fn stop_client(&mut self, index: usize) {
         self.clients[index].power = Power::Off;
+        self.tcp_owner_gone(Owner::Client(index));
         self.names.retain(|(client, _), _| *client != index);
         self.end_client_session(index);
     }
@@ -205,6 +222,7 @@ impl World {
 
     fn stop_gateway(&mut self, index: usize) {
         self.gateways[index].power = Power::Off;
+        self.tcp_owner_gone(Owner::Gateway(index));
         self.gateway_runs[index] += 1;
         self.end_gateway_session(index);
     }
@@ -294,6 +312,7 @@ impl World {
 
     fn repair_all(&mut self) {
         self.network.is_direct_blocked = false;
+        self.network.udp_blocked.clear();
         self.network.cut_off.clear();
         self.network.parted.clear();
         self.release_stalled();
@@ -322,18 +341,18 @@ impl World {
             return;
         }
         if every_ms == 0 {
-            self.streams.remove(&(client, resource));
+            self.traffic.remove(&(client, resource));
             return;
         }
         self.queued += 1;
         let generation = self.queued;
-        self.streams.insert((client, resource), (generation, Duration::from_millis(every_ms)));
+        self.traffic.insert((client, resource), (generation, Duration::from_millis(every_ms)));
         self.tick(client, resource, generation);
     }
 
     /// An application's timer: sends a probe and sets the next.
     pub(super) fn tick(&mut self, client: usize, resource: usize, generation: u64) {
-        let Some((current, every)) = self.streams.get(&(client, resource)).copied() else { return };
+        let Some((current, every)) = self.traffic.get(&(client, resource)).copied() else { return };
         if current != generation {
             return;
         }
