@@ -20,13 +20,15 @@ pub enum Nat {
     Open,
 }
 
-/// What a router lets out besides TCP and ICMP.
+/// What a router lets out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Udp {
-    /// All UDP.
+    /// Everything.
     Open,
-    /// DNS alone, as in a strict company network.
+    /// All but UDP, of which only DNS passes.
     Blocked,
+    /// DNS and HTTPS alone, as in a strict company network.
+    OnlyHttps,
 }
 
 /// A router with one inside and one outside interface; unsolicited packets from outside are dropped.
@@ -73,8 +75,12 @@ fn router_rules(inside: &str, outside: &str, nat: Nat, udp: Udp) -> String {
         Nat::None | Nat::Open => String::new(),
     };
     let udp = match udp {
-        Udp::Open => "",
-        Udp::Blocked => "meta l4proto udp udp dport != 53 drop",
+        Udp::Open => String::new(),
+        Udp::Blocked => "meta l4proto udp udp dport != 53 drop".to_owned(),
+        Udp::OnlyHttps => format!(
+            "meta l4proto udp udp dport != 53 drop
+        iifname \"{inside}\" tcp dport != {{ 53, 443 }} drop"
+        ),
     };
     format!(
         "flush ruleset

@@ -17,6 +17,7 @@ mod paths;
 mod relays;
 mod revoke;
 mod roam;
+mod tcp_only;
 
 use crate::link::Profile;
 use crate::scenario::Scenario;
@@ -138,6 +139,46 @@ pub const ALL: &[Scenario] = &[
         name: "relay-load",
         description: "Numbered datagrams through our relay arrive once and in order; strangers get little and leave nothing.",
         run: relays::load,
+    },
+    Scenario {
+        name: "tcp-only",
+        description: "The client's network lets out nothing but TCP 443: a relay's TLS, or its TCP, carries all.",
+        run: tcp_only::carried,
+    },
+    Scenario {
+        name: "tcp-only-both",
+        description: "Neither client nor gateway has UDP: both reach relays over TLS.",
+        run: tcp_only::both,
+    },
+    Scenario {
+        name: "tcp-only-roam",
+        description: "The client moves between a network that lets out TCP 443 alone and an open one.",
+        run: tcp_only::roam,
+    },
+    Scenario {
+        name: "tcp-only-firewall",
+        description: "A firewall opens for UDP and closes again under traffic; the connection stays.",
+        run: tcp_only::firewall,
+    },
+    Scenario {
+        name: "tcp-only-load",
+        description: "More is sent than a stream takes, or the line loses: it drops and goes on.",
+        run: tcp_only::loads,
+    },
+    Scenario {
+        name: "tcp-only-relay-drain",
+        description: "The relay that carries the stream stops, and another one takes over.",
+        run: tcp_only::drain,
+    },
+    Scenario {
+        name: "tcp-only-relay-kill",
+        description: "The relay that carries the stream is killed; the connection goes on over another one.",
+        run: tcp_only::kill,
+    },
+    Scenario {
+        name: "tcp-only-intercepted",
+        description: "Somebody answers TLS in the relays' place: the client refuses and says so.",
+        run: tcp_only::intercepted,
     },
     Scenario {
         name: "restart-held-tcp",

@@ -38,6 +38,8 @@ pub struct Connection {
     pub path: Option<String>,
     /// Where packets are sent.
     pub remote: Option<String>,
+    /// What carries them to the relay, if there is one: `udp`, `tcp`, `tls`.
+    pub relay_transport: Option<String>,
 }
 
 /// A device with a running daemon.

@@ -47,12 +47,19 @@ pub struct Programs {
     without_offload: Option<&'static str>,
     /// Threads of clients and gateways, if not as many as they choose.
     workers: Option<&'static str>,
+    /// Where relays listen besides UDP, as their switches take it.
+    relay_listeners: &'static [&'static str],
 }
 
 impl Programs {
     /// Programs in `directory`, usually a profile's directory in Cargo's target directory.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), without_offload: None, workers: None }
+        Self {
+            directory: directory.into(),
+            without_offload: None,
+            workers: None,
+            relay_listeners: &["--tls-port", "443", "--tcp-port", "3478"],
+        }
     }
 
     /// The same programs, whose clients and gateways do without these offloads.
@@ -65,6 +72,12 @@ impl Programs {
     #[must_use]
     pub fn with_workers(&self, count: &'static str) -> Self {
         Self { workers: Some(count), ..self.clone() }
+    }
+
+    /// The same programs, whose relays listen there besides UDP.
+    #[must_use]
+    pub fn with_relay_listeners(&self, listeners: &'static [&'static str]) -> Self {
+        Self { relay_listeners: listeners, ..self.clone() }
     }
 
     /// The switches for a client or gateway.

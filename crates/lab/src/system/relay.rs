@@ -52,7 +52,8 @@ impl Relay {
             .args(["--portal", &portal.peer_url(), "--token", portal.relay_token(), "--ca"])
             .arg(portal.ca_file())
             .args(["--name", host.name(), "--state-dir"])
-            .arg(state.of(host.name())?);
+            .arg(state.of(host.name())?)
+            .args(programs.relay_listeners);
         Self::launch(host, &spawn)
     }
 
