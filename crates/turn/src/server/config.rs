@@ -25,7 +25,8 @@ pub struct Config {
     pub previous_secret: Option<Vec<u8>>,
     /// Networks that peers may be in although they are special-purpose.
     pub allowed_peers: Vec<IpNet>,
-    /// Tell of every [`Route`], for a caller that can forward some packets by itself.
+    /// Tell of every [`Route`](super::Route), for a caller that can forward some packets by itself. Without
+    /// effect where [`Limits`] bound the rates of users, since only the machine keeps them.
     pub announce_routes: bool,
     /// Relayed ports send IPv4 with the DF bit set, as DONT-FRAGMENT asks for. Without it, requests with
     /// that attribute draw 420, and such Send indications are dropped (RFC 8656, sections 7.2 and 11.2).
@@ -73,6 +74,13 @@ pub struct Limits {
     /// Replies to unauthenticated requests per second and address prefix (/24 or /48); beyond it the
     /// request is dropped.
     pub unauthenticated_replies: u32,
+}
+
+impl Limits {
+    /// Whether users may relay only so much per second.
+    pub fn has_rates(&self) -> bool {
+        self.packets_per_second.is_some() || self.bytes_per_second.is_some()
+    }
 }
 
 impl Default for Limits {

@@ -71,7 +71,7 @@ impl std::fmt::Display for Client {
 /// directions without the machine: channel and peer's permission are alive.
 ///
 /// The machine forwards packets of a route as any others; whoever forwards by routes may lose one at
-/// any time. What it forwards goes past the quotas and counters.
+/// any time. What it forwards goes past the counters, so there are no routes where rates are limited.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash)]
 pub struct Route {
     /// Never used twice by one machine, so that a stale copy can be told from a new route.
@@ -82,8 +82,11 @@ pub struct Route {
     pub channel: u16,
     /// The relayed port.
     pub port: RelayPort,
-    /// The peer's address; never one of this relay.
+    /// The peer's address.
     pub peer: SocketAddr,
+    /// The peer is a relayed address of this relay. Its holder may get the data directly if it has a
+    /// route back; otherwise the machine must decide.
+    pub is_within_relay: bool,
 }
 
 /// One of the caller's sockets.

@@ -36,17 +36,18 @@ impl Tables {
         }
     }
 
-    /// The route that is, or is about to be, up. A peer on this relay may have its port taken back at
-    /// any time, and a connection's bytes must stay in order: such channels are the machine's alone.
+    /// The route that is, or is about to be, up. A connection's bytes must stay in order: its channels
+    /// are the machine's alone.
     fn route(&self, channel: u32) -> Option<Route> {
         let generation = self.channels.bindings.get(channel as usize)?.route?;
         let line = self.channels.get(channel)?;
-        (!line.only_if_lent && !line.is_stream()).then(|| Route {
+        (!line.is_stream()).then(|| Route {
             generation,
             client: line.client().address,
             channel: line.number,
             port: line.port(),
             peer: line.peer.into(),
+            is_within_relay: line.only_if_lent,
         })
     }
 }

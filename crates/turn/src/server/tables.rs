@@ -54,7 +54,7 @@ impl Tables {
             timers: Wheel::new(now),
             commands: VecDeque::new(),
             siblings,
-            announces_routes,
+            announces_routes: announces_routes && !limits.has_rates(),
             next_route: 0,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::requester::{Bench, V6, address, config};
 use adit_turn::Family;
-use adit_turn::server::{Config, Route, StreamId, Transport};
+use adit_turn::server::{Config, Limits, Route, StreamId, Transport};
 use adit_turn::stun::{AttributeKind, Method};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn a_route_lives_while_its_channel_and_permission_do() {
     let first = only(&bench);
     let port = *bench.bound.iter().find(|port| port.family == Family::V4).expect("bound");
     assert_eq!((first.client, first.channel, first.port), (bench.client, 0x4000, port));
-    assert_eq!(first.peer, address("198.51.100.1:9"));
+    assert_eq!((first.peer, first.is_within_relay), (address("198.51.100.1:9"), false));
     assert_eq!(bench.bind(0x4000, "198.51.100.1:9"), 0);
     assert_eq!(only(&bench), first, "a refresh is no news");
     pass(&mut bench, 301);
@@ -68,12 +68,23 @@ fn routes_end_with_their_allocation_or_its_half() {
 #[test]
 fn what_needs_the_machine_has_no_route() {
     let mut bench = bench();
-    let relayed = bench.allocate()[0].to_string();
-    assert_eq!(bench.bind(0x4000, &relayed), 0);
-    assert!(bench.routes.is_empty(), "a peer on this relay");
     bench.transport = Transport::Stream(StreamId(1));
     bench.nonce.clear();
     bench.allocate();
     assert_eq!(bench.bind(0x4000, "198.51.100.1:9"), 0);
     assert!(bench.routes.is_empty(), "a client on a connection");
+    let limits = Limits { bytes_per_second: Some(1_000_000), ..Limits::default() };
+    let mut bench = Bench::new(Config { announce_routes: true, limits, ..config() });
+    bench.allocate();
+    assert_eq!(bench.bind(0x4000, "198.51.100.1:9"), 0);
+    assert!(bench.routes.is_empty(), "a user with a limited rate");
+}
+
+#[test]
+fn a_route_to_a_peer_on_this_relay_says_so() {
+    let mut bench = bench();
+    let relayed = bench.allocate()[0];
+    assert_eq!(bench.bind(0x4000, &relayed.to_string()), 0);
+    let route = only(&bench);
+    assert_eq!((route.peer, route.is_within_relay), (relayed, true));
 }
