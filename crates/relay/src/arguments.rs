@@ -185,6 +185,20 @@ pub(crate) struct Arguments {
     #[arg(long, env = "ADIT_MAX_UNAUTHENTICATED_REPLIES", value_name = "COUNT", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_unauthenticated_replies: u32,
 
+    /// Forward data on bound channels in the kernel: in the driver, in the kernel's common part, or in the driver where that is possible. See
+    /// docs/xdp.md; the firewall does not see what is forwarded this way.
+    #[arg(long, env = "ADIT_XDP", value_name = "MODE", value_enum, default_value_t = Xdp::Off)]
+    pub(crate) xdp: Xdp,
+
+    /// Interface by which clients and peers come in, for --xdp; may be repeated, or comma-separated [default: those with the relay's
+    /// addresses].
+    #[arg(long = "xdp-interface", env = "ADIT_XDP_INTERFACE", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) xdp_interfaces: Vec<String>,
+
+    /// Most channels that --xdp forwards in the kernel at a time; more are served as without it.
+    #[arg(long, env = "ADIT_XDP_ROUTES", value_name = "COUNT", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    pub(crate) xdp_routes: u32,
+
     /// Where the relay keeps its identity and its secret; not used with --static-secret.
     #[arg(long, env = "ADIT_STATE_DIR", value_name = "DIR", default_value = "/var/lib/adit-relay")]
     pub(crate) state_dir: PathBuf,
@@ -208,6 +222,19 @@ pub(crate) struct Arguments {
     /// What to log: error, warn, info, debug, trace, or a filter such as info,adit_turn=debug.
     #[arg(long, env = "ADIT_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
     pub(crate) log_level: String,
+}
+
+/// Whether and how the kernel forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Xdp {
+    /// In the driver where the interface is a device whose driver can do it, else not at all.
+    Auto,
+    /// In the driver, or the relay does not start.
+    Driver,
+    /// In the kernel's common part, or the relay does not start.
+    Generic,
+    /// Not at all.
+    Off,
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 //!
 //! All protocol decisions are made by [`adit_turn::server::Server`]; this program owns the sockets and the clock around it. Each
 //! processor has a thread of its own with a machine, sockets and an event loop of its own ([`shard`]), so that a datagram meets no lock
-//! between its arrival and its departure. One more thread starts, watches and stops them, and talks to the portal ([`serve`]).
-//!
-//! Deliberately absent: the kernel's fast path.
+//! between its arrival and its departure. One more thread starts, watches and stops them, and talks to the portal ([`serve`]). If asked, the
+//! kernel forwards what needs no decision ([`fast_path`]).
 
 mod arguments;
 mod certificate;
 mod condition;
 mod doctor;
 mod egress;
+mod fast_path;
 mod identity;
 mod metrics;
 mod open;

@@ -8,6 +8,7 @@ use adit_turn::server::{Config, Limits, Server, Siblings};
 use anyhow::Context as _;
 use rustls::ServerConfig;
 
+use crate::fast_path::FastPath;
 use crate::identity;
 use crate::settings::{Mode, Place, Settings};
 use crate::shard::{Failures, Parts, Shards};
@@ -33,6 +34,7 @@ pub(crate) fn shards(
     secrets: &Secrets,
     unix_now: Duration,
     certificate: Option<&Arc<ServerConfig>>,
+    fast_path: &FastPath,
 ) -> anyhow::Result<(Shards, Failures)> {
     let place = &settings.place;
     let ports = place.ports_by_shard();
@@ -45,7 +47,9 @@ pub(crate) fn shards(
     let own_addresses = own_addresses(place);
     let siblings = Siblings::default();
     let mut parts = Vec::with_capacity(ports.len());
-    for ((ports, listeners), stream_listeners) in ports.into_iter().zip(listeners).zip(stream_listeners) {
+    for (index, ((ports, listeners), stream_listeners)) in
+        ports.into_iter().zip(listeners).zip(stream_listeners).enumerate()
+    {
         let lent = LentPorts::new(place, &ports);
         let config = Config {
             public_v4: place.public_v4(),
@@ -57,7 +61,7 @@ pub(crate) fn shards(
             secret: secrets.current.clone().into_bytes(),
             previous_secret: secrets.previous.clone().map(String::into_bytes),
             allowed_peers: settings.allowed_peers.clone(),
-            announce_routes: false,
+            announce_routes: fast_path.is_on(),
             dont_fragment: true,
             limits: share(place.limits, place.shards),
         };
@@ -68,7 +72,8 @@ pub(crate) fn shards(
             server.accept_old_channel_numbers();
         }
         let (admission, certificate) = (admission.clone(), certificate.cloned());
-        parts.push(Parts { server, listeners, lent, stream_listeners, admission, certificate });
+        let fast_path = fast_path.of_shard(index);
+        parts.push(Parts { server, listeners, lent, stream_listeners, admission, certificate, fast_path });
     }
     Shards::start(parts)
 }

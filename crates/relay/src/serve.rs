@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::certificate::Store;
 use crate::condition::Condition;
+use crate::fast_path::{self, FastPath};
 use crate::identity::Identity;
 use crate::metrics;
 use crate::open::{self, Secrets};
@@ -107,7 +108,8 @@ async fn serve(settings: Settings) -> Result<(), RelayError> {
     let (identity, secrets) = secrets(&settings.mode).map_err(RelayError::Settings)?;
     let clock = Clock::new();
     let tls = certificates.as_ref().map(|store| &store.current().config);
-    let (shards, mut failures) = open::shards(&settings, &secrets, clock.unix_now(), tls)?;
+    let mut fast_path = FastPath::start(&settings.place).map_err(RelayError::Settings)?;
+    let (shards, mut failures) = open::shards(&settings, &secrets, clock.unix_now(), tls, &fast_path)?;
     let condition = Condition::new(readiness);
     let relay = Relay {
         place: settings.place.clone(),
@@ -127,6 +129,7 @@ async fn serve(settings: Settings) -> Result<(), RelayError> {
             None
         }
     };
+    let fast_path_is_on = fast_path.is_on();
     tokio::select! {
         failed = follow_portal(portal.as_mut(), &relay, &mut signals.rotate) => return Err(failed),
         failed = failures.next() => return Err(RelayError::Failed(failed)),
@@ -134,6 +137,7 @@ async fn serve(settings: Settings) -> Result<(), RelayError> {
         () = keep_probing(&relay) => {}
         () = publish_metrics(&relay.shards), if has_metrics => {}
         () = keep_alive(&relay.shards) => {}
+        () = keep_forwarding(&mut fast_path, &relay.shards), if fast_path_is_on => {}
         signal = signals.stop.next() => tracing::info!(?signal, "stopping: no new allocations"),
     }
     relay.condition.drain();
@@ -142,7 +146,10 @@ async fn serve(settings: Settings) -> Result<(), RelayError> {
     if let Some(portal) = &portal {
         portal.announce_draining();
     }
-    drain(&relay.shards, &mut failures, &mut signals.stop, drain_timeout).await;
+    tokio::select! {
+        () = drain(&relay.shards, &mut failures, &mut signals.stop, drain_timeout) => {}
+        () = keep_forwarding(&mut fast_path, &relay.shards), if fast_path_is_on => {}
+    }
     if let Some(portal) = portal {
         portal.close().await;
     }
@@ -273,6 +280,17 @@ async fn keep_alive(shards: &Shards) {
             service::notify_alive();
         }
         tokio::time::sleep(interval).await;
+    }
+}
+
+/// Lets the kernel forward as long as all shards answer: one that stands still ends no route. Never returns.
+async fn keep_forwarding(fast_path: &mut FastPath, shards: &Shards) {
+    loop {
+        if shards.report().await.is_some() {
+            fast_path.renew();
+        }
+        fast_path.publish();
+        tokio::time::sleep(fast_path::RENEWAL).await;
     }
 }
 

@@ -9,7 +9,7 @@ use adit_turn::Family;
 use adit_turn::server::Limits;
 use anyhow::{Context as _, bail, ensure};
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Xdp};
 use crate::certificate::Source;
 use crate::streams;
 
@@ -72,6 +72,16 @@ pub(crate) struct TlsSettings {
     pub(crate) name: Option<String>,
 }
 
+/// Whether and how the kernel forwards.
+#[derive(Clone, Debug)]
+pub(crate) struct XdpSettings {
+    pub(crate) mode: Xdp,
+    /// Where clients and peers come in; empty: the interfaces with the relay's addresses.
+    pub(crate) interfaces: Vec<String>,
+    /// Most channels at a time.
+    pub(crate) routes: u32,
+}
+
 /// Where the relay is and what it opens: what can be said without knowing whom it serves.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -84,6 +94,7 @@ pub(crate) struct Place {
     pub(crate) shards: usize,
     pub(crate) limits: Limits,
     pub(crate) stream_limits: streams::Limits,
+    pub(crate) xdp: XdpSettings,
     pub(crate) health: Option<SocketAddr>,
 }
 
@@ -149,6 +160,11 @@ impl Place {
             ports,
             limits,
             stream_limits,
+            xdp: XdpSettings {
+                mode: arguments.xdp,
+                interfaces: arguments.xdp_interfaces.clone(),
+                routes: arguments.xdp_routes,
+            },
             health: arguments.health,
         })
     }

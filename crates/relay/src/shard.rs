@@ -25,6 +25,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::EventFd;
 
 use crate::egress::Egress;
+use crate::fast_path::FastPath;
 use crate::sockets::{FAMILIES, Role, Sockets};
 use crate::streams::Streams;
 pub(crate) use handle::{Failures, Order, Parts, Shards, Snapshot};
@@ -50,6 +51,7 @@ struct Shard {
     server: Server,
     sockets: Sockets,
     streams: Streams,
+    fast_path: FastPath,
     egress: Egress,
     batch: ReceiveBatch,
     /// Slots to fill next time at listeners and at lent ports.
@@ -91,6 +93,7 @@ impl Shard {
         server: Server,
         sockets: Sockets,
         streams: Streams,
+        fast_path: FastPath,
         watch: Rc<Watch>,
         orders: (Receiver<Order>, Arc<EventFd>),
     ) -> anyhow::Result<Self> {
@@ -105,6 +108,7 @@ impl Shard {
             server,
             sockets,
             streams,
+            fast_path,
             egress: Egress::new(),
             batch,
             slots: [SLOTS; 2],

@@ -131,9 +131,12 @@ impl Shard {
                     let bound = self.open_port(port);
                     self.server.handle_port_bound(now, port, bound);
                 }
-                Command::ReleasePort { port } => self.sockets.lent.close(port),
-                // Asked for by nobody yet.
-                Command::AddRoute { .. } | Command::RemoveRoute { .. } => {}
+                Command::ReleasePort { port } => {
+                    self.fast_path.release(port);
+                    self.sockets.lent.close(port);
+                }
+                Command::AddRoute { route } => self.fast_path.add(&route),
+                Command::RemoveRoute { route } => self.fast_path.remove(&route),
             }
         }
         while let Some(event) = self.server.poll_event() {

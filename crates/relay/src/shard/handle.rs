@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Shard, Watch};
 use crate::egress::Sent;
+use crate::fast_path::FastPath;
 use crate::sockets::{LentPorts, Listeners, Sockets};
 use crate::streams::{self, Admission, Streams, Tally};
 
@@ -94,6 +95,7 @@ pub(crate) struct Parts {
     pub(crate) stream_listeners: Vec<streams::Listener>,
     pub(crate) admission: Admission,
     pub(crate) certificate: Option<Arc<ServerConfig>>,
+    pub(crate) fast_path: FastPath,
 }
 
 /// All shards.
@@ -223,5 +225,5 @@ fn assemble(parts: Parts, orders: (std::sync::mpsc::Receiver<Order>, Arc<EventFd
     let streams = Streams::new(Rc::clone(&watch), parts.stream_listeners, parts.admission, parts.certificate);
     let streams = streams.context("cannot watch for connections")?;
     let sockets = Sockets { listeners: parts.listeners, lent: parts.lent };
-    Shard::new(parts.server, sockets, streams, watch, orders)
+    Shard::new(parts.server, sockets, streams, parts.fast_path, watch, orders)
 }

@@ -114,3 +114,31 @@ fn a_relay_at_work_is_no_fault() {
     assert_eq!((statuses(&report, "udp-port"), statuses(&report, "tcp-port")), (vec!["ok"], vec!["ok"]));
     assert_eq!(statuses(&report, "health"), ["ok"]);
 }
+
+#[test]
+fn what_is_said_of_xdp_is_what_will_happen() {
+    let report_with = |more: &[&str]| {
+        let ended = run(&[&["doctor", "--json", "--public-ipv4", "127.0.0.1"][..], more].concat());
+        let report = report(&ended);
+        let of_xdp =
+            report["checks"].as_array().expect("checks").iter().find(|finding| finding["check"] == "xdp");
+        let finding = of_xdp.unwrap_or_else(|| panic!("nothing of XDP: {report}"));
+        (
+            finding["status"].as_str().expect("status").to_owned(),
+            finding["detail"].as_str().expect("detail").to_owned(),
+        )
+    };
+    let (status, detail) = report_with(&[]);
+    assert!(status == "ok" && detail.starts_with("off; "), "{status} {detail}");
+    let (status, detail) = report_with(&["--xdp", "auto"]);
+    assert!(status == "ok" && detail.contains("will do without"), "{status} {detail}");
+    let (status, detail) = report_with(&["--xdp", "driver", "--max-bytes-per-second", "1000000"]);
+    assert_eq!(status, "failure", "{detail}");
+    if cfg!(feature = "xdp") {
+        assert!(detail.contains("limited rates"), "{detail}");
+        let (status, detail) = report_with(&["--xdp", "generic", "--xdp-interface", "nobody0"]);
+        assert_eq!(status, "failure", "{detail}");
+    } else {
+        assert!(detail.contains("lacks the XDP program"), "{detail}");
+    }
+}

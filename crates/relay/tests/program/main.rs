@@ -10,3 +10,4 @@ mod requester;
 mod shards;
 mod stand_alone;
 mod streams;
+mod xdp;
