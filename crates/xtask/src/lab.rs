@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &LabArguments) -> Result<Verdict> {
         return Ok(Verdict::Impossible);
     }
     let workspace = Workspace::read()?;
-    workspace.build_programs(&arguments.profile)?;
+    workspace.build_lab_programs(&arguments.profile)?;
     workspace.build_examples(&arguments.profile, &EXAMPLES)?;
     let plan = Plan {
         programs: Programs::new(workspace.binaries(&arguments.profile)),

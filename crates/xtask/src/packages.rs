@@ -12,7 +12,7 @@ use crate::{PackagesArguments, Verdict};
 type Needed = (&'static str, &'static str, &'static str);
 
 /// What demo, test and lab need.
-const NEEDED: [Needed; 13] = [
+const NEEDED: [Needed; 14] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
@@ -27,7 +27,11 @@ const NEEDED: [Needed; 13] = [
     ("chromium-headless-shell", "chromium-headless-shell", "interop"),
     // The package has no program of its own; this list is there once it is installed.
     ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc"),
+    (CLANG, "clang-19", "the relay's XDP program"),
 ];
+
+/// The compiler for programs in the kernel.
+const CLANG: &str = "clang-19";
 
 /// What only `bench` needs.
 const NEEDED_FOR_BENCH: [Needed; 2] =
@@ -101,6 +105,11 @@ fn ensure_all(needed: &[Needed]) -> Result<bool> {
         bail!("still missing after the installation: {}", missing.join(" "));
     }
     Ok(true)
+}
+
+/// Whether the relay can be built with its XDP program.
+pub(crate) fn has_clang() -> bool {
+    is_installed(CLANG) || is_installed("clang")
 }
 
 fn missing(needed: &[Needed]) -> Vec<&'static str> {

@@ -14,7 +14,7 @@ use adit_lab::world;
 use anyhow::Result;
 
 use crate::tally::{self, Tally};
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use crate::{TestArguments, Verdict, lab, lint, packages};
 
 /// Profile of the programs under test.
@@ -54,10 +54,10 @@ fn unit_tests(workspace: &Workspace) -> Command {
         let quiet = ["--no-fail-fast", "--status-level", "fail", "--final-status-level", "fail"];
         let mut command =
             workspace.cargo_command(&["nextest", "run", "--workspace", "--exclude", SIMULATION, "--locked"]);
-        command.args(quiet);
+        command.args(quiet).args(workspace::xdp());
         command
     } else {
-        workspace.cargo_command(&[
+        let mut command = workspace.cargo_command(&[
             "test",
             "--workspace",
             "--exclude",
@@ -67,7 +67,9 @@ fn unit_tests(workspace: &Workspace) -> Command {
             "--lib",
             "--bins",
             "--tests",
-        ])
+        ]);
+        command.args(workspace::xdp());
+        command
     }
 }
 
@@ -78,7 +80,7 @@ fn simulation(workspace: &Workspace) -> Command {
 }
 
 fn scenarios(workspace: &Workspace) -> Result<Tally> {
-    workspace.build_programs(PROGRAM_PROFILE)?;
+    workspace.build_lab_programs(PROGRAM_PROFILE)?;
     workspace.build_examples(PROGRAM_PROFILE, &EXAMPLES)?;
     let plan = Plan {
         programs: Programs::new(workspace.binaries(PROGRAM_PROFILE)),

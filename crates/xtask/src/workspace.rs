@@ -7,6 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::packages;
+
 /// Packages whose binaries are shipped.
 const PROGRAM_PACKAGES: [&str; 4] = ["adit-portal", "adit-relay", "adit-gateway", "adit-client"];
 
@@ -62,11 +64,14 @@ impl Workspace {
         self.target_directory.join(directory)
     }
 
-    /// Builds the shipped programs.
+    /// Builds the shipped programs as they are shipped.
     pub(crate) fn build_programs(&self, profile: &str) -> Result<()> {
-        let mut arguments = vec!["build", "--locked", "--profile", profile];
-        arguments.extend(PROGRAM_PACKAGES.iter().flat_map(|package| ["--package", *package]));
-        self.build(&arguments, "the programs")
+        self.build(&programs(profile, &[]), "the programs")
+    }
+
+    /// Builds the shipped programs with what the lab can try: the relay's XDP program, where there is a clang.
+    pub(crate) fn build_lab_programs(&self, profile: &str) -> Result<()> {
+        self.build(&programs(profile, xdp()), "the programs")
     }
 
     /// Builds examples, each given by package and name: peers that the lab sets against other implementations.
@@ -74,8 +79,7 @@ impl Workspace {
     /// In a build of their own, so that what only they depend on does not slip into the programs; but together with
     /// the programs' packages, so that cargo chooses the same features and dependencies are not built twice.
     pub(crate) fn build_examples(&self, profile: &str, examples: &[(&str, &str)]) -> Result<()> {
-        let mut arguments = vec!["build", "--locked", "--profile", profile];
-        arguments.extend(PROGRAM_PACKAGES.iter().flat_map(|package| ["--package", *package]));
+        let mut arguments = programs(profile, xdp());
         for (package, example) in examples {
             if !PROGRAM_PACKAGES.contains(package) {
                 arguments.extend(["--package", package]);
@@ -92,6 +96,7 @@ impl Workspace {
         for (package, example) in examples {
             arguments.extend(["--package", package, "--example", example]);
         }
+        arguments.extend(xdp());
         self.build(&arguments, "the relay")
     }
 
@@ -134,6 +139,20 @@ impl Workspace {
         command.current_dir(&self.workspace_root).args(arguments);
         command
     }
+}
+
+/// Arguments that build the shipped programs.
+fn programs<'a>(profile: &'a str, features: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["build", "--locked", "--profile", profile];
+    arguments.extend(PROGRAM_PACKAGES.iter().flat_map(|package| ["--package", *package]));
+    arguments.extend(features);
+    arguments
+}
+
+/// Arguments that add the relay's XDP program to a build of the programs or of the whole workspace; none without a
+/// clang, which building it needs.
+pub(crate) fn xdp() -> &'static [&'static str] {
+    if packages::has_clang() { &["--features", "adit-relay/xdp"] } else { &[] }
 }
 
 impl Package {

@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
         return Ok(Verdict::Impossible);
     }
     if needs_programs {
-        workspace.build_programs(&arguments.profile)?;
+        workspace.build_lab_programs(&arguments.profile)?;
     }
     let mut report = Report::new(arguments.json.as_deref())?;
     let mut verdict = Verdict::Good;

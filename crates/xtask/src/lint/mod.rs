@@ -12,7 +12,7 @@ mod spdx;
 use anyhow::Result;
 
 use crate::tally::Tally;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use crate::{LintArguments, Verdict};
 
 /// What a check found.
@@ -59,8 +59,25 @@ pub(crate) fn checks(workspace: &Workspace, fast: bool) -> Result<Tally> {
     report("machine paths", machine_paths::check(workspace)?);
     report("format", by_cargo(workspace, &["fmt", "--all", "--", "--check"])?);
     if !fast {
-        let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-        report("clippy", by_cargo(workspace, &clippy)?);
+        let clippy = ["clippy", "--workspace", "--all-targets", "--locked"];
+        let strict = ["--", "-D", "warnings"];
+        report("clippy", by_cargo(workspace, &[&clippy[..], &strict].concat())?);
+        if !workspace::xdp().is_empty() {
+            // The rest was checked; only the relay differs.
+            let relay = [
+                "clippy",
+                "--all-targets",
+                "--locked",
+                "--package",
+                "adit-relay",
+                "--package",
+                "adit-relay-xdp",
+            ];
+            report(
+                "clippy with XDP",
+                by_cargo(workspace, &[&relay[..], workspace::xdp(), &strict].concat())?,
+            );
+        }
     }
     Ok(tally)
 }
