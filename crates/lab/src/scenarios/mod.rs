@@ -11,6 +11,7 @@ mod goodbye;
 mod harsh;
 mod held;
 mod interop;
+mod kernel_path;
 mod outage;
 mod packets;
 mod paths;
@@ -264,6 +265,26 @@ pub const ALL: &[Scenario] = &[
         name: "interop-chromium",
         description: "Chromium through relays alone, over UDP, TCP and TLS, with our relay and with coturn.",
         run: interop::chromium,
+    },
+    Scenario {
+        name: "interop-xdp",
+        description: "coturn's client against our relay, whose data goes through the kernel.",
+        run: interop::xdp,
+    },
+    Scenario {
+        name: "xdp-tunnel",
+        description: "A relayed tunnel goes through the kernel, in driver and in generic mode, over IPv4 and IPv6.",
+        run: kernel_path::tunnel,
+    },
+    Scenario {
+        name: "xdp-fallback",
+        description: "A full table, a stopped relay, a link that loses frames: the sockets serve what XDP does not.",
+        run: kernel_path::fallback,
+    },
+    Scenario {
+        name: "xdp-ends",
+        description: "Deleted, expired, never permitted, a relay that stands still or is killed: the kernel stops too.",
+        run: kernel_path::ends,
     },
 ];
 

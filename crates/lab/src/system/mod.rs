@@ -32,11 +32,12 @@ const HEALTH_PORT: u16 = 9_090;
 pub const PROGRAMS: [&str; 5] = ["adit-portal", "adit-relay", "adit-gateway", "aditd", "adit"];
 
 /// Peers and instruments that are built with the programs and not shipped: package and name of each example.
-pub const EXAMPLES: [(&str, &str); 4] = [
+pub const EXAMPLES: [(&str, &str); 5] = [
     ("adit-engine", "wireguard-peer"),
     ("adit-relay", "turn-client"),
     ("adit-lab", "turn-errors"),
     ("adit-lab", "turn-load"),
+    ("adit-lab", "turn-watch"),
 ];
 
 /// Directory in which the programs were built.
@@ -49,6 +50,8 @@ pub struct Programs {
     workers: Option<&'static str>,
     /// Where relays listen besides UDP, as their switches take it.
     relay_listeners: &'static [&'static str],
+    /// Further arguments of relays that have a portal.
+    of_relays: &'static [&'static str],
 }
 
 impl Programs {
@@ -58,6 +61,7 @@ impl Programs {
             directory: directory.into(),
             without_offload: None,
             workers: None,
+            of_relays: &[],
             relay_listeners: &["--tls-port", "443", "--tcp-port", "3478"],
         }
     }
@@ -66,6 +70,17 @@ impl Programs {
     #[must_use]
     pub fn without_offload(&self, kinds: &'static str) -> Self {
         Self { without_offload: Some(kinds), ..self.clone() }
+    }
+
+    /// The same programs, whose relays get these arguments as well, if they have a portal.
+    #[must_use]
+    pub fn with_relay_arguments(&self, arguments: &'static [&'static str]) -> Self {
+        Self { of_relays: arguments, ..self.clone() }
+    }
+
+    /// Further arguments of a relay.
+    const fn relay_arguments(&self) -> &'static [&'static str] {
+        self.of_relays
     }
 
     /// The same programs, whose clients and gateways have so many workers.

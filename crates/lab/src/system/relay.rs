@@ -53,7 +53,8 @@ impl Relay {
             .arg(portal.ca_file())
             .args(["--name", host.name(), "--state-dir"])
             .arg(state.of(host.name())?)
-            .args(programs.relay_listeners);
+            .args(programs.relay_listeners)
+            .args(programs.relay_arguments());
         Self::launch(host, &spawn)
     }
 
@@ -82,6 +83,14 @@ impl Relay {
     /// The running program.
     pub const fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Ends it without any chance to tell anybody.

@@ -7,6 +7,7 @@
 mod host;
 mod interrupt;
 mod namespace;
+mod xdp;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

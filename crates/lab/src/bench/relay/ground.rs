@@ -86,14 +86,15 @@ fn interface(end: &str, index: u8) -> String {
 }
 
 impl Site {
-    /// Makes a cable of it on which an XDP program can forward: both ends receive with NAPI, without which veth has no
-    /// place for a program's frames, and the generator finishes its checksums, as a wire would want it.
+    /// Has both ends of the cable receive with NAPI, and the generator finish its checksums, as a wire would want it. A
+    /// relay with a program gets a cable on which a program can send.
     ///
     /// # Errors
     /// When the kernel cannot.
     pub(super) fn prepare_for_xdp(&self) -> Result<()> {
         self.far.host.run(&["ethtool", "-K", &self.far.interface, "gro", "on"])?;
-        self.near.host.run(&["ethtool", "-K", &self.near.interface, "gro", "on", "tx", "off"]).map(drop)
+        self.near.host.run(&["ethtool", "-K", &self.near.interface, "gro", "on", "tx", "off"])?;
+        if self.contestant == Contestant::AditXdp { self.near.face_program() } else { Ok(()) }
     }
 
     /// Has both ends of the cable receive in kernel threads (threaded NAPI).

@@ -10,32 +10,34 @@ use crate::world::{End, Host, World};
 
 /// A machine with its own network.
 #[derive(Debug)]
-pub(super) struct Machine {
-    pub(super) host: Host,
-    pub(super) address: Pair,
+pub(in crate::scenarios) struct Machine {
+    pub(in crate::scenarios) host: Host,
+    pub(in crate::scenarios) address: Pair,
     /// A second address of the same network that nobody has yet.
-    pub(super) spare: Pair,
+    pub(in crate::scenarios) spare: Pair,
 }
 
 impl Machine {
-    pub(super) fn v4(&self, port: u16) -> SocketAddr {
+    pub(in crate::scenarios) fn v4(&self, port: u16) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(self.address.v4), port)
     }
 
-    pub(super) fn v6(&self, port: u16) -> SocketAddr {
+    pub(in crate::scenarios) fn v6(&self, port: u16) -> SocketAddr {
         SocketAddr::new(IpAddr::V6(self.address.v6), port)
     }
 }
 
 /// The machines, in the order of their names; dropping it takes them down.
 #[derive(Debug)]
-pub(super) struct Ground<const N: usize> {
-    pub(super) machines: [Machine; N],
+pub(in crate::scenarios) struct Ground<const N: usize> {
+    pub(in crate::scenarios) machines: [Machine; N],
+    /// The router between them; its interface to each machine has the machine's name.
+    pub(in crate::scenarios) router: Host,
     _world: World,
 }
 
 impl<const N: usize> Ground<N> {
-    pub(super) fn raise(names: [&str; N], log_dir: &Path) -> Result<Self> {
+    pub(in crate::scenarios) fn raise(names: [&str; N], log_dir: &Path) -> Result<Self> {
         let mut world = World::new(log_dir)?;
         let internet = world.add_router("internet")?;
         let mut machines = Vec::with_capacity(N);
@@ -43,7 +45,7 @@ impl<const N: usize> Ground<N> {
             machines.push(join(&mut world, &internet, name, index)?);
         }
         let machines = machines.try_into().map_err(|_| anyhow::anyhow!("a machine is missing"))?;
-        Ok(Self { machines, _world: world })
+        Ok(Self { machines, router: internet, _world: world })
     }
 }
 

@@ -4,7 +4,7 @@
 //! programs over here. Nothing of the portal takes part, so credentials and keys are made by the scenarios.
 
 mod flood;
-mod ground;
+pub(super) mod ground;
 mod turn;
 mod turn_client;
 mod turn_errors;
@@ -15,6 +15,7 @@ mod wireguard_bench;
 mod wireguard_go;
 mod wireguard_keys;
 mod wireguard_peer;
+mod xdp;
 
 use std::thread;
 
@@ -24,6 +25,7 @@ pub(super) use turn::turn;
 pub(super) use turn_errors::turn_errors;
 pub(super) use web_rtc::{aiortc, chromium};
 pub(super) use wireguard::wireguard;
+pub(super) use xdp::xdp;
 
 /// Calls `f` for all items at once; results in their order.
 fn side_by_side<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> Result<R> + Sync) -> Vec<Result<R>> {

@@ -13,11 +13,11 @@ use crate::coturn::client as coturn;
 use crate::probe::udp::EchoServer;
 use crate::scenario::{Context, Target};
 
-const ECHO_PORT: u16 = 3480;
+pub(super) const ECHO_PORT: u16 = 3480;
 
 /// Concurrent sessions and messages of each of coturn's visits.
-const SESSIONS: u32 = 4;
-const MESSAGES: u32 = 50;
+pub(super) const SESSIONS: u32 = 4;
+pub(super) const MESSAGES: u32 = 50;
 
 /// Datagrams of each of our visits.
 const DATAGRAMS: u32 = 400;
@@ -79,7 +79,7 @@ pub(crate) fn turn(context: &mut Context) -> Result<()> {
     let _echo = EchoServer::start(&ground.machines[3].host, ECHO_PORT)?;
     let servers = Servers::start([adit, coturn], &context.programs, Options::default())?;
     for server in Server::BOTH {
-        their_client(&ground, server, context)?;
+        their_client(&ground, server, "", context)?;
         discovery(&ground, server, context)?;
     }
     our_client(&ground, &servers, context)?;
@@ -88,7 +88,13 @@ pub(crate) fn turn(context: &mut Context) -> Result<()> {
     Ok(())
 }
 
-fn their_client(ground: &Ground<4>, server: Server, context: &mut Context) -> Result<()> {
+/// coturn's client visits one of the servers in all ways at once; `under` says under which circumstances.
+pub(super) fn their_client(
+    ground: &Ground<4>,
+    server: Server,
+    under: &str,
+    context: &mut Context,
+) -> Result<()> {
     let [adit, coturn, client, peer] = &ground.machines;
     let machine = if server == Server::Adit { adit } else { coturn };
     let results = side_by_side(&THEIRS, |theirs| {
@@ -104,7 +110,7 @@ fn their_client(ground: &Ground<4>, server: Server, context: &mut Context) -> Re
         coturn::visit(&client.host, &visit)
     });
     for (theirs, counts) in THEIRS.iter().zip(results) {
-        let name = format!("turnutils_uclient at {}, {}", server.name(), theirs.name);
+        let name = format!("turnutils_uclient at {}{under}, {}", server.name(), theirs.name);
         // The control is there to be looked at: its failures are not ours.
         let is_control = server == Server::Coturn;
         let counts = match counts {
