@@ -17,13 +17,15 @@
 mod connection;
 mod frame;
 mod message;
+#[cfg(test)]
+mod schema;
 mod status;
 
 pub use connection::{CallError, FrontEnd};
 pub use frame::{FrameError, MAX_FRAME, read_frame, write_frame};
 pub use message::{
     Access, ErrorCode, Event, FromDaemon, FromFrontEnd, Hello, Outcome, PROTOCOL, PingReport, Reply, Request,
-    RequestError, Response, Token,
+    RequestError, Response, RouteReport, Token,
 };
 pub use status::{
     Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,

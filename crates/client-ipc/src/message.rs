@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PathKind, ResourceStatus, Status};
+use crate::{PathKind, ResourceState, ResourceStatus, Status};
 
 /// The version of this protocol that this build speaks.
 pub const PROTOCOL: u16 = 1;
@@ -84,6 +84,13 @@ pub enum Request {
         /// The resource's name, id, address, or a host name that it covers.
         resource: String,
     },
+    /// Say where packets to a destination go, and why; nothing is sent.
+    Route {
+        /// A host name or an address.
+        destination: String,
+    },
+    /// The level of the daemon's log.
+    LogLevel {},
     /// Change the level of the daemon's log.
     SetLogLevel {
         /// A `tracing` filter such as `info` or `adit_tunnel=debug`.
@@ -97,7 +104,11 @@ impl Request {
     /// The tier that the request needs.
     pub const fn needs(&self) -> Access {
         match self {
-            Self::Status {} | Self::Resources {} | Self::Subscribe {} => Access::Observe,
+            Self::Status {}
+            | Self::Resources {}
+            | Self::Subscribe {}
+            | Self::Route { .. }
+            | Self::LogLevel {} => Access::Observe,
             Self::Up { .. } | Self::Down {} | Self::Logout {} | Self::Ping { .. } => Access::Operate,
             Self::SetLogLevel { .. } => Access::Admin,
         }
@@ -156,10 +167,37 @@ pub enum Response {
     Resources(Vec<ResourceStatus>),
     /// The path to a resource's gateway.
     Ping(PingReport),
+    /// Where packets to a destination go.
+    Route(RouteReport),
+    /// The level of the daemon's log.
+    LogLevel(String),
+}
+
+/// Where packets to a destination go, and why: through the tunnel if a resource is named.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RouteReport {
+    /// What was asked for.
+    pub destination: String,
+    /// The resource that covers it best.
+    pub resource: Option<String>,
+    /// That resource's address, network or pattern.
+    pub address: Option<String>,
+    /// The site whose gateways serve it.
+    pub site: Option<String>,
+    /// What is known about the resource.
+    pub state: Option<ResourceState>,
+    /// The gateway that serves it now.
+    pub gateway: Option<String>,
+    /// How packets travel to the gateway.
+    pub path: Option<PathKind>,
+    /// The round trip to the gateway in milliseconds, when it is known.
+    pub round_trip_ms: Option<f64>,
 }
 
 /// The path to a resource's gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PingReport {
     /// The resource's name.
     pub resource: String,

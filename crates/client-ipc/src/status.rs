@@ -10,6 +10,7 @@ pub const SCHEMA: u16 = 1;
 
 /// What the client is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Nobody is signed in, or the client was told to disconnect.
@@ -32,6 +33,7 @@ pub enum State {
 
 /// Why the client is in its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// `adit down` was called.
@@ -58,25 +60,81 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// One sentence for people: the cause and what to do.
-    pub const fn explanation(self) -> &'static str {
+    /// Every reason of this version.
+    pub const ALL: [Self; 9] = [
+        Self::Disconnected,
+        Self::NoToken,
+        Self::PortalUnreachable,
+        Self::InvalidToken,
+        Self::ExpiredToken,
+        Self::RevokedToken,
+        Self::Superseded,
+        Self::DnsNotControlled,
+        Self::InterfaceFailed,
+    ];
+
+    /// Stable, for people who look it up: `adit help E-…`.
+    pub const fn code(self) -> &'static str {
         match self {
-            Self::Disconnected => "Disconnected on request; `adit up` connects again.",
-            Self::NoToken => "Nobody is signed in; `adit up --token-file FILE` signs in.",
+            Self::Disconnected => "E-DISCONNECTED",
+            Self::NoToken => "E-NO-TOKEN",
+            Self::PortalUnreachable => "E-PORTAL-UNREACHABLE",
+            Self::InvalidToken => "E-INVALID-TOKEN",
+            Self::ExpiredToken => "E-EXPIRED-TOKEN",
+            Self::RevokedToken => "E-REVOKED-TOKEN",
+            Self::Superseded => "E-SUPERSEDED",
+            Self::DnsNotControlled => "E-DNS-NOT-CONTROLLED",
+            Self::InterfaceFailed => "E-INTERFACE-FAILED",
+            Self::Unknown => "E-UNKNOWN",
+        }
+    }
+
+    /// The reason with this code, in any case of letters.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code().eq_ignore_ascii_case(code))
+    }
+
+    /// One sentence for people: what has happened.
+    pub const fn cause(self) -> &'static str {
+        match self {
+            Self::Disconnected => "Disconnected on request.",
+            Self::NoToken => "Nobody is signed in on this device.",
             Self::PortalUnreachable => "The portal cannot be reached; open connections keep working.",
-            Self::InvalidToken => "The portal does not know this token; ask for a new one.",
-            Self::ExpiredToken => "The session has expired; sign in again.",
+            Self::InvalidToken => "The portal does not know this token.",
+            Self::ExpiredToken => "The session has expired.",
             Self::RevokedToken => "The session was ended by an administrator or another sign-out.",
             Self::Superseded => "Another machine uses the identity of this device.",
             Self::DnsNotControlled => "The system's resolver could not be set; names will not resolve.",
-            Self::InterfaceFailed => "The tunnel interface could not be set up; the log says why.",
-            Self::Unknown => "The log says why.",
+            Self::InterfaceFailed => "The tunnel interface could not be set up.",
+            Self::Unknown => "A newer daemon gives a reason that this program does not know.",
+        }
+    }
+
+    /// One sentence for people: what to do about it.
+    pub const fn fix(self) -> &'static str {
+        match self {
+            Self::Disconnected => "`adit up` connects again.",
+            Self::NoToken => "`adit up --token-file FILE` signs in.",
+            Self::PortalUnreachable => {
+                "Check this device's network; the client keeps trying and needs no restart."
+            }
+            Self::InvalidToken => "Ask your administrator for a new token.",
+            Self::ExpiredToken | Self::RevokedToken => "Sign in again: `adit up --token-file FILE`.",
+            Self::Superseded => {
+                "Do not copy the state directory between machines: sign out on one and sign in anew."
+            }
+            Self::DnsNotControlled => "`adit log tail` says why; `aditd --dns-control` chooses another way.",
+            Self::InterfaceFailed => {
+                "`adit log tail` says why; aditd needs root or CAP_NET_ADMIN, and /dev/net/tun."
+            }
+            Self::Unknown => "`adit log tail` says more; update this program.",
         }
     }
 }
 
 /// The state of the client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Status {
     /// See [`SCHEMA`].
     pub schema: u16,
@@ -104,6 +162,12 @@ pub struct Status {
     /// The name of the tunnel interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Who sets the system's resolver, such as `systemd-resolved`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<String>,
+    /// Where the daemon's log is.
+    #[serde(default)]
+    pub log_directory: String,
     /// When the session ends, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_expires_at_ms: Option<u64>,
@@ -113,6 +177,7 @@ pub struct Status {
 
 /// How packets travel to a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PathKind {
     /// Straight to the gateway.
@@ -123,6 +188,7 @@ pub enum PathKind {
 
 /// What carries datagrams to a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RelayTransport {
     /// UDP.
@@ -135,6 +201,7 @@ pub enum RelayTransport {
 
 /// An open connection to a gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Connection {
     /// The gateway.
     pub gateway: Uuid,
@@ -159,6 +226,7 @@ pub struct Connection {
 
 /// What is known about a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceState {
     /// Not used yet.
@@ -175,6 +243,7 @@ pub enum ResourceState {
 
 /// A resource of the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ResourceStatus {
     /// The resource.
     pub id: Uuid,
@@ -189,4 +258,18 @@ pub struct ResourceStatus {
     /// The gateway that serves it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_found_by_its_code_and_says_what_to_do() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(&reason.code().to_lowercase()), Some(reason));
+            assert!(reason.cause().ends_with('.') && reason.fix().ends_with('.'), "{reason:?}");
+        }
+        assert_eq!(Reason::from_code("E-NONSENSE"), None);
+    }
 }

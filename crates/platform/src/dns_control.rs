@@ -1,15 +1,30 @@
 //! Who answers the host's name queries: pointing the system's resolver at the tunnel's, and back.
 //!
-//! Implementations: [`ResolvConf`] (rewrites `/etc/resolv.conf`), [`Disabled`] (touches nothing),
-//! [`FakeDns`]. Others, such as systemd-resolved over D-Bus, can stand beside them.
+//! Whoever writes `/etc/resolv.conf` on a host must be asked, or it writes over what we wrote. So there is one
+//! implementation for each: [`Resolved`] (systemd-resolved over D-Bus), [`NetworkManager`] (its global
+//! configuration, over D-Bus), [`Resolvconf`] (the program `resolvconf` of openresolv or Debian) and
+//! [`ResolvConf`] (nobody else: the file itself). [`Automatic`] finds out which; [`Disabled`] touches nothing;
+//! [`FakeDns`] is for tests.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-mod resolv_conf;
+use futures_util::future::BoxFuture;
 
+mod automatic;
+mod bus;
+mod network_manager;
+mod resolv_conf;
+mod resolvconf_program;
+mod resolved;
+
+pub use automatic::{Automatic, Manager};
+pub use bus::Bus;
+pub use network_manager::NetworkManager;
 pub use resolv_conf::ResolvConf;
+pub use resolvconf_program::Resolvconf;
+pub use resolved::Resolved;
 
 /// What the host's resolver should use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,31 +51,65 @@ pub enum DnsControlError {
         /// What the operating system said.
         error: std::io::Error,
     },
+    /// A service on the system bus refused, failed or is not there.
+    #[error("{service} did not {action}: {reason}")]
+    Service {
+        /// Which service.
+        service: &'static str,
+        /// What was asked of it.
+        action: &'static str,
+        /// What it, or the bus, said.
+        reason: String,
+    },
+    /// A program failed.
+    #[error("`{program}` failed: {reason}")]
+    Program {
+        /// Which program.
+        program: PathBuf,
+        /// What it said, or why it could not be started.
+        reason: String,
+    },
+    /// The tunnel's interface, to which the settings belong, is not there.
+    #[error("there is no interface `{0}`")]
+    NoInterface(String),
 }
 
+/// What a call comes to.
+pub type DnsFuture<'a, T> = BoxFuture<'a, Result<T, DnsControlError>>;
+
 /// Sets the host's resolver as a whole.
-pub trait DnsControl: Send {
+///
+/// Every call ends within a few seconds, whatever state other programs are in.
+pub trait DnsControl: Send + Sync {
     /// Makes the host ask `settings.servers`. Calling it again asserts the settings again, in case another
     /// program has changed them.
     ///
     /// # Errors
     /// See [`DnsControlError`]; the host's own settings are in force then.
-    fn apply(&mut self, settings: &DnsSettings) -> Result<(), DnsControlError>;
+    fn apply<'a>(&'a mut self, settings: &'a DnsSettings) -> DnsFuture<'a, ()>;
 
     /// Gives the host its own settings back.
     ///
     /// # Errors
     /// See [`DnsControlError`].
-    fn clear(&mut self) -> Result<(), DnsControlError>;
+    fn clear(&mut self) -> DnsFuture<'_, ()>;
 
     /// Gives back what a crashed run has taken. Call it before the first `apply`.
     ///
     /// # Errors
     /// See [`DnsControlError`].
-    fn recover(&mut self) -> Result<(), DnsControlError>;
+    fn recover(&mut self) -> DnsFuture<'_, ()>;
 
-    /// The host's own name servers, whether or not ours are in force.
-    fn upstreams(&self) -> Vec<IpAddr>;
+    /// The host's own name servers, whether or not ours are in force; none if nobody can say.
+    fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>>;
+
+    /// Who is asked to set the resolver, in a word for people.
+    fn name(&self) -> &'static str;
+}
+
+/// A call that needs no waiting.
+fn ready<'a, T: Send + 'a>(outcome: Result<T, DnsControlError>) -> DnsFuture<'a, T> {
+    Box::pin(std::future::ready(outcome))
 }
 
 /// Changes nothing; the host's names do not go through the tunnel.
@@ -78,20 +127,25 @@ impl Disabled {
 }
 
 impl DnsControl for Disabled {
-    fn apply(&mut self, _settings: &DnsSettings) -> Result<(), DnsControlError> {
-        Ok(())
+    fn apply<'a>(&'a mut self, _settings: &'a DnsSettings) -> DnsFuture<'a, ()> {
+        ready(Ok(()))
     }
 
-    fn clear(&mut self) -> Result<(), DnsControlError> {
-        Ok(())
+    fn clear(&mut self) -> DnsFuture<'_, ()> {
+        ready(Ok(()))
     }
 
-    fn recover(&mut self) -> Result<(), DnsControlError> {
-        Ok(())
+    fn recover(&mut self) -> DnsFuture<'_, ()> {
+        ready(Ok(()))
     }
 
-    fn upstreams(&self) -> Vec<IpAddr> {
-        resolv_conf::servers_in(&std::fs::read_to_string(&self.path).unwrap_or_default())
+    fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        Box::pin(std::future::ready(resolv_conf::servers_in(&text)))
+    }
+
+    fn name(&self) -> &'static str {
+        "off"
     }
 }
 
@@ -132,22 +186,26 @@ impl FakeDns {
 }
 
 impl DnsControl for FakeDns {
-    fn apply(&mut self, settings: &DnsSettings) -> Result<(), DnsControlError> {
+    fn apply<'a>(&'a mut self, settings: &'a DnsSettings) -> DnsFuture<'a, ()> {
         self.lock().push(DnsCall::Apply(settings.clone()));
-        Ok(())
+        ready(Ok(()))
     }
 
-    fn clear(&mut self) -> Result<(), DnsControlError> {
+    fn clear(&mut self) -> DnsFuture<'_, ()> {
         self.lock().push(DnsCall::Clear);
-        Ok(())
+        ready(Ok(()))
     }
 
-    fn recover(&mut self) -> Result<(), DnsControlError> {
+    fn recover(&mut self) -> DnsFuture<'_, ()> {
         self.lock().push(DnsCall::Recover);
-        Ok(())
+        ready(Ok(()))
     }
 
-    fn upstreams(&self) -> Vec<IpAddr> {
-        self.upstreams.clone()
+    fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>> {
+        Box::pin(std::future::ready(self.upstreams.clone()))
+    }
+
+    fn name(&self) -> &'static str {
+        "fake"
     }
 }

@@ -25,13 +25,13 @@ fn a_mount_point_is_rewritten_in_place_and_restored() {
             DnsSettings { servers: vec!["100.64.0.53".parse().expect("address")], search: Vec::new() };
         for crash in [false, true] {
             let mut control = ResolvConf::new(&path, &state);
-            control.apply(&settings).expect("applies");
+            control.apply(&settings).await.expect("applies");
             let text = fs::read_to_string(&source).expect("the mounted file itself changed");
             assert!(text.contains("nameserver 100.64.0.53\n") && !text.contains("longer"), "{text}");
             if crash {
-                ResolvConf::new(&path, &state).recover().expect("recovers");
+                ResolvConf::new(&path, &state).recover().await.expect("recovers");
             } else {
-                control.clear().expect("clears");
+                control.clear().await.expect("clears");
             }
             assert_eq!(fs::read_to_string(&source).expect("reads"), ORIGINAL);
         }

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use adit_client_ipc::DEFAULT_SOCKET;
 use clap::{Parser, Subcommand};
 
+use super::bundle::Redaction;
+
 /// Reach private resources through Adit.
 #[derive(Debug, Parser)]
 #[command(
     name = "adit",
     version,
+    disable_help_subcommand = true,
     after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon unreachable, 4 signed out,\n\
                   5 not connected, 6 denied, 7 timeout."
 )]
@@ -58,8 +61,109 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 10, value_name = "SECONDS")]
         timeout: u64,
     },
+    /// Say where a name or an address goes, and why. Nothing is sent.
+    Route {
+        /// A host name or an address.
+        destination: String,
+    },
+    /// Wait until something is so.
+    Wait {
+        /// `online`, `disconnected`, or `resource=NAME` (a path to its gateway stands).
+        #[arg(long = "for", value_name = "WHAT")]
+        what: Awaited,
+        /// Give up after this many seconds.
+        #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+        timeout: u64,
+    },
+    /// Find, follow or change the daemon's log.
+    Log {
+        #[command(subcommand)]
+        command: LogCommand,
+    },
+    /// Find what keeps the client from working, and say what to do.
+    Doctor,
+    /// Gather what somebody who helps you needs to see.
+    Debug {
+        #[command(subcommand)]
+        command: DebugCommand,
+    },
+    /// Explain a code such as E-NO-TOKEN, or a command.
+    Help {
+        /// The code or the command.
+        topic: Option<String>,
+    },
+    /// Print a script that completes commands in your shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages to a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Sign out: end the session on the server and forget the token.
     Logout,
+}
+
+/// What `adit wait` waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Awaited {
+    Online,
+    Disconnected,
+    Resource(String),
+}
+
+impl std::str::FromStr for Awaited {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            None if text == "online" => Ok(Self::Online),
+            None if text == "disconnected" => Ok(Self::Disconnected),
+            Some(("resource", name)) if !name.is_empty() => Ok(Self::Resource(name.to_owned())),
+            _ => Err("say `online`, `disconnected` or `resource=NAME`".to_owned()),
+        }
+    }
+}
+
+/// What `adit debug` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum DebugCommand {
+    /// Write logs, state, routes and resolver settings to one file, without names, addresses and secrets.
+    Bundle {
+        /// The file.
+        #[arg(short, long, value_name = "FILE", default_value = "adit-debug.zip")]
+        output: PathBuf,
+        /// How much is made unrecognizable.
+        #[arg(long, value_enum, default_value = "strict")]
+        redact: Redaction,
+        /// Only list what would be in it.
+        #[arg(long)]
+        preview: bool,
+    },
+}
+
+/// What `adit log` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum LogCommand {
+    /// Print the directory of the daemon's log.
+    Path,
+    /// Print the newest lines, and what follows with --follow.
+    Tail {
+        /// So many lines.
+        #[arg(short = 'n', long, default_value_t = 20, value_name = "COUNT")]
+        lines: usize,
+        /// Go on with every new line.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Print the level, or set it until the daemon's next start (root).
+    Level {
+        /// error, warn, info, debug, trace, or a filter such as info,adit_peering=debug.
+        filter: Option<String>,
+    },
 }
 
 #[cfg(test)]
@@ -71,6 +175,15 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_waited_for_has_a_name() {
+        assert_eq!("resource=wiki".parse(), Ok(Awaited::Resource("wiki".to_owned())));
+        assert_eq!("online".parse(), Ok(Awaited::Online));
+        for nonsense in ["", "resource", "resource=", "offline", "name=x"] {
+            assert!(nonsense.parse::<Awaited>().is_err(), "{nonsense}");
+        }
     }
 
     #[test]

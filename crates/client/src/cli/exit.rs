@@ -33,6 +33,10 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
+fn said(reason: Reason) -> String {
+    format!("{} {}", reason.cause(), reason.fix())
+}
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -41,6 +45,25 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// Whoever read the output has gone away: the end, and no failure.
+    pub(super) const fn reader_gone() -> Self {
+        Self { code: ExitCode::Ok, message: String::new() }
+    }
+
+    /// What was found has been printed.
+    pub(super) fn found() -> Self {
+        Self { code: ExitCode::Failure, message: "something is wrong; see above".to_owned() }
+    }
+
+    /// For people.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(super) fn usage(message: String) -> Self {
+        Self { code: ExitCode::Usage, message }
+    }
+
     pub(super) fn timeout(message: String) -> Self {
         Self { code: ExitCode::Timeout, message }
     }
@@ -55,7 +78,7 @@ impl Failure {
     }
 
     pub(super) fn signed_out() -> Self {
-        Self { code: ExitCode::SignedOut, message: Reason::NoToken.explanation().to_owned() }
+        Self { code: ExitCode::SignedOut, message: said(Reason::NoToken) }
     }
 
     pub(super) fn unexpected(response: &Response) -> Self {
@@ -69,7 +92,7 @@ impl Failure {
             Reason::InvalidToken | Reason::ExpiredToken | Reason::RevokedToken => ExitCode::SignedOut,
             _ => ExitCode::NotConnected,
         };
-        let mut message = reason.explanation().to_owned();
+        let mut message = said(reason);
         if let Some(detail) = &status.detail {
             message = format!("{message} ({detail})");
         }
@@ -117,6 +140,9 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
 
 /// Prints `failure` to standard error and returns its code.
 pub(super) fn report(failure: &Failure, as_json: bool) -> ExitCode {
+    if failure.code == ExitCode::Ok {
+        return ExitCode::Ok;
+    }
     let line = if as_json {
         json!({"schema": SCHEMA, "error": failure.message, "exit_code": failure.code as u8}).to_string()
     } else {

@@ -4,18 +4,23 @@
 //! columns; `--json` prints one JSON object with `"schema":1` instead.
 
 mod args;
+mod bundle;
+mod doctor;
 mod exit;
+mod generate;
+mod log;
 mod render;
+mod wait;
 
 use std::io::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use adit_client_ipc::{CallError, Event, FrontEnd, Reason, Request, Response, State, Status, Token};
+use adit_client_ipc::{CallError, Event, FrontEnd, Reason, Request, ResourceStatus, Response, Status, Token};
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
-use self::args::{Arguments, Command};
+use self::args::{Arguments, Awaited, Command, DebugCommand, LogCommand};
 pub use self::exit::ExitCode;
 use self::exit::Failure;
 
@@ -40,6 +45,20 @@ pub fn run() -> ExitCode {
 }
 
 async fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    // These need no daemon.
+    match &arguments.command {
+        Command::Help { topic } => return help(topic.as_deref(), arguments.json),
+        Command::Completion { shell } => return generate::completion(*shell, Arguments::command()),
+        Command::Man { directory } => return Ok(generate::manual(directory, Arguments::command())?),
+        // These are wanted most when there is no daemon.
+        Command::Doctor => return doctor::doctor(&arguments.socket, arguments.json).await,
+        Command::Debug { command: DebugCommand::Bundle { output, redact, preview } } => {
+            let mut daemon = FrontEnd::connect(&arguments.socket).await.ok();
+            let wish = bundle::Wish { output, redaction: *redact, preview: *preview, json: arguments.json };
+            return bundle::bundle(daemon.as_mut(), wish).await;
+        }
+        _ => {}
+    }
     let mut daemon = FrontEnd::connect(&arguments.socket)
         .await
         .map_err(|error| Failure::connecting(error, &arguments.socket))?;
@@ -48,7 +67,7 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
             let token = token_file.as_deref().map(read_token).transpose()?;
             daemon.call(Request::Up { token }, CALL_LIMIT).await?;
             if *wait {
-                wait_until_online(&mut daemon, Duration::from_secs(*timeout)).await?;
+                wait::wait(&mut daemon, &Awaited::Online, Duration::from_secs(*timeout)).await?;
             }
             show_status(&mut daemon, arguments.json).await
         }
@@ -63,10 +82,41 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Command::Status { watch: false } => show_status(&mut daemon, arguments.json).await,
         Command::Status { watch: true } => watch_status(&mut daemon, arguments.json).await,
         Command::Resources => show_resources(&mut daemon, arguments.json).await,
+        Command::Route { destination } => route(&mut daemon, destination, arguments.json).await,
+        Command::Wait { what, timeout } => {
+            wait::wait(&mut daemon, what, Duration::from_secs(*timeout)).await?;
+            say(arguments.json, "So it is.")
+        }
+        Command::Log { command } => log_command(&mut daemon, command, arguments.json).await,
+        Command::Help { .. }
+        | Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Doctor
+        | Command::Debug { .. } => Ok(()),
         Command::Ping { resource, timeout } => {
             ping(&mut daemon, resource, Duration::from_secs(*timeout), arguments.json).await
         }
     }
+}
+
+/// Explains a code, or a command as `--help` does.
+fn help(topic: Option<&str>, json: bool) -> Result<(), Failure> {
+    if let Some(reason) = topic.and_then(Reason::from_code) {
+        let (code, cause, fix) = (reason.code(), reason.cause(), reason.fix());
+        let explained = render::Explained { code, cause, fix };
+        return print(&if json { render::json(&explained)? } else { render::reason(reason) });
+    }
+    let mut command = Arguments::command();
+    command.build();
+    let found = match topic {
+        None => Some(&mut command),
+        Some(name) => command.find_subcommand_mut(name),
+    };
+    let Some(found) = found else {
+        let known: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        return Err(Failure::usage(format!("no such command or code; the codes are {}", known.join(", "))));
+    };
+    print(&found.render_long_help().to_string())
 }
 
 /// Reads a token file; anything but one line with a token is an error that names the file.
@@ -80,28 +130,6 @@ fn read_token(path: &Path) -> anyhow::Result<Token> {
     anyhow::ensure!(!token.is_empty(), "{} holds no token", path.display());
     anyhow::ensure!(!token.contains(char::is_whitespace), "{} holds more than one token", path.display());
     Ok(Token(token.to_owned()))
-}
-
-/// Waits until resources can be reached, or until it is clear that they will not be.
-async fn wait_until_online(daemon: &mut FrontEnd, limit: Duration) -> Result<(), Failure> {
-    let deadline = Instant::now() + limit;
-    daemon.call(Request::Subscribe {}, CALL_LIMIT).await?;
-    let mut status = fetch_status(daemon).await?;
-    loop {
-        match status.state {
-            State::Online | State::Degraded => return Ok(()),
-            State::Blocked => return Err(Failure::blocked(&status)),
-            State::SignedOut if status.reason == Some(Reason::NoToken) => return Err(Failure::signed_out()),
-            _ => {}
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let event = tokio::time::timeout(left, daemon.next_event())
-            .await
-            .map_err(|_| Failure::timeout(format!("not online after {} s", limit.as_secs())))??;
-        if let Event::Status(new) = event {
-            status = *new;
-        }
-    }
 }
 
 async fn fetch_status(daemon: &mut FrontEnd) -> Result<Status, Failure> {
@@ -126,12 +154,16 @@ async fn watch_status(daemon: &mut FrontEnd, json: bool) -> Result<(), Failure> 
     }
 }
 
-async fn show_resources(daemon: &mut FrontEnd, json: bool) -> Result<(), Failure> {
+async fn fetch_resources(daemon: &mut FrontEnd) -> Result<Vec<ResourceStatus>, Failure> {
     match daemon.call(Request::Resources {}, CALL_LIMIT).await? {
-        Response::Resources(resources) if json => print(&render::json_list("resources", &resources)?),
-        Response::Resources(resources) => print(&render::resources(&resources)),
+        Response::Resources(resources) => Ok(resources),
         other => Err(Failure::unexpected(&other)),
     }
+}
+
+async fn show_resources(daemon: &mut FrontEnd, json: bool) -> Result<(), Failure> {
+    let resources = fetch_resources(daemon).await?;
+    print(&if json { render::json_list("resources", &resources)? } else { render::resources(&resources) })
 }
 
 async fn ping(daemon: &mut FrontEnd, resource: &str, limit: Duration, json: bool) -> Result<(), Failure> {
@@ -148,16 +180,49 @@ async fn ping(daemon: &mut FrontEnd, resource: &str, limit: Duration, json: bool
     }
 }
 
+async fn route(daemon: &mut FrontEnd, destination: &str, json: bool) -> Result<(), Failure> {
+    match daemon.call(Request::Route { destination: destination.to_owned() }, CALL_LIMIT).await? {
+        Response::Route(report) => print(&if json { render::json(&report)? } else { render::route(&report) }),
+        other => Err(Failure::unexpected(&other)),
+    }
+}
+
+async fn log_command(daemon: &mut FrontEnd, command: &LogCommand, json: bool) -> Result<(), Failure> {
+    match command {
+        LogCommand::Path => {
+            let directory = fetch_status(daemon).await?.log_directory;
+            print(&if json {
+                render::json(&render::LogPath { directory })?
+            } else {
+                format!("{directory}\n")
+            })
+        }
+        LogCommand::Tail { lines, follow } => {
+            let directory = fetch_status(daemon).await?.log_directory;
+            log::tail(Path::new(&directory), *lines, *follow, json).await
+        }
+        LogCommand::Level { filter: Some(filter) } => {
+            daemon.call(Request::SetLogLevel { level: filter.clone() }, CALL_LIMIT).await?;
+            say(json, "The level is set until the daemon's next start.")
+        }
+        LogCommand::Level { filter: None } => match daemon.call(Request::LogLevel {}, CALL_LIMIT).await? {
+            Response::LogLevel(level) => {
+                print(&if json { render::json(&render::LogLevel { level })? } else { format!("{level}\n") })
+            }
+            other => Err(Failure::unexpected(&other)),
+        },
+    }
+}
+
 fn say(json: bool, sentence: &str) -> Result<(), Failure> {
     print(&if json { render::json(&render::Done { ok: true })? } else { format!("{sentence}\n") })
 }
 
-/// Writes to standard output; a reader that went away is no failure of the command.
+/// Writes to standard output; a reader that went away ends the command, without a failure.
 fn print(text: &str) -> Result<(), Failure> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(anyhow::Error::from(error).context("cannot write to standard output").into())
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::reader_gone()),
+        Err(error) => Err(anyhow::Error::from(error).context("cannot write to standard output").into()),
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use adit_client_ipc::{
-    Connection, PathKind, PingReport, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,
+    Connection, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus, RouteReport,
+    SCHEMA, State, Status,
 };
 use anyhow::Context as _;
 use serde::Serialize;
@@ -13,6 +14,26 @@ use serde_json::{Value, json};
 #[derive(Debug, Serialize)]
 pub(super) struct Done {
     pub(super) ok: bool,
+}
+
+/// What `adit help` says of a code with `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Explained {
+    pub(super) code: &'static str,
+    pub(super) cause: &'static str,
+    pub(super) fix: &'static str,
+}
+
+/// What `adit log path` prints with `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct LogPath {
+    pub(super) directory: String,
+}
+
+/// What `adit log level` prints with `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct LogLevel {
+    pub(super) level: String,
 }
 
 /// One line of JSON that names its schema.
@@ -32,7 +53,7 @@ pub(super) fn json_list(name: &str, list: &[impl Serialize]) -> anyhow::Result<S
     Ok(format!("{}\n", json!({"schema": SCHEMA, name: list})))
 }
 
-const fn state_name(state: State) -> &'static str {
+pub(super) const fn state_name(state: State) -> &'static str {
     match state {
         State::SignedOut => "signed out",
         State::WaitingBrowser => "waiting for the browser",
@@ -67,7 +88,8 @@ pub(super) fn status(status: &Status) -> String {
     let mut text = String::new();
     line(&mut text, "State", state_name(status.state));
     if let Some(reason) = status.reason {
-        line(&mut text, "Reason", reason.explanation());
+        line(&mut text, "Reason", &format!("{} ({})", reason.cause(), reason.code()));
+        line(&mut text, "To do", reason.fix());
     }
     if let Some(detail) = &status.detail {
         line(&mut text, "Detail", detail);
@@ -78,6 +100,9 @@ pub(super) fn status(status: &Status) -> String {
     }
     if let (Some(ipv4), Some(ipv6)) = (status.ipv4, status.ipv6) {
         line(&mut text, "Addresses", &format!("{ipv4}, {ipv6}"));
+    }
+    if let Some(resolver) = &status.resolver {
+        line(&mut text, "Names", &format!("through {resolver}"));
     }
     for connection in &status.connections {
         line(&mut text, "Gateway", &describe(connection));
@@ -107,6 +132,11 @@ fn describe(connection: &Connection) -> String {
         let _ = write!(text, ", {round_trip:.1} ms");
     }
     text
+}
+
+/// A reason, its cause and what to do about it.
+pub(super) fn reason(reason: Reason) -> String {
+    format!("{}\n\n{}\n{}\n", reason.code(), reason.cause(), reason.fix())
 }
 
 /// The resources as a table.
@@ -141,6 +171,29 @@ pub(super) fn ping(report: &PingReport) -> String {
     text
 }
 
+/// Where a destination goes, and why, in one line.
+pub(super) fn route(report: &RouteReport) -> String {
+    let (Some(resource), Some(address)) = (&report.resource, &report.address) else {
+        return format!("{} goes outside the tunnel, because no resource covers it.\n", report.destination);
+    };
+    let mut text = format!("{} goes to {resource}", report.destination);
+    if let Some(gateway) = &report.gateway {
+        let _ = write!(text, " through {gateway}");
+    }
+    if let Some(path) = report.path {
+        let _ = write!(text, ", {}", path_name(path));
+    }
+    if let Some(round_trip) = report.round_trip_ms {
+        let _ = write!(text, ", {round_trip:.1} ms");
+    }
+    let _ = write!(text, ", because {address} covers it best");
+    if let Some(state @ (ResourceState::Offline | ResourceState::Forbidden)) = report.state {
+        let _ = write!(text, "; now: {}", resource_state_name(state));
+    }
+    text.push_str(".\n");
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -162,6 +215,36 @@ mod tests {
         assert_eq!(value["schema"], 1);
         assert_eq!(value["path"], "relayed");
         assert_eq!(ping(&report), "wiki via gateway-1: relayed, 12.2 ms (connected in 80 ms)\n");
+    }
+
+    #[test]
+    fn a_route_says_where_and_why() {
+        let outside = RouteReport {
+            destination: "192.0.2.1".to_owned(),
+            resource: None,
+            address: None,
+            site: None,
+            state: None,
+            gateway: None,
+            path: None,
+            round_trip_ms: None,
+        };
+        assert_eq!(route(&outside), "192.0.2.1 goes outside the tunnel, because no resource covers it.\n");
+        let inside = RouteReport {
+            resource: Some("wiki".to_owned()),
+            address: Some("*.corp".to_owned()),
+            state: Some(ResourceState::Connected),
+            gateway: Some("gw-1".to_owned()),
+            path: Some(PathKind::Direct),
+            round_trip_ms: Some(4.04),
+            destination: "wiki.corp".to_owned(),
+            ..outside
+        };
+        let expected =
+            "wiki.corp goes to wiki through gw-1, direct, 4.0 ms, because *.corp covers it best.\n";
+        assert_eq!(route(&inside), expected);
+        let offline = RouteReport { state: Some(ResourceState::Offline), ..inside };
+        assert!(route(&offline).ends_with("covers it best; now: gateway offline.\n"));
     }
 
     #[test]

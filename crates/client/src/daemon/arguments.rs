@@ -12,6 +12,14 @@ use url::Url;
 /// How the system's resolver is pointed at the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum DnsControlKind {
+    /// Ask whoever sets it on this host: one of the following four.
+    Auto,
+    /// systemd-resolved, over the system bus.
+    Resolved,
+    /// NetworkManager's global configuration, over the system bus.
+    NetworkManager,
+    /// The program `resolvconf` (openresolv or Debian's).
+    Resolvconf,
     /// Rewrite /etc/resolv.conf while connected.
     ResolvConf,
     /// Leave the system's resolver alone; names of resources do not resolve.
@@ -73,10 +81,10 @@ pub(super) struct Arguments {
     pub(super) workers: Option<NonZeroUsize>,
 
     /// How the system's resolver is pointed at the tunnel.
-    #[arg(long, env = "ADIT_DNS_CONTROL", value_enum, default_value = "resolv-conf")]
+    #[arg(long, env = "ADIT_DNS_CONTROL", value_enum, default_value = "auto")]
     pub(super) dns_control: DnsControlKind,
 
-    /// The file that `--dns-control resolv-conf` rewrites.
+    /// The file that says which name servers the host asks.
     #[arg(long, env = "ADIT_RESOLV_CONF", value_name = "FILE", default_value = "/etc/resolv.conf")]
     pub(super) resolv_conf: PathBuf,
 

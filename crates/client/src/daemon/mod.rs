@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use adit_client_ipc::Reason;
 use adit_engine::Offloads;
-use adit_platform::dns_control::{Disabled, DnsControl, ResolvConf};
+use adit_platform::dns_control::{
+    Automatic, Bus, Disabled, DnsControl, NetworkManager, ResolvConf, Resolvconf, Resolved,
+};
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::FileSecrets;
 use adit_platform::service::{self, StopSignals};
@@ -83,7 +85,11 @@ async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
     }
     let mut signals = StopSignals::new().context("cannot listen for signals")?;
     let portal = arguments.portal.clone().context("no portal: give --portal or ADIT_PORTAL")?;
-    let constants = Constants { portal: portal.to_string(), interface: arguments.interface.clone() };
+    let constants = Constants {
+        portal: portal.to_string(),
+        interface: arguments.interface.clone(),
+        log_directory: arguments.log_dir.display().to_string(),
+    };
     let (publisher, view) = watch::channel(constants.idle(Reason::NoToken));
     let (calls, call_queue) = mpsc::channel(CALL_QUEUE);
     let server = Server::bind(&arguments.socket, Authority::from_system(), calls, view)?;
@@ -102,11 +108,16 @@ async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
         ca: arguments.ca.as_deref().map(read).transpose()?,
         allow_plain: arguments.insecure_plain_portal,
         name: arguments.name,
-        interface: arguments.interface,
+        interface: arguments.interface.clone(),
         port: arguments.port,
         offloads: Offloads::without(&arguments.without_offload),
         workers: arguments.workers.unwrap_or_else(adit_engine::default_workers),
-        dns: dns_factory(arguments.dns_control, arguments.resolv_conf, arguments.state_dir.clone()),
+        dns: dns_factory(
+            arguments.dns_control,
+            arguments.interface,
+            arguments.resolv_conf,
+            arguments.state_dir.clone(),
+        ),
         state_dir: arguments.state_dir,
     };
     let mut session = Session::new(config, secrets, constants, publisher, guard.level());
@@ -147,21 +158,30 @@ type DnsFactory = Box<dyn Fn() -> Box<dyn DnsControl>>;
 
 fn dns_factory(
     kind: DnsControlKind,
+    interface: String,
     resolv_conf: std::path::PathBuf,
     state_dir: std::path::PathBuf,
 ) -> DnsFactory {
     Box::new(move || match kind {
+        DnsControlKind::Auto => Box::new(Automatic::new(&interface, &resolv_conf, &state_dir, Bus::System)),
+        DnsControlKind::Resolved => Box::new(Resolved::new(&interface, Bus::System)),
+        DnsControlKind::NetworkManager => Box::new(NetworkManager::new(&interface, &state_dir, Bus::System)),
+        DnsControlKind::Resolvconf => {
+            Box::new(Resolvconf::new(Path::new("resolvconf"), &interface, &resolv_conf))
+        }
         DnsControlKind::ResolvConf => Box::new(ResolvConf::new(&resolv_conf, &state_dir)),
         DnsControlKind::Off => Box::new(Disabled::new(&resolv_conf)),
     })
 }
 
-/// Takes back what a crashed daemon left behind.
+/// Takes back what a crashed daemon left behind, whatever way it was told to go.
 async fn clean_up(arguments: &Arguments) -> anyhow::Result<()> {
     let mut network = LinuxNetwork::new(&arguments.state_dir, Some(Bypass::default()));
     let routes = network.recover().await.context("cannot remove routes and rules");
-    let resolver = ResolvConf::new(&arguments.resolv_conf, &arguments.state_dir)
+    let (interface, file) = (&arguments.interface, &arguments.resolv_conf);
+    let resolver = Automatic::new(interface, file, &arguments.state_dir, Bus::System)
         .recover()
+        .await
         .context("cannot restore the system's resolver");
     routes.and(resolver)
 }

@@ -120,6 +120,8 @@ impl Session {
                 .set(&level)
                 .map(|()| Response::Done)
                 .map_err(|error| refuse(ErrorCode::Invalid, &error.to_string())),
+            Request::LogLevel {} => Ok(Response::LogLevel(self.level.get())),
+            Request::Route { destination } => self.route(&destination),
             Request::Ping { resource } => return self.ping(resource, reply),
             Request::Status {} | Request::Resources {} | Request::Subscribe {} => {
                 Err(refuse(ErrorCode::Invalid, "this is answered without the session"))
@@ -188,6 +190,13 @@ impl Session {
         self.secrets.remove(DISCONNECTED).map_err(internal)?;
         self.show();
         Ok(Response::Done)
+    }
+
+    fn route(&self, destination: &str) -> Result<Response, RequestError> {
+        let engine = self.engine.as_ref();
+        let engine =
+            engine.ok_or_else(|| refuse(ErrorCode::NotConnected, "not connected: `adit up` connects"))?;
+        Ok(Response::Route(view::route(&engine.snapshot().borrow(), destination)))
     }
 
     /// Answers when the path is known, while the session goes on.

@@ -1,8 +1,8 @@
 //! From the engine's snapshot to what front ends show.
 
 use adit_client_ipc::{
-    Connection, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State,
-    Status,
+    Connection, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus, RouteReport,
+    SCHEMA, State, Status,
 };
 use adit_control_client::FatalReason;
 use adit_engine::client::{self as engine, InterfaceState, PathStatus, PingResult, PortalState, Snapshot};
@@ -15,6 +15,7 @@ use super::server::View;
 pub(super) struct Constants {
     pub(super) portal: String,
     pub(super) interface: String,
+    pub(super) log_directory: String,
 }
 
 impl Constants {
@@ -29,8 +30,9 @@ impl Constants {
         let mut status = self.status(state, reason, detail);
         status.actor.clone_from(&snapshot.actor);
         status.session_expires_at_ms = snapshot.session_expires_at_ms;
-        if let InterfaceState::Up { ipv4, ipv6, .. } = snapshot.interface {
+        if let InterfaceState::Up { ipv4, ipv6, resolver, .. } = snapshot.interface {
             (status.ipv4, status.ipv6) = (Some(ipv4), Some(ipv6));
+            status.resolver = Some(resolver.to_owned());
             status.interface = Some(self.interface.clone());
         }
         status.connections = snapshot.connections.iter().map(connection).collect();
@@ -51,6 +53,8 @@ impl Constants {
             ipv4: None,
             ipv6: None,
             interface: None,
+            resolver: None,
+            log_directory: self.log_directory.clone(),
             session_expires_at_ms: None,
             connections: Vec::new(),
         }
@@ -148,6 +152,34 @@ fn resource(status: &engine::ResourceStatus, snapshot: &Snapshot) -> ResourceSta
 }
 
 /// The answer to `adit ping`.
+/// Where packets to `destination` go, and why.
+pub(super) fn route(snapshot: &Snapshot, destination: &str) -> RouteReport {
+    let mut report = RouteReport {
+        destination: destination.to_owned(),
+        resource: None,
+        address: None,
+        site: None,
+        state: None,
+        gateway: None,
+        path: None,
+        round_trip_ms: None,
+    };
+    if let engine::Route::Resource(found) = engine::route(&snapshot.resources, destination) {
+        let shown = resource(found, snapshot);
+        let by_name =
+            |connection: &&engine::ConnectionStatus| Some(&connection.name) == shown.gateway.as_ref();
+        let path = snapshot.connections.iter().find(by_name).and_then(|connection| connection.path);
+        report.path = path.as_ref().map(kind);
+        report.round_trip_ms = path.as_ref().and_then(milliseconds);
+        report.resource = Some(shown.name);
+        report.address = Some(shown.address);
+        report.site = Some(shown.site);
+        report.state = Some(shown.state);
+        report.gateway = shown.gateway;
+    }
+    report
+}
+
 pub(super) fn ping(result: &PingResult) -> PingReport {
     PingReport {
         resource: result.resource.clone(),
@@ -168,6 +200,7 @@ mod tests {
             ipv4: "100.64.0.1".parse().unwrap(),
             ipv6: "fd00::1".parse().unwrap(),
             is_dns_controlled: true,
+            resolver: "resolv.conf",
         }
     }
 

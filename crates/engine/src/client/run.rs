@@ -1,5 +1,6 @@
 //! The control thread of a client.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,6 @@ use adit_platform::addresses::{self, Watcher};
 use adit_platform::dns_control::{DnsControl, DnsSettings};
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl};
 use adit_platform::tun::{self, Tun};
-use adit_policy::ResourceAddress;
 use adit_protocol::peer::GoodbyeReason;
 use adit_protocol::{ClientToPortal, PortalToClient};
 use adit_tunnel::{
@@ -18,7 +18,7 @@ use adit_tunnel::{
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ClientConfig, Command, InterfaceState, PingFailure, PingResult, PortalState, Snapshot};
+use super::{ClientConfig, Command, InterfaceState, PingFailure, PingResult, PortalState, Snapshot, lookup};
 use crate::dial::MarkedDial;
 use crate::driver::{Driver, PortalChange, machine};
 use crate::export;
@@ -121,6 +121,11 @@ struct Control<'a> {
     publisher: &'a watch::Sender<Snapshot>,
 }
 
+/// Where names go that belong to no resource.
+async fn system_resolvers(dns: &mut dyn DnsControl) -> Vec<SocketAddr> {
+    dns.upstreams().await.into_iter().map(|address| (address, DNS_PORT).into()).collect()
+}
+
 struct PendingPing {
     resource: adit_policy::ResourceId,
     name: String,
@@ -145,7 +150,9 @@ impl<'a> Control<'a> {
         let mut network = LinuxNetwork::new(&config.state_dir, Some(bypass));
         network.recover().await.context("cannot undo what an earlier run left behind")?;
         let mut dns = config.dns;
-        dns.recover().context("cannot undo what an earlier run left of the resolver's configuration")?;
+        dns.recover()
+            .await
+            .context("cannot undo what an earlier run left of the resolver's configuration")?;
 
         let mark = bypass.fwmark;
         let sockets = Sockets::bind(config.port, Some(mark), config.offloads)?;
@@ -157,8 +164,7 @@ impl<'a> Control<'a> {
         let worker_config = adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS };
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed };
         let mut machine = Client::new(now, unix_now(), machine_config);
-        let resolvers = dns.upstreams().into_iter().map(|address| (address, DNS_PORT).into()).collect();
-        machine.set_system_resolvers(now, resolvers);
+        machine.set_system_resolvers(now, system_resolvers(dns.as_mut()).await);
 
         let session_config = config.portal.session("v1/client", "aditd", Arc::new(dial))?;
         let hello = config.identity.hello(machine.public_key());
@@ -298,14 +304,21 @@ impl<'a> Control<'a> {
         }
         let settings =
             DnsSettings { servers: interface.dns_servers.clone(), search: interface.search_domains.clone() };
-        let outcome = if settings.servers.is_empty() { self.dns.clear() } else { self.dns.apply(&settings) };
+        // Before ours are in force: a network that is new may have brought others.
+        let resolvers = system_resolvers(self.dns.as_mut()).await;
+        self.driver.machine.set_system_resolvers(Instant::now(), resolvers);
+        let outcome = if settings.servers.is_empty() {
+            self.dns.clear().await
+        } else {
+            self.dns.apply(&settings).await
+        };
         if let Err(error) = &outcome {
             tracing::error!(error = format!("{error:#}"), "cannot set the system's resolver");
         }
-        let is_dns_controlled = outcome.is_ok();
-        tracing::info!(ipv4 = %interface.ipv4, ipv6 = %interface.ipv6, routes = interface.routes.len(), "the tunnel interface is up");
+        let (is_dns_controlled, resolver) = (outcome.is_ok(), self.dns.name());
+        tracing::info!(ipv4 = %interface.ipv4, ipv6 = %interface.ipv6, routes = interface.routes.len(), resolver, "the tunnel interface is up");
         self.snapshot.interface =
-            InterfaceState::Up { ipv4: interface.ipv4, ipv6: interface.ipv6, is_dns_controlled };
+            InterfaceState::Up { ipv4: interface.ipv4, ipv6: interface.ipv6, is_dns_controlled, resolver };
         self.publish();
     }
 
@@ -324,14 +337,12 @@ impl<'a> Control<'a> {
 
     fn ping(&mut self, wanted: &str, reply: oneshot::Sender<Result<PingResult, PingFailure>>) {
         let resources = self.driver.machine.resources(Instant::now());
-        let found = resources.into_iter().find(|resource| {
-            resource.name == wanted || resource.id.to_string() == wanted || covers(&resource.address, wanted)
-        });
-        let Some(found) = found else {
+        let Some(found) = lookup::named(&resources, wanted) else {
             // Whoever asked may have gone away.
             return drop(reply.send(Err(PingFailure::UnknownResource)));
         };
-        self.pings.push(PendingPing { resource: found.id, name: found.name, since: Instant::now(), reply });
+        let (resource, name) = (found.id, found.name.clone());
+        self.pings.push(PendingPing { resource, name, since: Instant::now(), reply });
         self.settle_pings();
     }
 
@@ -374,7 +385,7 @@ impl<'a> Control<'a> {
     async fn stop(self, reason: GoodbyeReason) {
         let Self { driver, mut network, mut dns, mut snapshot, publisher, .. } = self;
         // The resolver first: nobody answers for it from here on.
-        if let Err(error) = dns.clear() {
+        if let Err(error) = dns.clear().await {
             tracing::error!(error = format!("{error:#}"), "cannot restore the system's resolver");
         }
         driver.shut_down(reason).await;
@@ -386,20 +397,5 @@ impl<'a> Control<'a> {
         snapshot.connections.clear();
         publisher.send_replace(snapshot);
         tracing::info!(reason = reason.name(), "the client stopped");
-    }
-}
-
-/// Whether an address or host name that a person typed is covered by a resource.
-fn covers(address: &ResourceAddress, wanted: &str) -> bool {
-    match address {
-        ResourceAddress::Dns { pattern } => {
-            let pattern = pattern.parse::<adit_dns::Pattern>();
-            pattern.ok().zip(wanted.parse().ok()).is_some_and(|(pattern, name)| pattern.matches(&name))
-        }
-        ResourceAddress::Ip { .. } | ResourceAddress::Cidr { .. } => address
-            .network()
-            .zip(wanted.parse::<std::net::IpAddr>().ok())
-            .is_some_and(|(network, ip)| network.contains(&ip)),
-        ResourceAddress::Internet => false,
     }
 }

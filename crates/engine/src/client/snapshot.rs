@@ -40,6 +40,8 @@ pub enum InterfaceState {
         ipv6: Ipv6Addr,
         /// Whether the system's resolver asks us.
         is_dns_controlled: bool,
+        /// Who sets the system's resolver, in a word.
+        resolver: &'static str,
     },
     /// It could not be set up.
     Failed {

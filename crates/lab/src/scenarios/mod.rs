@@ -5,6 +5,7 @@
 mod availability;
 mod bad_input;
 mod cold;
+mod command_line;
 mod download;
 mod failover;
 mod goodbye;
@@ -80,6 +81,11 @@ pub const ALL: &[Scenario] = &[
         name: "bad-input",
         description: "Garbage at every port, replays, bad tokens, impossible starts: all refused, nobody disturbed.",
         run: bad_input::run,
+    },
+    Scenario {
+        name: "command-line",
+        description: "Everything that `adit` says and does beside connecting, on a machine that is connected.",
+        run: command_line::run,
     },
     Scenario {
         name: "cold-start",

@@ -13,7 +13,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{DnsControl, DnsControlError, DnsSettings};
+use futures_util::future::BoxFuture;
+
+use super::{DnsControl, DnsControlError, DnsFuture, DnsSettings, ready};
 use crate::atomic_file;
 
 /// First line of a file that is ours.
@@ -141,8 +143,8 @@ impl ResolvConf {
     }
 }
 
-impl DnsControl for ResolvConf {
-    fn apply(&mut self, settings: &DnsSettings) -> Result<(), DnsControlError> {
+impl ResolvConf {
+    fn put(&self, settings: &DnsSettings) -> Result<(), DnsControlError> {
         if settings.servers.is_empty() {
             return Err(DnsControlError::NoServers);
         }
@@ -155,17 +157,27 @@ impl DnsControl for ResolvConf {
         }
         write_whole(&self.path, text.as_bytes(), 0o644).map_err(self.fail("write"))
     }
+}
 
-    fn clear(&mut self) -> Result<(), DnsControlError> {
-        self.take_back()
+impl DnsControl for ResolvConf {
+    fn apply<'a>(&'a mut self, settings: &'a DnsSettings) -> DnsFuture<'a, ()> {
+        ready(self.put(settings))
     }
 
-    fn recover(&mut self) -> Result<(), DnsControlError> {
-        self.take_back()
+    fn clear(&mut self) -> DnsFuture<'_, ()> {
+        ready(self.take_back())
     }
 
-    fn upstreams(&self) -> Vec<IpAddr> {
-        servers_in(&self.original_text())
+    fn recover(&mut self) -> DnsFuture<'_, ()> {
+        ready(self.take_back())
+    }
+
+    fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>> {
+        Box::pin(std::future::ready(servers_in(&self.original_text())))
+    }
+
+    fn name(&self) -> &'static str {
+        "resolv.conf"
     }
 }
 

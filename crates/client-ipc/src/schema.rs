@@ -1,0 +1,60 @@
+//! The published schema of what `adit --json` prints, held against the types.
+
+use std::path::Path;
+
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Value, json};
+
+use crate::{PingReport, ResourceStatus, RouteReport, SCHEMA, Status};
+
+/// Set it to write the file anew after a change that was meant.
+const WRITE: &str = "ADIT_BLESS";
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct Resources {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// Every resource of the user.
+    resources: Vec<ResourceStatus>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct Failure {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// One sentence for people.
+    error: String,
+    /// The exit code of the command.
+    exit_code: u8,
+}
+
+fn document() -> Value {
+    let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
+    let commands = json!({
+        "status": generator.subschema_for::<Status>(),
+        "resources": generator.subschema_for::<Resources>(),
+        "ping": generator.subschema_for::<PingReport>(),
+        "route": generator.subschema_for::<RouteReport>(),
+        "failure": generator.subschema_for::<Failure>(),
+    });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": format!("What `adit COMMAND --json` prints, schema {SCHEMA}"),
+        "description": "One object a line; a failed command prints `failure` to standard error.",
+        "properties": commands,
+        "$defs": generator.take_definitions(true),
+    })
+}
+
+#[test]
+fn the_published_schema_is_the_one_of_this_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema/adit.json");
+    let now = serde_json::to_string_pretty(&document()).expect("JSON") + "\n";
+    if std::env::var_os(WRITE).is_some() {
+        std::fs::write(&path, &now).expect("writes the schema");
+    }
+    let published = std::fs::read_to_string(&path).expect("the schema is published");
+    assert!(published == now, "docs/schema/adit.json is old: run this test with {WRITE}=1");
+}

@@ -1,0 +1,264 @@
+//! `adit doctor`: finds what keeps the client from working, and says what to do.
+//!
+//! Each check looks at one thing and comes to one finding. Those of the host need no daemon; a daemon that runs
+//! adds what it knows.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
+
+use adit_client_ipc::{CallError, FrontEnd, Reason, State, Status};
+use ipnet::{IpNet, Ipv4Net};
+use serde::Serialize;
+
+use super::exit::Failure;
+use super::render;
+
+/// How long the portal may take to accept a connection.
+const PORTAL_WITHIN: Duration = Duration::from_secs(5);
+
+/// What tunnels use unless an installation says otherwise.
+const TUNNEL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 11);
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Good,
+    Warning,
+    Bad,
+}
+
+/// What one check came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    check: &'static str,
+    verdict: Verdict,
+    /// What was found.
+    cause: String,
+    /// What to do; nothing if all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Findings {
+    findings: Vec<Finding>,
+}
+
+impl Finding {
+    fn good(check: &'static str, cause: impl Into<String>) -> Self {
+        Self { check, verdict: Verdict::Good, cause: cause.into(), fix: None }
+    }
+
+    fn not_good(check: &'static str, verdict: Verdict, cause: impl Into<String>, fix: &str) -> Self {
+        Self { check, verdict, cause: cause.into(), fix: Some(fix.to_owned()) }
+    }
+}
+
+/// Runs all checks; fails if one came to something bad.
+pub(super) async fn doctor(socket: &Path, json: bool) -> Result<(), Failure> {
+    let mut findings = vec![tun_device(Path::new("/dev/net/tun"))];
+    findings.extend(reverse_path_filters(Path::new("/proc/sys/net/ipv4/conf")));
+    let (finding, status) = daemon(socket).await;
+    findings.push(finding);
+    let own = status.as_ref().and_then(|status| status.interface.clone());
+    findings.push(colliding_ranges(&local_networks(own.as_deref())));
+    if let Some(status) = &status {
+        findings.push(session(status));
+        findings.push(resolver(status));
+        findings.push(portal(status).await);
+    }
+    let is_bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+    super::print(&if json { render::json(&Findings { findings })? } else { text(&findings) })?;
+    if is_bad { Err(Failure::found()) } else { Ok(()) }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let mark = match finding.verdict {
+            Verdict::Good => "ok",
+            Verdict::Warning => "note",
+            Verdict::Bad => "BAD",
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{mark:<5} {:<16} {}", finding.check, finding.cause);
+        if let Some(fix) = &finding.fix {
+            let _ = writeln!(text, "{:22} {fix}", "");
+        }
+    }
+    text
+}
+
+fn tun_device(path: &Path) -> Finding {
+    const CHECK: &str = "tun device";
+    if path.exists() {
+        return Finding::good(CHECK, format!("{} is there", path.display()));
+    }
+    let fix = "Load the module `tun` (modprobe tun), or give /dev/net/tun to the container.";
+    Finding::not_good(CHECK, Verdict::Bad, format!("{} is missing", path.display()), fix)
+}
+
+/// Strict filters drop what comes back through another interface than it left by, as with an exit resource.
+fn reverse_path_filters(directory: &Path) -> Vec<Finding> {
+    const CHECK: &str = "reverse path";
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let is_strict =
+        |path: &Path| std::fs::read_to_string(path.join("rp_filter")).is_ok_and(|value| value.trim() == "1");
+    let mut strict: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_strict(path))
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .filter(|name| !matches!(name.as_str(), "default" | "lo"))
+        .collect();
+    strict.sort();
+    if strict.is_empty() {
+        return vec![Finding::good(CHECK, "no strict filter")];
+    }
+    let fix = "The daemon loosens the way out while the tunnel is up and restores it; nothing to do.";
+    vec![Finding::not_good(CHECK, Verdict::Warning, format!("strict on {}", strict.join(", ")), fix)]
+}
+
+async fn daemon(socket: &Path) -> (Finding, Option<Status>) {
+    const CHECK: &str = "daemon";
+    let mut daemon = match FrontEnd::connect(socket).await {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            let fix = match &error {
+                CallError::Incompatible { .. } => "Install the same version of adit and aditd.",
+                _ => "systemctl start aditd; journalctl -u aditd says why it does not run.",
+            };
+            return (Finding::not_good(CHECK, Verdict::Bad, error.to_string(), fix), None);
+        }
+    };
+    match super::fetch_status(&mut daemon).await {
+        Ok(status) => (Finding::good(CHECK, format!("aditd {} runs", status.version)), Some(status)),
+        Err(failure) => {
+            let fix = "adit log tail says what it does.";
+            (Finding::not_good(CHECK, Verdict::Bad, failure.message().to_owned(), fix), None)
+        }
+    }
+}
+
+fn session(status: &Status) -> Finding {
+    const CHECK: &str = "session";
+    let Some(reason) = status.reason else {
+        let who = status.actor.as_deref().unwrap_or("nobody yet");
+        return Finding::good(CHECK, format!("{}, {who}", render::state_name(status.state)));
+    };
+    let verdict = if status.state == State::Degraded { Verdict::Warning } else { Verdict::Bad };
+    Finding::not_good(CHECK, verdict, format!("{} ({})", reason.cause(), reason.code()), reason.fix())
+}
+
+fn resolver(status: &Status) -> Finding {
+    const CHECK: &str = "names";
+    match (&status.resolver, status.reason) {
+        (_, Some(Reason::DnsNotControlled)) => Finding::not_good(
+            CHECK,
+            Verdict::Bad,
+            "the system does not ask the tunnel for names",
+            Reason::DnsNotControlled.fix(),
+        ),
+        (Some(resolver), _) if resolver == "off" => Finding::not_good(
+            CHECK,
+            Verdict::Warning,
+            "names are left alone (--dns-control off)",
+            "Resources with names are reached only after `--dns-control auto`.",
+        ),
+        (Some(resolver), _) => Finding::good(CHECK, format!("through {resolver}")),
+        (None, _) => Finding::good(CHECK, "as without the tunnel, which is not up"),
+    }
+}
+
+/// The portal's name resolves and somebody answers there. What is said then is the daemon's business.
+async fn portal(status: &Status) -> Finding {
+    const CHECK: &str = "portal";
+    let fix = "Check network, firewall and proxy on the way to the portal.";
+    let bad = |cause: String| Finding::not_good(CHECK, Verdict::Bad, cause, fix);
+    let Some((host, port)) = host_and_port(&status.portal) else {
+        return bad(format!("{} is no address of a portal", status.portal));
+    };
+    let connecting = tokio::net::TcpStream::connect((host.as_str(), port));
+    match tokio::time::timeout(PORTAL_WITHIN, connecting).await {
+        Ok(Ok(_)) => Finding::good(CHECK, format!("{host} answers on port {port}")),
+        Ok(Err(error)) => bad(format!("{host}, port {port}: {error}")),
+        Err(_) => bad(format!("{host}, port {port}: no answer in {} s", PORTAL_WITHIN.as_secs())),
+    }
+}
+
+fn host_and_port(portal: &str) -> Option<(String, u16)> {
+    let url = url::Url::parse(portal).ok()?;
+    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    Some((host, url.port_or_known_default()?))
+}
+
+/// Networks of this machine's interfaces other than the tunnel's.
+fn local_networks(own: Option<&str>) -> Vec<(String, IpNet)> {
+    let Ok(addresses) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    addresses
+        .filter(|entry| Some(entry.interface_name.as_str()) != own)
+        .filter_map(|entry| {
+            let address = entry.address?.as_sockaddr_in()?.ip();
+            let mask = entry.netmask?.as_sockaddr_in()?.ip();
+            let network = IpNet::with_netmask(IpAddr::V4(address), IpAddr::V4(mask)).ok()?;
+            Some((entry.interface_name, network))
+        })
+        .collect()
+}
+
+fn colliding_ranges(networks: &[(String, IpNet)]) -> Finding {
+    const CHECK: &str = "tunnel range";
+    let tunnel = IpNet::V4(TUNNEL);
+    let collides =
+        |network: &IpNet| tunnel.contains(&network.network()) || network.contains(&tunnel.network());
+    match networks.iter().find(|(_, network)| collides(network)) {
+        None => Finding::good(CHECK, format!("no local network is in {tunnel}")),
+        Some((interface, network)) => Finding::not_good(
+            CHECK,
+            Verdict::Warning,
+            format!("{} on {interface} is also the tunnel's", network.trunc()),
+            "Machines there and devices of the tunnel can be mistaken for each other: ask your administrator for another tunnel range.",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_device_is_named_with_what_to_do() {
+        let finding = tun_device(Path::new("/nowhere/tun"));
+        assert_eq!(finding.verdict, Verdict::Bad);
+        assert!(text(&[finding]).contains("modprobe tun"));
+    }
+
+    #[test]
+    fn strict_filters_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        for (interface, value) in [("eth0", "1\n"), ("wlan0", "2\n"), ("lo", "1\n"), ("default", "1\n")] {
+            std::fs::create_dir(directory.path().join(interface)).unwrap();
+            std::fs::write(directory.path().join(interface).join("rp_filter"), value).unwrap();
+        }
+        let findings = reverse_path_filters(directory.path());
+        assert_eq!(findings[0].cause, "strict on eth0");
+    }
+
+    #[test]
+    fn a_local_network_in_the_tunnels_range_is_found() {
+        let network = |text: &str| vec![("eth0".to_owned(), text.parse().unwrap())];
+        assert_eq!(colliding_ranges(&network("10.0.0.5/8")).verdict, Verdict::Good);
+        assert_eq!(colliding_ranges(&network("100.64.7.5/24")).verdict, Verdict::Warning);
+        assert_eq!(colliding_ranges(&network("100.0.0.1/8")).verdict, Verdict::Warning);
+        assert_eq!(colliding_ranges(&network("100.96.7.5/24")).verdict, Verdict::Good, "outside of /11");
+    }
+
+    #[test]
+    fn a_portal_has_a_host_and_a_port() {
+        assert_eq!(host_and_port("wss://portal.example/"), Some(("portal.example".to_owned(), 443)));
+        assert_eq!(host_and_port("wss://[2001:db8::1]:8443"), Some(("2001:db8::1".to_owned(), 8443)));
+        assert_eq!(host_and_port("nonsense"), None);
+    }
+}
