@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask demo · test · lab · bench · sim · fuzz · lint · size · packages`.
+//! Developer commands: `cargo xtask demo · test · lab · bench · sim · fuzz · lint · package · size · packages`.
 //!
 //! Exit status: 0 when everything asked for is in order, 1 when something failed, 2 when it could not be tried
 //! (wrong usage, missing packages, missing rights).
@@ -9,11 +9,13 @@ mod demo;
 mod fuzz;
 mod lab;
 mod lint;
+mod package;
 mod packages;
 mod sim;
 mod size;
 mod tally;
 mod test;
+mod unpacked;
 mod workspace;
 
 use std::path::PathBuf;
@@ -46,6 +48,8 @@ enum Command {
     Fuzz(FuzzArguments),
     /// Check format, clippy, layer rules, sizes, dependencies and licences.
     Lint(LintArguments),
+    /// Make what users install: deb, rpm, an archive, a bill of materials, checksums.
+    Package(PackageArguments),
     /// Print the size of each release binary.
     Size(SizeArguments),
     /// List the Debian packages that these commands need, or install them.
@@ -174,6 +178,16 @@ struct SizeArguments {
 }
 
 #[derive(Debug, Args)]
+struct PackageArguments {
+    /// Directory for what is made; emptied first [default: `packages` in the target directory].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Build profile of the programs.
+    #[arg(long, default_value = "release", value_name = "PROFILE")]
+    profile: String,
+}
+
+#[derive(Debug, Args)]
 struct PackagesArguments {
     /// Install those that are missing; needs root.
     #[arg(long)]
@@ -227,6 +241,7 @@ fn run(command: Command) -> Result<Verdict> {
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Size(arguments) => size::run(&arguments),
         Command::Packages(arguments) => packages::run(&arguments),
     }

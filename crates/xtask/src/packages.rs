@@ -6,19 +6,20 @@ use std::process::Command;
 use adit_lab::world;
 use anyhow::{Context, Result, bail};
 
-use crate::{PackagesArguments, Verdict};
+use crate::{PackagesArguments, Verdict, unpacked};
 
 /// A program, the package that brings it, and what it is for.
 type Needed = (&'static str, &'static str, &'static str);
 
 /// What demo, test and lab need.
-const NEEDED: [Needed; 14] = [
+const NEEDED: [Needed; 15] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
     ("curl", "curl", "fetching pages as users do"),
     ("ping", "iputils-ping", "round trips"),
     ("jq", "jq", "reading logs"),
+    ("dbus-daemon", "dbus-daemon", "tests of the client's DNS control"),
     ("openssl", "openssl", "saying the wrong thing over TLS"),
     ("wg", "wireguard-tools", "interop"),
     ("wireguard-go", "wireguard-go", "interop"),
@@ -36,6 +37,13 @@ const CLANG: &str = "clang-19";
 /// What only `bench` needs.
 const NEEDED_FOR_BENCH: [Needed; 2] =
     [("iperf3", "iperf3", "bench: TCP throughput"), ("perf", "linux-perf", "bench: profiles")];
+
+/// What only `package` needs.
+const NEEDED_FOR_PACKAGE: [Needed; 3] = [
+    ("rpmbuild", "rpm", "package: rpm"),
+    ("dpkg-deb", "dpkg", "package: deb"),
+    ("strip", "binutils", "package: programs without debug information"),
+];
 
 /// What `bench pure` needs.
 const NEEDED_FOR_PURE: [Needed; 1] = [("valgrind", "valgrind", "bench: counting instructions")];
@@ -55,22 +63,39 @@ pub(crate) fn run(arguments: &PackagesArguments) -> Result<Verdict> {
     if arguments.install {
         return Ok(Verdict::from_ok(ensure()?));
     }
-    let for_bench = NEEDED_FOR_BENCH.into_iter().chain(NEEDED_FOR_PURE).chain(NEEDED_FOR_AVX512);
+    let for_bench = NEEDED_FOR_BENCH
+        .into_iter()
+        .chain(NEEDED_FOR_PURE)
+        .chain(NEEDED_FOR_AVX512)
+        .chain(NEEDED_FOR_PACKAGE);
     for (program, package, purpose) in NEEDED.into_iter().chain(for_bench) {
         let state = if is_installed(program) { "installed" } else { "missing" };
         println!("{package:<18} {program:<18} {state:<10} {purpose}");
+    }
+    for (package, purpose) in unpacked::UNPACKED {
+        let state = if unpacked::place(package)?.is_dir() { "unpacked" } else { "missing" };
+        println!("{package:<18} {:<18} {state:<10} {purpose}", "");
     }
     Ok(Verdict::Good)
 }
 
 /// Makes sure that everything is installed; `false`, with the packages named, when that needs root.
 pub(crate) fn ensure() -> Result<bool> {
-    ensure_all(&NEEDED)
+    let is_ready = ensure_all(&NEEDED)?;
+    if is_ready && world::is_permitted() {
+        unpacked::ensure()?;
+    }
+    Ok(is_ready)
 }
 
 /// As [`ensure`] for what only `bench` needs.
 pub(crate) fn ensure_for_bench() -> Result<bool> {
     ensure_all(&NEEDED_FOR_BENCH)
+}
+
+/// As [`ensure`] for what only `package` needs.
+pub(crate) fn ensure_for_package() -> Result<bool> {
+    ensure_all(&NEEDED_FOR_PACKAGE)
 }
 
 /// As [`ensure`] for what only `bench pure` needs.

@@ -58,6 +58,12 @@ impl Workspace {
         self.packages.iter().filter(|package| package.source.is_none())
     }
 
+    /// The version of everything that is shipped.
+    pub(crate) fn version(&self) -> Result<String> {
+        let client = self.own().find(|package| package.name == "adit-client");
+        Ok(client.context("the workspace has no client")?.version.clone())
+    }
+
     /// Directory in which a profile's binaries are found.
     pub(crate) fn binaries(&self, profile: &str) -> PathBuf {
         let directory = if profile == "dev" { "debug" } else { profile };

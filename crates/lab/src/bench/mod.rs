@@ -11,6 +11,7 @@
 
 mod affinity;
 mod case;
+pub mod client;
 mod contestant;
 mod ground;
 mod implementation;

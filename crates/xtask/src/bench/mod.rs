@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the race against others, its verdicts, profiles of our own programs, and the pure code alone.
 
+mod client;
 mod crypto;
 mod debian;
 mod figure;
@@ -23,9 +24,10 @@ use crate::{BenchArguments, Verdict, lab, packages};
 use report::Report;
 
 /// Groups and what they do.
-const GROUPS: [(&str, &str); 7] = [
+const GROUPS: [(&str, &str); 8] = [
     ("tunnel", "our tunnel, others and bare forwarding over the same wire, in turn"),
     ("relay", "our relay, coturn and the bare way through a relay, in turn"),
+    ("client", "what a user waits for, and what a device pays while nothing happens"),
     ("profile", "perf profiles of our client and gateway under TCP load (needs --out)"),
     ("pure", "instructions of the hot paths, counted by valgrind, against the baseline"),
     ("crypto", "what ciphers and key agreements cost on this machine"),
@@ -34,7 +36,7 @@ const GROUPS: [(&str, &str); 7] = [
 ];
 
 /// Groups that raise a world of namespaces with all our programs in it.
-const WITH_PROGRAMS: [&str; 2] = ["tunnel", "profile"];
+const WITH_PROGRAMS: [&str; 3] = ["tunnel", "client", "profile"];
 
 /// The group that raises one with our relay alone.
 const RELAY: &str = "relay";
@@ -64,6 +66,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
     let mut verdict = Verdict::Good;
     for group in &arguments.groups {
         let of_group = match group.as_str() {
+            "client" => client::run(arguments, &workspace, &mut report)?,
             "profile" => profile::run(arguments, &workspace)?,
             "pure" => pure::run(arguments, &workspace, &mut report)?,
             "crypto" => crypto::run(arguments, &workspace, &mut report)?,
