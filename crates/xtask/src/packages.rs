@@ -12,7 +12,7 @@ use crate::{PackagesArguments, Verdict};
 type Needed = (&'static str, &'static str, &'static str);
 
 /// What demo, test and lab need.
-const NEEDED: [Needed; 13] = [
+const NEEDED: [Needed; 14] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
@@ -27,6 +27,7 @@ const NEEDED: [Needed; 13] = [
     ("chromium-headless-shell", "chromium-headless-shell", "interop"),
     // The package has no program of its own; this list is there once it is installed.
     ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc"),
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15", "the portal's other database"),
 ];
 
 /// What only `bench` needs.
@@ -54,7 +55,7 @@ pub(crate) fn run(arguments: &PackagesArguments) -> Result<Verdict> {
     let for_bench = NEEDED_FOR_BENCH.into_iter().chain(NEEDED_FOR_PURE).chain(NEEDED_FOR_AVX512);
     for (program, package, purpose) in NEEDED.into_iter().chain(for_bench) {
         let state = if is_installed(program) { "installed" } else { "missing" };
-        println!("{package:<18} {program:<18} {state:<10} {purpose}");
+        println!("{package:<18} {program:<35} {state:<10} {purpose}");
     }
     Ok(Verdict::Good)
 }

@@ -4,10 +4,10 @@ use adit_policy::{
     ActorId, Circumstances, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal, ResourceId, Subject,
 };
 use serde::Serialize;
-use sqlx::{FromRow, SqliteConnection};
+use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Page, Revoke, Store, StoreError};
+use super::{Change, Page, Revoke, Store, StoreError, sql};
 
 /// A policy with the names of what it joins.
 #[derive(Debug, Clone, Serialize, FromRow)]
@@ -31,13 +31,13 @@ pub(crate) struct Policy {
 impl Store {
     /// Policies in the order of their creation.
     pub(crate) async fn policies(&self, page: Page) -> Result<Vec<Policy>, StoreError> {
-        Ok(sqlx::query_as(
+        Ok(sql::query_as(
             "SELECT policy.id, group_id, actor_group.name AS group_name, resource_id,
                     resource.name AS resource_name, enabled, policy.created_ms
              FROM policy
              JOIN actor_group ON actor_group.id = policy.group_id
              JOIN resource ON resource.id = policy.resource_id
-             WHERE policy.account_id = ? AND policy.id > ? ORDER BY policy.id LIMIT ?",
+             WHERE policy.account_id = $1 AND policy.id > $2 ORDER BY policy.id LIMIT $3",
         )
         .bind(self.account.as_uuid())
         .bind(page.after())
@@ -53,35 +53,35 @@ impl Store {
         actor: ActorId,
         resource: ResourceId,
     ) -> Result<Decision, StoreError> {
-        let mut reader = self.reader.acquire().await?;
+        let mut reader = self.reader.begin().await?;
         decide(&mut reader, now_ms, actor, resource, None).await
     }
 }
 
 /// Loads what the decision needs and decides.
 pub(super) async fn decide(
-    sql: &mut SqliteConnection,
+    tx: &mut sql::Transaction,
     now_ms: i64,
     actor: ActorId,
     resource: ResourceId,
     session_expires_ms: Option<i64>,
 ) -> Result<Decision, StoreError> {
-    let enabled: Option<bool> = sqlx::query_scalar("SELECT enabled FROM actor WHERE id = ?")
+    let enabled: Option<bool> = sql::query_scalar("SELECT enabled FROM actor WHERE id = $1")
         .bind(actor.as_uuid())
-        .fetch_optional(&mut *sql)
+        .fetch_optional(&mut *tx)
         .await?;
     let Some(enabled) = enabled else {
         return Ok(Decision::Refused(Refusal::ActorDisabled));
     };
-    let groups: Vec<Uuid> = sqlx::query_scalar("SELECT group_id FROM membership WHERE actor_id = ?")
+    let groups: Vec<Uuid> = sql::query_scalar("SELECT group_id FROM membership WHERE actor_id = $1")
         .bind(actor.as_uuid())
-        .fetch_all(&mut *sql)
+        .fetch_all(&mut *tx)
         .await?;
     let groups: Vec<GroupId> = groups.into_iter().map(GroupId::from_uuid).collect();
     let rules: Vec<(Uuid, Uuid, bool)> =
-        sqlx::query_as("SELECT id, group_id, enabled FROM policy WHERE resource_id = ?")
+        sql::query_as("SELECT id, group_id, enabled FROM policy WHERE resource_id = $1")
             .bind(resource.as_uuid())
-            .fetch_all(sql)
+            .fetch_all(tx)
             .await?;
     let rules: Vec<PolicyRule> = rules
         .into_iter()
@@ -109,8 +109,8 @@ impl Change {
     ) -> Result<PolicyId, StoreError> {
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query(
-            "INSERT INTO policy (id, account_id, group_id, resource_id, created_ms) VALUES (?, ?, ?, ?, ?)",
+        sql::query(
+            "INSERT INTO policy (id, account_id, group_id, resource_id, created_ms) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(id)
         .bind(account.as_uuid())
@@ -129,8 +129,8 @@ impl Change {
     /// Enables or disables a policy; disabling ends what it granted.
     pub(crate) async fn set_policy_enabled(&mut self, id: PolicyId, enabled: bool) -> Result<(), StoreError> {
         let account = self.account();
-        let group: Option<Uuid> = sqlx::query_scalar(
-            "UPDATE policy SET enabled = ? WHERE account_id = ? AND id = ? RETURNING group_id",
+        let group: Option<Uuid> = sql::query_scalar(
+            "UPDATE policy SET enabled = $1 WHERE account_id = $2 AND id = $3 RETURNING group_id",
         )
         .bind(enabled)
         .bind(account.as_uuid())
@@ -151,8 +151,8 @@ impl Change {
     pub(crate) async fn delete_policy(&mut self, id: PolicyId) -> Result<(), StoreError> {
         self.revoke(Revoke::Policy(id)).await?;
         let account = self.account();
-        let row: Option<(Uuid, Uuid)> = sqlx::query_as(
-            "DELETE FROM policy WHERE account_id = ? AND id = ? RETURNING group_id, resource_id",
+        let row: Option<(Uuid, Uuid)> = sql::query_as(
+            "DELETE FROM policy WHERE account_id = $1 AND id = $2 RETURNING group_id, resource_id",
         )
         .bind(account.as_uuid())
         .bind(id.as_uuid())

@@ -4,7 +4,7 @@ use adit_policy::{ActorId, Filter, Resource, ResourceAddress, ResourceId, Site, 
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Revoke, Store, StoreError};
+use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
 
 /// A resource as it is stored, with the name of its site.
 #[derive(Debug, Clone, FromRow)]
@@ -63,11 +63,11 @@ impl ResourceSpec {
 impl Store {
     /// Resources in the order of their creation.
     pub(crate) async fn resources(&self, page: Page) -> Result<Vec<Resource>, StoreError> {
-        let rows: Vec<ResourceRow> = sqlx::query_as(
+        let rows: Vec<ResourceRow> = sql::query_as(
             "SELECT resource.id AS resource_id, resource.name AS resource_name, address, filters,
                     site.id AS site_id, site.name AS site_name
              FROM resource JOIN site ON site.id = resource.site_id
-             WHERE resource.account_id = ? AND resource.id > ? ORDER BY resource.id LIMIT ?",
+             WHERE resource.account_id = $1 AND resource.id > $2 ORDER BY resource.id LIMIT $3",
         )
         .bind(self.account.as_uuid())
         .bind(page.after())
@@ -79,11 +79,11 @@ impl Store {
 
     /// One resource.
     pub(crate) async fn resource(&self, id: ResourceId) -> Result<Resource, StoreError> {
-        let row: Option<ResourceRow> = sqlx::query_as(
+        let row: Option<ResourceRow> = sql::query_as(
             "SELECT resource.id AS resource_id, resource.name AS resource_name, address, filters,
                     site.id AS site_id, site.name AS site_name
              FROM resource JOIN site ON site.id = resource.site_id
-             WHERE resource.account_id = ? AND resource.id = ?",
+             WHERE resource.account_id = $1 AND resource.id = $2",
         )
         .bind(self.account.as_uuid())
         .bind(id.as_uuid())
@@ -94,16 +94,13 @@ impl Store {
 
     /// The resources that an actor may ask for: an enabled policy names one of its groups.
     pub(crate) async fn visible_resources(&self, actor: ActorId) -> Result<Vec<Resource>, StoreError> {
-        let mut reader = self.reader.acquire().await?;
+        let mut reader = self.reader.begin().await?;
         visible(&mut reader, actor).await
     }
 }
 
-pub(super) async fn visible(
-    sql: &mut sqlx::SqliteConnection,
-    actor: ActorId,
-) -> Result<Vec<Resource>, StoreError> {
-    let rows: Vec<ResourceRow> = sqlx::query_as(
+pub(super) async fn visible(tx: &mut sql::Transaction, actor: ActorId) -> Result<Vec<Resource>, StoreError> {
+    let rows: Vec<ResourceRow> = sql::query_as(
         "SELECT DISTINCT resource.id AS resource_id, resource.name AS resource_name, address, filters,
                 site.id AS site_id, site.name AS site_name
          FROM membership
@@ -111,10 +108,10 @@ pub(super) async fn visible(
          JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
          JOIN resource ON resource.id = policy.resource_id
          JOIN site ON site.id = resource.site_id
-         WHERE membership.actor_id = ? ORDER BY resource.id",
+         WHERE membership.actor_id = $1 ORDER BY resource.id",
     )
     .bind(actor.as_uuid())
-    .fetch_all(sql)
+    .fetch_all(tx)
     .await?;
     rows.into_iter().map(ResourceRow::into_resource).collect()
 }
@@ -125,9 +122,9 @@ impl Change {
         let id = Uuid::now_v7();
         let (address, filters) = spec.columns()?;
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query(
+        sql::query(
             "INSERT INTO resource (id, account_id, site_id, name, address, filters, created_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(id)
         .bind(account.as_uuid())
@@ -154,9 +151,9 @@ impl Change {
         let viewers = self.viewers_of_resource(before.id).await?;
         let (address, filters) = spec.columns()?;
         let account = self.account();
-        let updated = sqlx::query(
-            "UPDATE resource SET name = ?, address = ?, filters = ?, site_id = ?
-             WHERE account_id = ? AND id = ?",
+        let updated = sql::query(
+            "UPDATE resource SET name = $1, address = $2, filters = $3, site_id = $4
+             WHERE account_id = $5 AND id = $6",
         )
         .bind(&spec.name)
         .bind(address)
@@ -166,7 +163,7 @@ impl Change {
         .bind(before.id.as_uuid())
         .execute(self.sql())
         .await?;
-        if updated.rows_affected() == 0 {
+        if updated == 0 {
             return Err(StoreError::NotFound("resource"));
         }
         if before.address != spec.address || before.site.id != spec.site {
@@ -184,7 +181,7 @@ impl Change {
         self.revoke(Revoke::Resource(id)).await?;
         let account = self.account();
         let name: Option<String> =
-            sqlx::query_scalar("DELETE FROM resource WHERE account_id = ? AND id = ? RETURNING name")
+            sql::query_scalar("DELETE FROM resource WHERE account_id = $1 AND id = $2 RETURNING name")
                 .bind(account.as_uuid())
                 .bind(id.as_uuid())
                 .fetch_optional(self.sql())
@@ -197,10 +194,10 @@ impl Change {
 
     /// Actors that see a resource through an enabled policy.
     async fn viewers_of_resource(&mut self, id: ResourceId) -> Result<Vec<ActorId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
+        let ids: Vec<Uuid> = sql::query_scalar(
             "SELECT DISTINCT actor_id FROM membership
              JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
-             WHERE policy.resource_id = ?",
+             WHERE policy.resource_id = $1",
         )
         .bind(id.as_uuid())
         .fetch_all(self.sql())
@@ -210,11 +207,11 @@ impl Change {
 
     /// Actors that see a resource of a site through an enabled policy.
     pub(super) async fn viewers_of_site(&mut self, id: SiteId) -> Result<Vec<ActorId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
+        let ids: Vec<Uuid> = sql::query_scalar(
             "SELECT DISTINCT actor_id FROM membership
              JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
              JOIN resource ON resource.id = policy.resource_id
-             WHERE resource.site_id = ?",
+             WHERE resource.site_id = $1",
         )
         .bind(id.as_uuid())
         .fetch_all(self.sql())

@@ -26,6 +26,7 @@ impl Tls {
         let data_dir = directory.path().join("data");
         let made = bootstrap(&bootstrap::Options {
             data_dir: data_dir.clone(),
+            database: None,
             url: "https://127.0.0.1".parse().unwrap(),
             extra_names: vec!["portal.example".to_owned()],
             certificate: None,
@@ -37,9 +38,11 @@ impl Tls {
         .unwrap();
         let options = serve::Options {
             data_dir,
+            database: None,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             security: Security::Bootstrapped,
             health: None,
+            keep_audit: None,
         };
         let running = serve::start(&options, None).await.unwrap();
         Self { _directory: directory, made, address: running.addresses()[0], running }
@@ -158,9 +161,11 @@ async fn a_taken_port_is_named() {
     let portal = Tls::new().await;
     let options = serve::Options {
         data_dir: portal.made.data_dir.clone(),
+        database: None,
         listen: vec![portal.address],
         security: Security::Bootstrapped,
         health: None,
+        keep_audit: None,
     };
     let error = serve::start(&options, None).await.unwrap_err();
     assert!(format!("{error:#}").starts_with(&format!("cannot listen on {}", portal.address)), "{error:#}");

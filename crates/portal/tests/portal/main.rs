@@ -4,10 +4,13 @@
 
 mod access;
 mod api;
+mod archive;
+mod backend;
 mod command_line;
 mod crash;
 mod devices;
 mod hostile;
+mod program;
 mod relays;
 mod revocation;
 mod world;

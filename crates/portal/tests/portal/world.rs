@@ -25,6 +25,8 @@ use tokio_tungstenite::tungstenite::{self, http};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use uuid::Uuid;
 
+use crate::backend::Backend;
+
 /// Longer than anything should take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -34,6 +36,7 @@ const SILENCE: Duration = Duration::from_millis(150);
 /// A portal that serves.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
+    pub(crate) backend: Backend,
     pub(crate) address: SocketAddr,
     pub(crate) admin: String,
     pub(crate) relay_token: String,
@@ -52,12 +55,14 @@ pub(crate) struct Office {
     pub(crate) gateway_token: String,
 }
 
-fn options(directory: &TempDir) -> serve::Options {
+pub(crate) fn options(directory: &TempDir, backend: &Backend) -> serve::Options {
     serve::Options {
         data_dir: directory.path().join("data"),
+        database: backend.database(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         security: Security::Plain,
         health: None,
+        keep_audit: None,
     }
 }
 
@@ -65,8 +70,10 @@ impl World {
     pub(crate) async fn new() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
+        let backend = Backend::new();
         let made = bootstrap(&bootstrap::Options {
             data_dir: directory.path().join("data"),
+            database: backend.database(),
             url: "https://localhost".parse().unwrap(),
             extra_names: Vec::new(),
             certificate: None,
@@ -76,10 +83,11 @@ impl World {
         })
         .await
         .unwrap();
-        let running = serve::start(&options(&directory), None).await.unwrap();
+        let running = serve::start(&options(&directory, &backend), None).await.unwrap();
         Self {
             address: running.addresses()[0],
             directory,
+            backend,
             admin: made.admin_token,
             relay_token: made.relay_token.unwrap(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
@@ -90,7 +98,7 @@ impl World {
     /// Stops and starts the portal.
     pub(crate) async fn restart(&mut self) {
         self.running.take().unwrap().stop().await;
-        let running = serve::start(&options(&self.directory), None).await.unwrap();
+        let running = serve::start(&options(&self.directory, &self.backend), None).await.unwrap();
         self.address = running.addresses()[0];
         self.running = Some(running);
     }
