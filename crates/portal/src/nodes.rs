@@ -156,8 +156,9 @@ impl Task {
     fn fail_over(&mut self) {
         if self.renewed.elapsed() > NODE_LEASE && !self.others.is_empty() {
             tracing::warn!("the database is out of reach; peers are sent to other nodes");
-            self.others.clear();
             self.portal.hub.resynchronise();
+            // Once more for whoever is left after another lease.
+            self.renewed = Instant::now();
         }
     }
 

@@ -103,19 +103,23 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
             Some(acceptor(&directory.tls("server.pem"), &directory.tls("server.key"))?)
         }
     };
+    let mut bound = Vec::new();
+    for address in &options.listen {
+        bound.push(listen(*address).await?);
+    }
+    let database = database_of(options).lock()?;
+    // Before anybody connects: this node, so that no event is forgotten that its sessions need,
+    // and what was committed and never pushed.
+    let node = nodes::join(&portal).await.context("cannot join the other nodes")?;
+    dispatcher::deliver_all(&portal).await.context("cannot replay the outbox")?;
     let (closing, closed) = watch::channel(false);
     let server = Server::new(router(&portal), tls, closed);
     let mut listeners = JoinSet::new();
     let mut addresses = Vec::new();
-    for address in &options.listen {
-        let listener = listen(*address).await?;
+    for listener in bound {
         addresses.push(listener.local_addr()?);
         listeners.spawn(server.clone().run(listener));
     }
-    let database = database_of(options).lock()?;
-    let node = nodes::join(&portal).await.context("cannot join the other nodes")?;
-    // Before anybody connects: what was committed and never pushed.
-    dispatcher::deliver_all(&portal).await.context("cannot replay the outbox")?;
     let mut background = JoinSet::new();
     background.spawn(dispatcher::run(Arc::clone(&portal)));
     background.spawn(dispatcher::expire(Arc::clone(&portal)));
