@@ -87,7 +87,7 @@ impl Database {
     /// may be served by many.
     pub(crate) fn lock(&self) -> io::Result<Option<File>> {
         let Self::Sqlite(path) = self else { return Ok(None) };
-        let path = format!("{}-serve", path.display());
+        let path = path.with_extension("lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
