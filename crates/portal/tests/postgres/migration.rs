@@ -9,9 +9,10 @@ use crate::world::World;
 async fn an_installation_moves_without_loss() {
     let mut world = World::new().await;
     let office = world.office().await;
+    // First, or the others would hear of it later.
+    let _relay = world.relay(3, "a secret of the relay's own").await;
     let mut gateway = world.gateway(&office.gateway_token, 1, 1).await;
     let mut client = world.client(&office.client_token, 2, 2).await;
-    let _relay = world.relay(3, "a secret of the relay's own").await;
     client.request(1, office.resource).await;
     let (granted, told) = (client.granted().await, gateway.told().await);
     let wanted = inventory(&world).await;
