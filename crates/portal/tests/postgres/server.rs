@@ -159,10 +159,9 @@ fn start_server(directory: &Path) {
         .arg(directory.join("log"))
         .arg("--pgdata")
         .arg(&data));
+    // It goes on by itself: nobody here waits for it, and it outlives this process.
     let mut watch = Command::new("setsid");
-    watch.args(["bash", "-c", WATCH, "watch"]).arg(directory);
-    watch.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    watch.spawn().expect("the watching shell can be started");
+    run(watch.args(["--fork", "bash", "-c", WATCH, "watch"]).arg(directory).stdin(Stdio::null()));
 }
 
 fn run(command: &mut Command) {
