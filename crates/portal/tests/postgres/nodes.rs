@@ -248,8 +248,9 @@ async fn nothing_acknowledged_is_lost_with_a_node() {
     settled().await;
     // Ten clients at the doomed node, each asks, is answered, and asks again.
     let mut load = tokio::task::JoinSet::new();
+    let (working, mut at_work) = tokio::sync::mpsc::channel(10);
     for number in 0..10_u8 {
-        let (address, token) = (doomed.address, client_token.clone());
+        let (address, token, working) = (doomed.address, client_token.clone(), working.clone());
         load.spawn(async move {
             let mut peer = ClientPeer::connect(address, "client", &token).await.unwrap();
             peer.send(&ClientToPortal::Hello(hello(100 + u128::from(number), 100 + number))).await;
@@ -268,7 +269,11 @@ async fn nothing_acknowledged_is_lost_with_a_node() {
                     break;
                 }
                 match client.peer.try_next().await {
-                    Some(PortalToClient::AuthorizationCreated(created)) => last = Some(created.id),
+                    Some(PortalToClient::AuthorizationCreated(created)) => {
+                        if last.replace(created.id).is_none() {
+                            working.send(()).await.unwrap();
+                        }
+                    }
                     Some(PortalToClient::AuthorizationRevoked(_)) => {}
                     Some(other) => panic!("{other:?}"),
                     None => break,
@@ -284,7 +289,10 @@ async fn nothing_acknowledged_is_lost_with_a_node() {
         }
         count
     });
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    for _ in 0..10 {
+        at_work.recv().await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
     doomed.kill();
     let died = Instant::now();
     let mut answered = Vec::new();
