@@ -3,7 +3,7 @@
 //! A backup is one file of JSON Lines, readable by its owner only:
 //!
 //! ```text
-//! {"adit_backup":1,"made_ms":…,"version":"…"}
+//! {"adit_backup":1,"schema":…,"made_ms":…,"version":"…"}
 //! {"file":"secrets/portal.key","content":"…base64…"}
 //! {"table":"account","row":[…]}
 //! {"end":true,"rows":…,"digest":"…SHA-256 of the row lines…"}
@@ -25,7 +25,7 @@ use serde_json::{Value as Json, json};
 use crate::clock;
 use crate::data_dir::{DataDir, write_private};
 pub use crate::store::Copied;
-use crate::store::{Arrival, Database, Store, Tally, import};
+use crate::store::{Arrival, Database, Store, Tally, import, newest_schema};
 
 /// The newest form of a backup that this program writes and reads.
 const FORM: u64 = 1;
@@ -60,7 +60,9 @@ async fn write_backup(store: &Store, directory: &DataDir, path: &Path, with_secr
         File::options().write(true).open(path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut out = BufWriter::new(file);
     let version = env!("CARGO_PKG_VERSION");
-    writeln!(out, "{}", json!({ "adit_backup": FORM, "made_ms": clock::now_ms(), "version": version }))?;
+    let (schema, made_ms) = (newest_schema(), clock::now_ms());
+    let header = json!({ "adit_backup": FORM, "schema": schema, "made_ms": made_ms, "version": version });
+    writeln!(out, "{header}")?;
     if with_secrets {
         for name in directory.files() {
             let content =
@@ -176,7 +178,7 @@ fn remove_sqlite(database: &Database) {
 
 /// One line of a backup.
 enum Line {
-    Header(u64),
+    Header { form: u64, schema: i64 },
     File(String, Vec<u8>),
     Row(String, Json),
     End(Copied),
@@ -193,7 +195,7 @@ fn lines(path: &Path) -> Result<impl Iterator<Item = io::Result<Line>> + Send> {
 fn parse(line: &str) -> Option<Line> {
     let mut line: Json = serde_json::from_str(line).ok()?;
     if let Some(form) = line.get("adit_backup") {
-        return Some(Line::Header(form.as_u64()?));
+        return Some(Line::Header { form: form.as_u64()?, schema: line.get("schema")?.as_i64()? });
     }
     if let Some(name) = line.get("file") {
         let content = STANDARD.decode(line.get("content")?.as_str()?).ok()?;
@@ -222,9 +224,16 @@ fn read_through(path: &Path) -> Result<Plan> {
     for (number, line) in lines(path)?.enumerate() {
         ensure!(end.is_none(), "the backup goes on after its end");
         match line? {
-            Line::Header(form) => {
+            Line::Header { form, schema } => {
                 ensure!(number == 0, "the backup begins twice");
-                ensure!(form <= FORM, "the backup was made by a newer adit-portal");
+                let newest = newest_schema();
+                ensure!(form <= FORM && schema <= newest, "the backup was made by a newer adit-portal");
+                // Rows are read as they were written; what comes between two schemas is for the migrations.
+                ensure!(
+                    schema == newest,
+                    "the backup is of schema {schema}, and this program makes {newest}: restore it with the \
+                     adit-portal that wrote it, and let this one serve the result"
+                );
             }
             _ if number == 0 => bail!("{} is no backup of this program", path.display()),
             Line::File(name, content) => {

@@ -144,8 +144,17 @@ async fn open_postgres(url: &str) -> Result<(Pool, Pool), StoreError> {
     Ok((Pool::Postgres(writer), Pool::Postgres(reader)))
 }
 
+/// The newest schema that this program knows, which every database has that it opens.
+pub(crate) fn newest_schema() -> i64 {
+    newest(&SQLITE)
+}
+
+fn newest(ours: &Migrator) -> i64 {
+    ours.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
 fn schema_error(error: MigrateError, ours: &Migrator) -> StoreError {
-    let newest = ours.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let newest = newest(ours);
     match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
             StoreError::NewerSchema { found: version, newest }
@@ -157,6 +166,11 @@ fn schema_error(error: MigrateError, ours: &Migrator) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_kinds_have_the_same_schema() {
+        assert_eq!(newest(&SQLITE), newest(&POSTGRES));
+    }
 
     #[test]
     fn a_database_is_named_by_a_url() {

@@ -48,6 +48,7 @@ pub(crate) use authorization::{AuthorizationRow, HeldAuthorization, NewAuthoriza
 pub(crate) use change::{By, Change};
 pub(crate) use connection::{Connection, ConnectionIce};
 pub use database::Database;
+pub(crate) use database::newest_schema;
 pub(crate) use device::{Device, DeviceHello, DeviceRow};
 pub(crate) use event::Event;
 pub(crate) use group::Group;

@@ -115,12 +115,17 @@ async fn a_damaged_backup_is_refused_and_leaves_nothing_behind() {
     let changed = whole.replacen("\"ana\"", "\"eve\"", 1);
     let escaping = whole.replacen("secrets/portal.key", "../../portal.key", 1);
     let newer = whole.replacen("\"adit_backup\":1", "\"adit_backup\":2", 1);
+    let schema = whole.split("\"schema\":").nth(1).unwrap().split([',', '}']).next().unwrap();
+    let older = whole.replacen(&format!("\"schema\":{schema}"), "\"schema\":1", 1);
+    let later = whole.replacen(&format!("\"schema\":{schema}"), "\"schema\":1000", 1);
     for (number, (text, complaint)) in [
         (cut, "cut off"),
         (missing, "not those that were written"),
         (changed, "not those that were written"),
         (escaping, "a strange file"),
         (newer, "newer adit-portal"),
+        (later, "newer adit-portal"),
+        (older, "with the adit-portal that wrote it"),
         (String::new(), "no end"),
         ("hello".to_owned(), "damaged"),
     ]
