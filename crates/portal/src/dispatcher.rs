@@ -172,7 +172,7 @@ async fn forget_audit_before(portal: &Portal, before_ms: i64) -> Result<(), Stor
 mod tests {
     use std::time::Instant;
 
-    use adit_policy::{ActorId, ClientId, GatewayId, GroupId, ResourceAddress, SiteId};
+    use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId};
     use adit_protocol::client::RequestAuthorization;
     use adit_protocol::{EncodedKey, Hello, IceCredentials};
     use uuid::Uuid;
@@ -247,7 +247,7 @@ mod tests {
         let address = ResourceAddress::Internet;
         let spec = ResourceSpec { name: "all".to_owned(), address, site, filters: Vec::new() };
         let resource = change.create_resource(&spec).await.unwrap();
-        let policy = change.create_policy(group, resource).await.unwrap();
+        let policy = change.create_policy(group, resource, &Conditions::default()).await.unwrap();
         let client_token = token(&mut change, TokenKind::Client, Some(actor), None).await;
         let gateway_token = token(&mut change, TokenKind::Gateway, None, Some(site)).await;
         let client = ClientId::from_uuid(device(&mut change, Device::Client(actor), 1, &client_token).await);
@@ -347,7 +347,8 @@ mod tests {
             session_expires_ms: None,
             session_began_ms: 0,
         };
-        let resource = portal.store.visible_resources(actor).await.unwrap()[0].id;
+        let resource =
+            portal.store.visible_resources(actor, client, clock::now_ms()).await.unwrap().resources[0].id;
         let request = RequestAuthorization {
             request_id: 2,
             resource,

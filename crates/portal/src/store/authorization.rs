@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Store, StoreError, policy, sql};
+use super::{Asker, Change, Event, Page, Store, StoreError, policy, sql};
 
 /// An authorization as the API shows it.
 #[derive(Debug, Clone, Serialize, FromRow)]
@@ -242,12 +242,11 @@ impl Change {
     /// The decision on which the next insert rests, inside the same transaction.
     pub(crate) async fn decide(
         &mut self,
-        actor: ActorId,
+        asker: &Asker,
         resource: ResourceId,
-        session_expires_ms: Option<i64>,
     ) -> Result<Decision, StoreError> {
         let at = self.at_ms();
-        policy::decide(self.sql(), at, actor, resource, session_expires_ms).await
+        policy::decide(self.sql(), at, asker, resource).await
     }
 
     /// The site of a resource; `None` when there is no such resource.

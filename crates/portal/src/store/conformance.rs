@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use adit_policy::{ActorId, ClientId, GatewayId, GroupId, ResourceAddress, ResourceId, SiteId};
+use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, ResourceId, SiteId};
 use adit_protocol::{EncodedKey, Hello, IceCredentials};
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ impl Office {
         let address = ResourceAddress::Internet;
         let spec = ResourceSpec { name: "all".to_owned(), address, site, filters: Vec::new() };
         let resource = change.create_resource(&spec).await.unwrap();
-        let policy = change.create_policy(group, resource).await.unwrap();
+        let policy = change.create_policy(group, resource, &Conditions::default()).await.unwrap();
         let client_token = token(&mut change, TokenKind::Client, Some(actor), None).await;
         let gateway_token = token(&mut change, TokenKind::Gateway, None, Some(site)).await;
         change.commit().await.unwrap();
@@ -312,6 +312,36 @@ async fn every_revocation_takes_its_leases_along(database: Database) {
     assert_eq!(change.revoke(Revoke::Actor(nobody)).await.unwrap(), 0);
 }
 
+/// A Friday by UTC, eight in the morning until six in the evening.
+async fn what_time_brings_is_known_before(database: Database) {
+    let office = Office::open(&database).await;
+    let (client, _) = office.pair().await;
+    let windows = r#"[{"days":["fri"],"from":"08:00","to":"18:00"}]"#;
+    let text = format!(r#"{{"time":{{"time_zone":"UTC","windows":{windows}}}}}"#);
+    let mut change = office.change().await;
+    change.set_policy_conditions(office.policy, &serde_json::from_str(&text).unwrap()).await.unwrap();
+    change.commit().await.unwrap();
+    let look = async |seconds: i64| {
+        let visible = office.store.visible_resources(office.actor, client, seconds * 1000).await.unwrap();
+        (visible.resources.len(), visible.look_again_ms.map(|at_ms| at_ms / 1000 - seconds))
+    };
+    let eight = 1_800_000_000;
+    assert_eq!(look(eight - 86_400).await, (0, Some(3600)), "within the hour nothing happens");
+    assert_eq!(look(eight - 600).await, (0, Some(600)));
+    assert_eq!(look(eight).await, (1, Some(3600)));
+    assert_eq!(look(eight + 36_000 - 60).await, (1, Some(60)));
+    assert_eq!(look(eight + 36_000).await.0, 0);
+    let mut change = office.change().await;
+    let conditions = Conditions { verified_device: true, ..Conditions::default() };
+    change.set_policy_conditions(office.policy, &conditions).await.unwrap();
+    change.commit().await.unwrap();
+    assert_eq!(look(eight).await, (0, None), "time has nothing to do with it");
+    let mut change = office.change().await;
+    change.set_device_verified(client, true).await.unwrap();
+    change.commit().await.unwrap();
+    assert_eq!(look(eight).await, (1, None));
+}
+
 async fn deleting_takes_everything_below_along(database: Database) {
     let office = Office::open(&database).await;
     let (client, gateway) = office.pair().await;
@@ -453,6 +483,7 @@ on_both_databases! {
     what_exists_already_is_a_conflict_and_what_is_missing_is_not_found,
     lists_are_cut_into_pages,
     every_revocation_takes_its_leases_along,
+    what_time_brings_is_known_before,
     deleting_takes_everything_below_along,
     a_key_belongs_to_one_device,
     an_epoch_only_grows,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use super::condition::Review;
 use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
 
 /// Attempts at a free tunnel address before the range counts as exhausted.
@@ -57,6 +58,8 @@ pub(crate) struct DeviceRow {
     pub(crate) address_index: i64,
     /// Where it last connected from.
     pub(crate) remote_address: String,
+    /// Since when an administrator vouches for it (clients).
+    pub(crate) verified_ms: Option<i64>,
     /// When it was first seen.
     pub(crate) created_ms: i64,
     /// When it last signed in.
@@ -103,6 +106,27 @@ impl Store {
             .bind(site.as_uuid()),
         };
         Ok(query.bind(hello.device_id).fetch_optional(&self.reader).await?)
+    }
+
+    /// A client of an actor: the one of this id, or the one that signed in last.
+    pub(crate) async fn client_of(
+        &self,
+        actor: ActorId,
+        client: Option<Uuid>,
+    ) -> Result<Option<(Uuid, String)>, StoreError> {
+        let found = sql::query_as(
+            "SELECT id, name FROM device
+             WHERE kind = 'client' AND actor_id = $1 AND id = coalesce($2, id)
+             ORDER BY last_seen_ms DESC, id LIMIT 1",
+        )
+        .bind(actor.as_uuid())
+        .bind(client)
+        .fetch_optional(&self.reader)
+        .await?;
+        if client.is_some() && found.is_none() {
+            return Err(StoreError::NotFound("device of this actor"));
+        }
+        Ok(found)
     }
 
     /// Other devices that use a key; there should be none.
@@ -193,6 +217,10 @@ impl Change {
         .bind(id)
         .execute(self.sql())
         .await?;
+        // Where it connects from, and since when its user has signed in, may be other than before.
+        if matches!(new.device, Device::Client(_)) {
+            self.review(Review::Client(ClientId::from_uuid(id))).await?;
+        }
         Ok(())
     }
 
@@ -256,6 +284,30 @@ impl Change {
             self.revoke_token(token).await?;
         }
         self.audit("client.sign_out", ("client", Some(client.as_uuid())), serde_json::json!({})).await
+    }
+
+    /// Notes that an administrator vouches for a client, or does so no longer; then what rests on it ends.
+    pub(crate) async fn set_device_verified(
+        &mut self,
+        id: ClientId,
+        is_verified: bool,
+    ) -> Result<(), StoreError> {
+        let (account, at) = (self.account(), self.at_ms());
+        let actor: Option<Uuid> = sql::query_scalar(
+            "UPDATE device SET verified_ms = CASE WHEN $1 THEN coalesce(verified_ms, $2) END
+             WHERE account_id = $3 AND kind = 'client' AND id = $4 RETURNING actor_id",
+        )
+        .bind(is_verified)
+        .bind(at)
+        .bind(account.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        let actor = ActorId::from_uuid(actor.ok_or(StoreError::NotFound("device"))?);
+        self.review(Review::Client(id)).await?;
+        self.tell_visibility(vec![actor]).await?;
+        let action = if is_verified { "device.verify" } else { "device.unverify" };
+        self.audit(action, ("client", Some(id.as_uuid())), serde_json::json!({})).await
     }
 
     /// Deletes a device; it comes back as another one if its token is still good.

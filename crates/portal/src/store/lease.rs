@@ -5,7 +5,7 @@ use adit_protocol::client::ValidAuthorization;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::resource::{self, ResourceRow};
+use super::resource::{self, ResourceRow, Visible};
 use super::{Connection, Store, StoreError, sql};
 use crate::clock;
 
@@ -109,7 +109,7 @@ pub(crate) struct ClientSnapshot {
     /// Events up to here are included.
     pub(crate) seq: i64,
     /// What the actor may ask for.
-    pub(crate) resources: Vec<Resource>,
+    pub(crate) visible: Visible,
     /// What the client holds already.
     pub(crate) authorizations: Vec<ValidAuthorization>,
 }
@@ -133,7 +133,7 @@ impl Store {
     ) -> Result<ClientSnapshot, StoreError> {
         let mut tx = self.reader.begin().await?;
         let seq = self.last_event(&mut tx).await?;
-        let resources = resource::visible(&mut tx, actor).await?;
+        let visible = resource::visible(&mut tx, actor, client, now_ms).await?;
         let rows: Vec<(Uuid, Uuid, Uuid, i64)> = sql::query_as(
             "SELECT id, resource_id, gateway_id, expires_ms FROM lease
              WHERE client_id = $1 AND expires_ms > $2 ORDER BY id",
@@ -151,7 +151,7 @@ impl Store {
                 expires_at_ms: clock::wire_ms(expires_ms),
             })
             .collect();
-        Ok(ClientSnapshot { seq, resources, authorizations })
+        Ok(ClientSnapshot { seq, visible, authorizations })
     }
 
     /// What a gateway must know when it connects.

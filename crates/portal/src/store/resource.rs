@@ -1,10 +1,18 @@
 //! Resources: what can be reached, and who may see it.
 
-use adit_policy::{ActorId, Filter, Resource, ResourceAddress, ResourceId, Site, SiteId};
+use std::collections::BTreeMap;
+
+use adit_policy::{
+    ActorId, Circumstances, ClientId, Conditions, Filter, Resource, ResourceAddress, ResourceId, Site, SiteId,
+};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
+use super::{Change, Event, Page, Revoke, Store, StoreError, condition, sql};
+use crate::clock;
+
+/// How far ahead changes that time brings are looked for, in seconds.
+const LONGEST_LOOK: u64 = 60 * 60;
 
 /// A resource as it is stored, with the name of its site.
 #[derive(Debug, Clone, FromRow)]
@@ -92,28 +100,95 @@ impl Store {
         row.ok_or(StoreError::NotFound("resource"))?.into_resource()
     }
 
-    /// The resources that an actor may ask for: an enabled policy names one of its groups.
-    pub(crate) async fn visible_resources(&self, actor: ActorId) -> Result<Vec<Resource>, StoreError> {
+    /// The resources that an actor may ask for on a client.
+    pub(crate) async fn visible_resources(
+        &self,
+        actor: ActorId,
+        client: ClientId,
+        now_ms: i64,
+    ) -> Result<Visible, StoreError> {
         let mut reader = self.reader.begin().await?;
-        visible(&mut reader, actor).await
+        visible(&mut reader, actor, client, now_ms).await
     }
 }
 
-pub(super) async fn visible(tx: &mut sql::Transaction, actor: ActorId) -> Result<Vec<Resource>, StoreError> {
-    let rows: Vec<ResourceRow> = sql::query_as(
-        "SELECT DISTINCT resource.id AS resource_id, resource.name AS resource_name, address, filters,
-                site.id AS site_id, site.name AS site_name
-         FROM membership
-         JOIN actor ON actor.id = membership.actor_id AND actor.enabled
-         JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
-         JOIN resource ON resource.id = policy.resource_id
-         JOIN site ON site.id = resource.site_id
-         WHERE membership.actor_id = $1 ORDER BY resource.id",
-    )
-    .bind(actor.as_uuid())
-    .fetch_all(tx)
-    .await?;
-    rows.into_iter().map(ResourceRow::into_resource).collect()
+/// What an actor may ask for on a client at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Visible {
+    /// In the order of their creation.
+    pub(crate) resources: Vec<Resource>,
+    /// When time alone may have changed it.
+    pub(crate) look_again_ms: Option<i64>,
+}
+
+/// A resource by a policy with conditions.
+#[derive(FromRow)]
+struct ConditionalRow {
+    policy_id: Uuid,
+    conditions: String,
+    #[sqlx(flatten)]
+    resource: ResourceRow,
+}
+
+macro_rules! select_visible {
+    ($columns:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " resource.id AS resource_id, resource.name AS resource_name, address, filters,
+              site.id AS site_id, site.name AS site_name
+             FROM membership
+             JOIN actor ON actor.id = membership.actor_id AND actor.enabled
+             JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
+             JOIN resource ON resource.id = policy.resource_id
+             JOIN site ON site.id = resource.site_id
+             WHERE membership.actor_id = $1 AND policy.conditions ",
+            $condition
+        )
+    };
+}
+
+/// A resource is visible when an enabled policy whose conditions are met names one of the actor's groups. What cannot
+/// be had is not shown: traffic to it goes where it would go without Adit.
+pub(super) async fn visible(
+    tx: &mut sql::Transaction,
+    actor: ActorId,
+    client: ClientId,
+    now_ms: i64,
+) -> Result<Visible, StoreError> {
+    let rows: Vec<ResourceRow> = sql::query_as(select_visible!("DISTINCT", "= '{}'"))
+        .bind(actor.as_uuid())
+        .fetch_all(&mut *tx)
+        .await?;
+    let conditional: Vec<ConditionalRow> =
+        sql::query_as(select_visible!("policy.id AS policy_id, policy.conditions,", "<> '{}'"))
+            .bind(actor.as_uuid())
+            .fetch_all(&mut *tx)
+            .await?;
+    let mut visible: BTreeMap<Uuid, ResourceRow> =
+        rows.into_iter().map(|row| (row.resource_id, row)).collect();
+    let mut look_again = None;
+    if !conditional.is_empty() {
+        let circumstances = condition::circumstances(tx, Some(client)).await?;
+        let now = clock::seconds(now_ms);
+        for row in conditional {
+            let Some(conditions) = condition::read(row.policy_id, &row.conditions) else { continue };
+            look_again = look_again.into_iter().chain(next_look(now, &conditions, &circumstances)).min();
+            if conditions.unmet(now, &circumstances).is_empty() {
+                visible.entry(row.resource.resource_id).or_insert(row.resource);
+            }
+        }
+    }
+    let resources = visible.into_values().map(ResourceRow::into_resource).collect::<Result<_, _>>()?;
+    let look_again_ms = look_again.map(|at| i64::try_from(at.saturating_mul(1000)).unwrap_or(i64::MAX));
+    Ok(Visible { resources, look_again_ms })
+}
+
+/// When to judge conditions again, in Unix seconds; never when time has nothing to do with them.
+fn next_look(now: u64, conditions: &Conditions, circumstances: &Circumstances<'_>) -> Option<u64> {
+    let depends_on_time = conditions.time.is_some() || conditions.authentication_age.is_some();
+    let turn = || conditions.turns(now, LONGEST_LOOK, circumstances).unwrap_or(now + LONGEST_LOOK);
+    depends_on_time.then(turn)
 }
 
 impl Change {

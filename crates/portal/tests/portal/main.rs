@@ -7,6 +7,7 @@ mod api;
 mod archive;
 mod backend;
 mod command_line;
+mod conditions;
 mod crash;
 mod devices;
 mod hostile;

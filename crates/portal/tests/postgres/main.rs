@@ -10,6 +10,8 @@ mod api;
 #[path = "../portal/archive.rs"]
 mod archive;
 mod backend;
+#[path = "../portal/conditions.rs"]
+mod conditions;
 #[path = "../portal/crash.rs"]
 mod crash;
 #[path = "../portal/devices.rs"]
