@@ -10,6 +10,7 @@ mod command_line;
 mod conditions;
 mod crash;
 mod devices;
+mod ground;
 mod hostile;
 mod program;
 mod relays;

@@ -2,9 +2,11 @@
 //! several nodes on one server can show.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::duplicate_mod, reason = "the tests of revocation run on one node and on two")]
 
 #[path = "../portal/access.rs"]
 mod access;
+mod across_nodes;
 #[path = "../portal/api.rs"]
 mod api;
 #[path = "../portal/archive.rs"]
@@ -16,6 +18,8 @@ mod conditions;
 mod crash;
 #[path = "../portal/devices.rs"]
 mod devices;
+#[path = "../portal/ground.rs"]
+mod ground;
 #[path = "../portal/hostile.rs"]
 mod hostile;
 mod migration;
