@@ -85,7 +85,7 @@ pub enum Refusal {
         policy: PolicyId,
     },
     /// A policy would grant it, under conditions that are not met.
-    #[error("a condition of the policy that would grant it is not met")]
+    #[error("the policy that would grant it does not do so {unmet}")]
     ConditionUnmet {
         /// That policy.
         policy: PolicyId,

@@ -13,7 +13,9 @@ use adit_protocol::client::{FailureReason, RequestAuthorization};
 use crate::credential;
 use crate::hub::OnlineGateway;
 use crate::portal::Portal;
-use crate::store::{By, Change, ConnectionIce, Event, HeldAuthorization, NewAuthorization, StoreError};
+use crate::store::{
+    Asker, By, Change, ConnectionIce, Event, HeldAuthorization, NewAuthorization, StoreError,
+};
 
 /// Leases that one client may hold at a time.
 const MAX_LEASES: i64 = 4096;
@@ -88,7 +90,9 @@ pub(crate) async fn authorize(
     let Some(site) = change.resource_site(request.resource).await? else {
         return Ok(Err(Denied::new(FailureReason::NotFound, None)));
     };
-    let grant = match change.decide(who.actor, request.resource, who.session_expires_ms).await? {
+    let asker =
+        Asker { actor: who.actor, client: Some(who.client), session_expires_ms: who.session_expires_ms };
+    let grant = match change.decide(&asker, request.resource).await? {
         Decision::Granted(grant) => grant,
         Decision::Refused(refusal) => {
             tracing::info!(client = %who.client, resource = %request.resource, %refusal, "access refused");

@@ -12,7 +12,7 @@ use url::Url;
 use crate::certificate;
 use crate::credential::{self, Secrets};
 use crate::data_dir::DataDir;
-use crate::store::{ActorKind, By, NewAccount, NewToken, Page, Store, TokenKind};
+use crate::store::{ActorKind, By, Database, NewAccount, NewToken, Page, Store, TokenKind};
 
 /// The name of the actor whom the first API token belongs to, and of the token itself.
 const OWNER: &str = "owner";
@@ -28,6 +28,8 @@ const IPV4_PROXY_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 96, 0, 
 pub struct Options {
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// The database, if it is not the SQLite file in the data directory.
+    pub database: Option<Database>,
     /// How peers and administrators reach the portal.
     pub url: Url,
     /// Further host names and addresses for the certificate.
@@ -67,20 +69,18 @@ pub struct Outcome {
 /// cannot be written.
 pub async fn bootstrap(options: &Options) -> Result<Outcome> {
     let directory = DataDir::new(options.data_dir.clone());
-    let exists = directory.database().exists();
+    let database = options.database.clone().unwrap_or_else(|| directory.default_database());
+    let exists = database.may_exist() && is_bootstrapped(&database).await?;
     let outcome = if options.rotate_admin_token {
         if !exists {
-            bail!("{} holds no portal whose token could be replaced", options.data_dir.display());
+            bail!("{database} holds no portal whose token could be replaced");
         }
-        rotate(&directory).await?
+        rotate(&directory, &database).await?
     } else {
-        if exists && is_bootstrapped(&directory).await? {
-            bail!(
-                "{} holds a portal already; use --rotate-admin-token if its API token is lost",
-                options.data_dir.display()
-            );
+        if exists {
+            bail!("{database} holds a portal already; use --rotate-admin-token if its API token is lost");
         }
-        create(&directory, options).await?
+        create(&directory, &database, options).await?
     };
     let ca = directory.tls("ca.pem");
     Ok(Outcome {
@@ -93,19 +93,22 @@ pub async fn bootstrap(options: &Options) -> Result<Outcome> {
 }
 
 /// An attempt that failed half-way leaves a database without account; it may be repeated.
-async fn is_bootstrapped(directory: &DataDir) -> Result<bool> {
-    let store = open(directory, false).await?;
+async fn is_bootstrapped(database: &Database) -> Result<bool> {
+    let store = open(database, false).await?;
     let exists = !store.account_id().as_uuid().is_nil();
     store.close().await;
     Ok(exists)
 }
 
-async fn open(directory: &DataDir, create: bool) -> Result<Store> {
-    let path = directory.database();
-    Store::open(&path, create).await.with_context(|| format!("cannot open the database {}", path.display()))
+async fn open(database: &Database, create: bool) -> Result<Store> {
+    Store::open(database, create).await.with_context(|| format!("cannot open the database {database}"))
 }
 
-async fn create(directory: &DataDir, options: &Options) -> Result<(String, Option<String>)> {
+async fn create(
+    directory: &DataDir,
+    database: &Database,
+    options: &Options,
+) -> Result<(String, Option<String>)> {
     directory.create()?;
     directory.create_secrets()?;
     if !directory.tls("server.pem").exists() {
@@ -116,8 +119,10 @@ async fn create(directory: &DataDir, options: &Options) -> Result<(String, Optio
     }
     let secrets = directory.secrets()?;
     let account = new_account(options)?;
-    let store = open(directory, true).await?;
-    restrict(&directory.database())?;
+    let store = open(database, true).await?;
+    if let Database::Sqlite(path) = database {
+        restrict(path)?;
+    }
     let mut change = store.change(&By::system()).await?;
     change.create_account(&account).await?;
     change.create_group("Everyone", true).await?;
@@ -134,9 +139,9 @@ async fn create(directory: &DataDir, options: &Options) -> Result<(String, Optio
     Ok((admin.0, Some(relay.0)))
 }
 
-async fn rotate(directory: &DataDir) -> Result<(String, Option<String>)> {
+async fn rotate(directory: &DataDir, database: &Database) -> Result<(String, Option<String>)> {
     let secrets = directory.secrets()?;
-    let store = open(directory, false).await?;
+    let store = open(database, false).await?;
     let actors = store.actors(Page::FIRST).await?;
     let owner = actors.iter().find(|actor| actor.name == OWNER).context("the owner was deleted")?;
     let mut change = store.change(&By::system()).await?;

@@ -18,6 +18,11 @@ pub(crate) fn wire_ms(at_ms: i64) -> u64 {
     u64::try_from(at_ms).unwrap_or(0)
 }
 
+/// A stored time in whole seconds; times before 1970 become 0.
+pub(crate) fn seconds(at_ms: i64) -> u64 {
+    u64::try_from(at_ms.div_euclid(1000)).unwrap_or(0)
+}
+
 /// RFC 3339 text for people, to the second.
 pub(crate) fn rfc3339(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms)

@@ -9,7 +9,7 @@ use std::fmt;
 
 use adit_policy::{RelayId, TokenId};
 use adit_protocol::{EncodedKey, IceCredentials, RelayAccess, SecretKey};
-use aws_lc_rs::{digest, hkdf, hmac};
+use aws_lc_rs::{aead, digest, hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rand::TryRngCore as _;
@@ -39,6 +39,7 @@ pub(crate) fn random_bytes() -> Result<[u8; 32], NoRandomness> {
 pub(crate) struct Secrets {
     pepper: hmac::Key,
     connections: hkdf::Prk,
+    relays: aead::RandomizedNonceKey,
 }
 
 impl fmt::Debug for Secrets {
@@ -81,9 +82,49 @@ impl PresentedToken {
 
 impl Secrets {
     /// From the two secret files of the data directory.
+    ///
+    /// # Panics
+    ///
+    /// Never: keys of 32 bytes are what both algorithms take.
     pub(crate) fn new(pepper: &[u8; 32], portal_secret: &[u8; 32]) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"adit connection pre-shared key v1");
-        Self { pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper), connections: salt.extract(portal_secret) }
+        let relays = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, portal_secret), b"adit relay secrets v1");
+        let relays = aead::RandomizedNonceKey::new(&aead::AES_256_GCM, relays.as_ref()).expect("32 bytes");
+        Self {
+            pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper),
+            connections: salt.extract(portal_secret),
+            relays,
+        }
+    }
+
+    /// Encrypts a relay's secret for the other nodes: it passes through the database.
+    pub(crate) fn seal(&self, secret: &str) -> Result<String, NoRandomness> {
+        let mut text = secret.as_bytes().to_vec();
+        let nonce =
+            self.relays.seal_in_place_append_tag(aead::Aad::empty(), &mut text).map_err(|_| NoRandomness)?;
+        Ok(STANDARD.encode([nonce.as_ref().as_slice(), &text].concat()))
+    }
+
+    /// Decrypts what another node has sealed; `None` when it was not sealed under our keys.
+    pub(crate) fn open(&self, sealed: &str) -> Option<String> {
+        let bytes = STANDARD.decode(sealed).ok()?;
+        let (nonce, text) = bytes.split_at_checked(aead::NONCE_LEN)?;
+        let nonce = aead::Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut text = text.to_vec();
+        let text = self.relays.open_in_place(nonce, aead::Aad::empty(), &mut text).ok()?;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    /// A digest of both secret files, which says nothing about them.
+    pub(crate) fn digest(&self) -> Result<[u8; 32], NoRandomness> {
+        let mut both = [0; 32];
+        self.connections
+            .expand(&[b"adit digest v1"], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut both))
+            .map_err(|_| NoRandomness)?;
+        let tag = hmac::sign(&self.pepper, &both);
+        both.copy_from_slice(tag.as_ref());
+        Ok(both)
     }
 
     /// Makes a new token.
@@ -204,6 +245,25 @@ mod tests {
         let mut forged = minted.text.clone();
         forged.push('A');
         assert!(!secrets().verify(&PresentedToken::parse(&forged).unwrap(), &minted.hash));
+    }
+
+    #[test]
+    fn a_relays_secret_is_opened_by_our_own_nodes_only() {
+        let sealed = secrets().seal("relay secret").unwrap();
+        assert!(!sealed.contains("relay") && sealed != secrets().seal("relay secret").unwrap());
+        assert_eq!(secrets().open(&sealed).as_deref(), Some("relay secret"));
+        assert_eq!(Secrets::new(&[1; 32], &[3; 32]).open(&sealed), None);
+        for wrong in ["", "AAAA", "!", &sealed[4..]] {
+            assert_eq!(secrets().open(wrong), None);
+        }
+    }
+
+    #[test]
+    fn the_digest_tells_secrets_apart() {
+        let digest = secrets().digest().unwrap();
+        assert_eq!(digest, secrets().digest().unwrap());
+        assert_ne!(digest, Secrets::new(&[9; 32], &[2; 32]).digest().unwrap());
+        assert_ne!(digest, Secrets::new(&[1; 32], &[9; 32]).digest().unwrap());
     }
 
     #[test]

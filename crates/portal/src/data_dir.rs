@@ -1,7 +1,7 @@
 //! The data directory: the database and the secrets that must never be inside it.
 //!
 //! ```text
-//! portal.db                 SQLite
+//! portal.db                 SQLite, unless another database is named
 //! secrets/portal.key        from which the pre-shared keys of connections are derived
 //! secrets/token-pepper.key  under which tokens are hashed
 //! tls/ca.pem, ca.key        made by bootstrap unless a certificate is given
@@ -19,6 +19,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::credential::{self, Secrets};
+use crate::store::Database;
+
+/// Everything that is kept besides the database.
+const FILES: [&str; 6] = [
+    "secrets/portal.key",
+    "secrets/token-pepper.key",
+    "tls/ca.key",
+    "tls/ca.pem",
+    "tls/server.key",
+    "tls/server.pem",
+];
 
 /// Paths below one data directory.
 #[derive(Debug, Clone)]
@@ -32,14 +43,29 @@ impl DataDir {
         Self { root }
     }
 
-    /// The database.
-    pub(crate) fn database(&self) -> PathBuf {
-        self.root.join("portal.db")
+    /// The database that is used when no other is named.
+    pub(crate) fn default_database(&self) -> Database {
+        Database::Sqlite(self.root.join("portal.db"))
     }
 
     /// A file of the TLS directory.
     pub(crate) fn tls(&self, name: &str) -> PathBuf {
         self.root.join("tls").join(name)
+    }
+
+    /// The files that a backup holds besides the database, as far as they are there.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &'static str> {
+        FILES.into_iter().filter(|name| self.path(name).exists())
+    }
+
+    /// Whether a backup may hold a file of this name.
+    pub(crate) fn is_ours(name: &str) -> bool {
+        FILES.contains(&name)
+    }
+
+    /// One of the files.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     fn secret(&self, name: &str) -> PathBuf {

@@ -22,6 +22,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// The longest sleep of the task that deletes expired leases.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// How often old entries of the audit log are looked for.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
 /// Delivers events until the task is aborted.
 pub(crate) async fn run(portal: SharedPortal) {
     loop {
@@ -96,10 +99,11 @@ async fn introduce(
     let (to_client, to_gateway) =
         portal.introduction(&lease, request_id).map_err(|error| StoreError::Invalid(error.to_string()))?;
     let (client, resource) = (to_gateway.client.id, lease.resource.id);
-    if portal.hub.introduce(seq, to_client, to_gateway) || !portal.hub.is_online(client.as_uuid()) {
+    if portal.hub.introduce(seq, to_client, to_gateway) || !portal.hub.is_here(client) {
         return Ok(());
     }
-    // The gateway left between choice and introduction. Its lease would only mislead.
+    // The gateway left between choice and introduction. Its lease would only mislead. The node
+    // of the client, which waits for an answer, takes it back.
     let mut change = portal.store.change(&By::system()).await?;
     change.revoke(Revoke::One(id)).await?;
     change.commit().await?;
@@ -145,11 +149,30 @@ async fn delete_expired(portal: &Portal) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Forgets entries of the audit log that are older than `keep`, until the task is aborted.
+pub(crate) async fn forget_audit(portal: SharedPortal, keep: Duration) {
+    let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+    loop {
+        if let Err(error) = forget_audit_before(&portal, clock::now_ms().saturating_sub(keep_ms)).await {
+            tracing::error!(%error, "cannot forget old entries of the audit log");
+        }
+        tokio::time::sleep(RETENTION_INTERVAL).await;
+    }
+}
+
+async fn forget_audit_before(portal: &Portal, before_ms: i64) -> Result<(), StoreError> {
+    let mut change = portal.store.change(&By::system()).await?;
+    if change.forget_audit(before_ms).await? > 0 {
+        change.commit().await?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
-    use adit_policy::{ActorId, ClientId, GatewayId, GroupId, ResourceAddress, SiteId};
+    use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId};
     use adit_protocol::client::RequestAuthorization;
     use adit_protocol::{EncodedKey, Hello, IceCredentials};
     use uuid::Uuid;
@@ -159,9 +182,10 @@ mod tests {
     use crate::connect_limit::ConnectLimit;
     use crate::credential::Secrets;
     use crate::hub::{Attendee, Hub, Push};
+    use crate::nodes::Node;
     use crate::store::{
-        ActorKind, Change, ConnectionIce, Device, DeviceHello, NewAccount, NewAuthorization, NewToken,
-        ResourceSpec, Store, TokenKind,
+        ActorKind, Change, ConnectionIce, Database, Device, DeviceHello, NewAccount, NewAuthorization,
+        NewToken, ResourceSpec, Store, TokenKind, on_both_databases,
     };
 
     fn account() -> NewAccount {
@@ -213,8 +237,8 @@ mod tests {
     }
 
     /// A database with one lease; nothing was ever pushed.
-    async fn with_lease(path: &std::path::Path) -> (ClientId, GatewayId, AuthorizationId) {
-        let store = Store::open(path, true).await.unwrap();
+    async fn with_lease(database: &Database) -> (ClientId, GatewayId, AuthorizationId) {
+        let store = Store::open(database, true).await.unwrap();
         let mut change = store.change(&By::system()).await.unwrap();
         change.create_account(&account()).await.unwrap();
         let group = GroupId::from_uuid(change.create_group("everyone", true).await.unwrap().id);
@@ -223,7 +247,7 @@ mod tests {
         let address = ResourceAddress::Internet;
         let spec = ResourceSpec { name: "all".to_owned(), address, site, filters: Vec::new() };
         let resource = change.create_resource(&spec).await.unwrap();
-        let policy = change.create_policy(group, resource).await.unwrap();
+        let policy = change.create_policy(group, resource, &Conditions::default()).await.unwrap();
         let client_token = token(&mut change, TokenKind::Client, Some(actor), None).await;
         let gateway_token = token(&mut change, TokenKind::Gateway, None, Some(site)).await;
         let client = ClientId::from_uuid(device(&mut change, Device::Client(actor), 1, &client_token).await);
@@ -239,26 +263,23 @@ mod tests {
         (client, gateway, id)
     }
 
-    async fn portal(path: &std::path::Path) -> Portal {
-        let store = Store::open(path, false).await.unwrap();
+    async fn portal(database: &Database) -> Portal {
+        let store = Store::open(database, false).await.unwrap();
         let account = store.account().await.unwrap();
         let limit = ConnectLimit::new(Instant::now());
-        Portal { store, hub: Hub::default(), secrets: secrets(), account, limit }
+        Portal { store, hub: Hub::default(), node: Node::new(), secrets: secrets(), account, limit }
     }
 
     /// The crash between commit and push: the next process finds and delivers the events.
-    #[tokio::test]
-    async fn what_was_committed_is_delivered_by_the_next_process() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("portal.db");
-        let (_, gateway, id) = with_lease(&path).await;
-        let dying = portal(&path).await;
+    async fn what_was_committed_is_delivered_by_the_next_process(database: Database) {
+        let (_, gateway, id) = with_lease(&database).await;
+        let dying = portal(&database).await;
         let mut change = dying.store.change(&By::system()).await.unwrap();
         change.revoke_authorization(id).await.unwrap();
         change.commit().await.unwrap();
         dying.store.close().await;
 
-        let next = portal(&path).await;
+        let next = portal(&database).await;
         let who = Attendee {
             token: adit_policy::TokenId::from_uuid(Uuid::nil()),
             key: EncodedKey([2; 32]),
@@ -274,21 +295,27 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(line.queue.try_recv().is_err(), "the lease itself is not introduced any more");
-        // Delivered once, and gone with the next change.
+        // Delivered once, and gone with the next change, or when every node has delivered it.
         deliver_all(&next).await.unwrap();
         assert!(line.queue.try_recv().is_err());
         next.store.change(&By::system()).await.unwrap().commit().await.unwrap();
+        if next.store.is_shared() {
+            let node = Uuid::from_u128(1);
+            next.store.register_node(node).await.unwrap();
+            next.store.sweep_nodes().await.unwrap();
+            let kept: Vec<_> = portal(&database).await.store.undelivered().await.unwrap();
+            assert!(!kept.is_empty(), "a node has not delivered it yet");
+            assert!(next.store.renew_node(node).await.unwrap());
+            next.store.sweep_nodes().await.unwrap();
+        }
         next.store.close().await;
-        let last = portal(&path).await;
+        let last = portal(&database).await;
         assert_eq!(last.store.undelivered().await.unwrap(), []);
     }
 
-    #[tokio::test]
-    async fn a_change_that_is_not_committed_never_happened() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("portal.db");
-        let (_, _, id) = with_lease(&path).await;
-        let portal = portal(&path).await;
+    async fn a_change_that_is_not_committed_never_happened(database: Database) {
+        let (_, _, id) = with_lease(&database).await;
+        let portal = portal(&database).await;
         deliver_all(&portal).await.unwrap();
         let mut change = portal.store.change(&By::system()).await.unwrap();
         change.revoke_authorization(id).await.unwrap();
@@ -298,54 +325,44 @@ mod tests {
     }
 
     /// The sessions of a revoked token last until the revocation is delivered.
-    #[tokio::test]
-    async fn nothing_is_granted_between_a_revocation_and_its_delivery() {
-        let directory = tempfile::tempdir().unwrap();
-        for revoked in [None, Some("client"), Some("gateway")] {
-            let path = directory.path().join(format!("{revoked:?}.db"));
-            let (client, gateway, _) = with_lease(&path).await;
-            let portal = portal(&path).await;
-            let tokens = portal.store.tokens(crate::store::Page::FIRST).await.unwrap();
-            let token = |kind: &str| tokens.iter().find(|token| token.kind == kind).unwrap();
-            let site = SiteId::from_uuid(token("gateway").site_id.unwrap());
-            let actor = ActorId::from_uuid(token("client").actor_id.unwrap());
-            let attendee = Attendee {
-                token: token("gateway").token_id(),
-                key: EncodedKey([2; 32]),
-                address: String::new(),
-            };
-            let _line = portal.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), attendee);
-            if let Some(kind) = revoked {
-                let mut change = portal.store.change(&By::system()).await.unwrap();
-                change.revoke_token(token(kind).token_id()).await.unwrap();
-                change.commit().await.unwrap();
-            }
-            let who = Requester {
-                client,
-                actor,
-                token: token("client").token_id(),
-                session_expires_ms: None,
-                session_began_ms: 0,
-            };
-            let resource = portal.store.visible_resources(actor).await.unwrap()[0].id;
-            let request = RequestAuthorization {
-                request_id: 2,
-                resource,
-                connected_gateways: Vec::new(),
-                avoid_gateways: Vec::new(),
-                prefer_gateway: None,
-            };
-            let answer = authorize(&portal, &who, &By::system(), &request).await.unwrap();
-            assert_eq!(answer.is_ok(), revoked.is_none(), "{revoked:?}: {answer:?}");
+    async fn answers_after_revoking(revoked: Option<&str>, database: Database) {
+        let (client, gateway, _) = with_lease(&database).await;
+        let portal = portal(&database).await;
+        let tokens = portal.store.tokens(crate::store::Page::FIRST).await.unwrap();
+        let token = |kind: &str| tokens.iter().find(|token| token.kind == kind).unwrap();
+        let site = SiteId::from_uuid(token("gateway").site_id.unwrap());
+        let actor = ActorId::from_uuid(token("client").actor_id.unwrap());
+        let attendee =
+            Attendee { token: token("gateway").token_id(), key: EncodedKey([2; 32]), address: String::new() };
+        let _line = portal.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), attendee);
+        if let Some(kind) = revoked {
+            let mut change = portal.store.change(&By::system()).await.unwrap();
+            change.revoke_token(token(kind).token_id()).await.unwrap();
+            change.commit().await.unwrap();
         }
+        let who = Requester {
+            client,
+            actor,
+            token: token("client").token_id(),
+            session_expires_ms: None,
+            session_began_ms: 0,
+        };
+        let resource =
+            portal.store.visible_resources(actor, client, clock::now_ms()).await.unwrap().resources[0].id;
+        let request = RequestAuthorization {
+            request_id: 2,
+            resource,
+            connected_gateways: Vec::new(),
+            avoid_gateways: Vec::new(),
+            prefer_gateway: None,
+        };
+        let answer = authorize(&portal, &who, &By::system(), &request).await.unwrap();
+        assert_eq!(answer.is_ok(), revoked.is_none(), "{revoked:?}: {answer:?}");
     }
 
-    #[tokio::test]
-    async fn a_lease_whose_gateway_has_left_is_taken_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("portal.db");
-        let (client, _, id) = with_lease(&path).await;
-        let portal = portal(&path).await;
+    async fn a_lease_whose_gateway_has_left_is_taken_back(database: Database) {
+        let (client, _, id) = with_lease(&database).await;
+        let portal = portal(&database).await;
         let who = Attendee {
             token: adit_policy::TokenId::from_uuid(Uuid::nil()),
             key: EncodedKey([1; 32]),
@@ -362,15 +379,48 @@ mod tests {
         assert!(portal.store.lease(id, clock::now_ms()).await.unwrap().is_none());
     }
 
-    #[tokio::test]
-    async fn expired_leases_are_forgotten_and_live_ones_are_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("portal.db");
-        let (_, _, id) = with_lease(&path).await;
-        let portal = portal(&path).await;
+    async fn expired_leases_are_forgotten_and_live_ones_are_not(database: Database) {
+        let (_, _, id) = with_lease(&database).await;
+        let portal = portal(&database).await;
         delete_expired(&portal).await.unwrap();
         let ends = portal.store.next_expiry().await.unwrap().unwrap();
         assert!(portal.store.lease(id, ends - 1).await.unwrap().is_some());
         assert!(portal.store.lease(id, ends).await.unwrap().is_none(), "at its end a lease is over");
+    }
+
+    async fn old_entries_of_the_audit_log_are_forgotten_and_that_is_noted(database: Database) {
+        with_lease(&database).await;
+        let portal = portal(&database).await;
+        let all = portal.store.audit(crate::store::Page::FIRST).await.unwrap();
+        let newest = all[0].at_ms;
+        forget_audit_before(&portal, newest).await.unwrap();
+        assert_eq!(portal.store.audit(crate::store::Page::FIRST).await.unwrap().len(), all.len());
+        forget_audit_before(&portal, newest + 1).await.unwrap();
+        let left = portal.store.audit(crate::store::Page::FIRST).await.unwrap();
+        assert_eq!((left.len(), left[0].action.as_str()), (1, "audit.forget"));
+        assert!(left[0].detail.contains(&format!("\"entries\":{}", all.len())), "{}", left[0].detail);
+    }
+
+    async fn a_client_with_a_good_token_is_granted(database: Database) {
+        answers_after_revoking(None, database).await;
+    }
+
+    async fn nothing_is_granted_to_a_revoked_client(database: Database) {
+        answers_after_revoking(Some("client"), database).await;
+    }
+
+    async fn nothing_is_granted_through_a_revoked_gateway(database: Database) {
+        answers_after_revoking(Some("gateway"), database).await;
+    }
+
+    on_both_databases! {
+        old_entries_of_the_audit_log_are_forgotten_and_that_is_noted,
+        what_was_committed_is_delivered_by_the_next_process,
+        a_change_that_is_not_committed_never_happened,
+        a_lease_whose_gateway_has_left_is_taken_back,
+        expired_leases_are_forgotten_and_live_ones_are_not,
+        a_client_with_a_good_token_is_granted,
+        nothing_is_granted_to_a_revoked_client,
+        nothing_is_granted_through_a_revoked_gateway,
     }
 }

@@ -5,12 +5,13 @@
 //! to the `hub`, the hub to the sessions that they concern. Nothing is ever pushed that was not
 //! stored before, and nothing that is stored is only pushed: peers that reconnect get it all.
 //!
-//! Deliberately absent for now: the admin pages, sign-in with OpenID Connect, PostgreSQL,
+//! Deliberately absent for now: the admin pages, sign-in with OpenID Connect,
 //! conditions of policies, flow logs.
 
 #![forbid(unsafe_code)]
 
 mod api;
+pub mod archive;
 mod authorize;
 pub mod bootstrap;
 mod certificate;
@@ -21,8 +22,11 @@ mod credential;
 mod data_dir;
 mod dispatcher;
 mod hub;
+mod nodes;
 mod portal;
 pub mod serve;
 mod server;
 mod session;
 mod store;
+
+pub use store::Database;

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::connect_limit::ConnectLimit;
 use crate::credential::{NoRandomness, Secrets};
 use crate::hub::Hub;
+use crate::nodes::Node;
 use crate::store::{Account, Lease, Store};
 
 /// One portal.
@@ -20,6 +21,8 @@ pub(crate) struct Portal {
     pub(crate) store: Store,
     /// Who is here.
     pub(crate) hub: Hub,
+    /// This node among others.
+    pub(crate) node: Node,
     /// Keys of the portal itself.
     pub(crate) secrets: Secrets,
     /// Address ranges and DNS settings.

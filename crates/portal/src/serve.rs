@@ -1,5 +1,6 @@
 //! `adit-portal serve`: a running portal and its orderly end.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,9 +22,10 @@ use crate::api::{self, Failure};
 use crate::connect_limit::ConnectLimit;
 use crate::data_dir::DataDir;
 use crate::hub::Hub;
+use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, acceptor};
-use crate::store::Store;
+use crate::store::{Database, Store};
 use crate::{dispatcher, session};
 
 /// The largest body of an API request.
@@ -43,12 +45,16 @@ const READINESS_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Options {
     /// Where everything is kept.
     pub data_dir: PathBuf,
+    /// The database, if it is not the SQLite file in the data directory.
+    pub database: Option<Database>,
     /// Where peers and administrators connect to.
     pub listen: Vec<SocketAddr>,
     /// How connections are secured.
     pub security: Security,
     /// Where health and metrics are served.
     pub health: Option<SocketAddr>,
+    /// How long entries of the audit log are kept; for ever when absent.
+    pub keep_audit: Option<Duration>,
 }
 
 /// How connections are secured.
@@ -77,6 +83,8 @@ pub struct Running {
     listeners: JoinSet<()>,
     background: JoinSet<()>,
     readiness: Readiness,
+    /// Held as long as the portal runs.
+    _database: Option<File>,
 }
 
 /// Starts a portal; it serves when this returns.
@@ -95,20 +103,32 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
             Some(acceptor(&directory.tls("server.pem"), &directory.tls("server.key"))?)
         }
     };
+    let mut bound = Vec::new();
+    for address in &options.listen {
+        bound.push(listen(*address).await?);
+    }
+    let database = database_of(options).lock()?;
+    // Before anybody connects: this node, so that no event is forgotten that its sessions need,
+    // and what was committed and never pushed.
+    let node = nodes::join(&portal).await.context("cannot join the other nodes")?;
+    dispatcher::deliver_all(&portal).await.context("cannot replay the outbox")?;
     let (closing, closed) = watch::channel(false);
     let server = Server::new(router(&portal), tls, closed);
     let mut listeners = JoinSet::new();
     let mut addresses = Vec::new();
-    for address in &options.listen {
-        let listener = listen(*address).await?;
+    for listener in bound {
         addresses.push(listener.local_addr()?);
         listeners.spawn(server.clone().run(listener));
     }
-    // Before anybody connects: what was committed and never pushed.
-    dispatcher::deliver_all(&portal).await.context("cannot replay the outbox")?;
     let mut background = JoinSet::new();
     background.spawn(dispatcher::run(Arc::clone(&portal)));
     background.spawn(dispatcher::expire(Arc::clone(&portal)));
+    if let Some(keep) = options.keep_audit {
+        background.spawn(dispatcher::forget_audit(Arc::clone(&portal), keep));
+    }
+    if let Some(node) = node {
+        background.spawn(node.run());
+    }
     let readiness = Readiness::new();
     readiness.set(true);
     background.spawn(watch_database(Arc::clone(&portal), readiness.clone()));
@@ -119,25 +139,37 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
         background.spawn(server.run());
     }
     tracing::info!(?addresses, "portal is ready");
-    Ok(Running { portal, closing, addresses, health, listeners, background, readiness })
+    Ok(Running { portal, closing, addresses, health, listeners, background, readiness, _database: database })
+}
+
+fn database_of(options: &Options) -> Database {
+    let default = || DataDir::new(options.data_dir.clone()).default_database();
+    options.database.clone().unwrap_or_else(default)
 }
 
 async fn open(options: &Options) -> Result<SharedPortal> {
     let directory = DataDir::new(options.data_dir.clone());
-    let database = directory.database();
-    if !database.exists() {
+    let database = database_of(options);
+    if !database.may_exist() {
         bail!("{} holds no portal; run `adit-portal bootstrap` first", options.data_dir.display());
     }
     let store = Store::open(&database, false)
         .await
-        .with_context(|| format!("cannot open the database {}", database.display()))?;
+        .with_context(|| format!("cannot open the database {database}"))?;
     if store.account_id().as_uuid().is_nil() {
-        bail!("{} holds no account; run `adit-portal bootstrap` first", options.data_dir.display());
+        bail!("{database} holds no account; run `adit-portal bootstrap` first");
     }
     let account = store.account().await?;
     let secrets = directory.secrets()?;
+    if !store.bind_secrets(&secrets.digest()?).await? {
+        bail!(
+            "the files in {} belong to another installation than {database}; copy `secrets` from the first node or the backup",
+            options.data_dir.join("secrets").display()
+        );
+    }
     let limit = ConnectLimit::new(Instant::now());
-    Ok(Arc::new(Portal { store, hub: Hub::default(), secrets, account, limit }))
+    let hub = Hub::new(store.is_shared());
+    Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit }))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -212,6 +244,9 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.background.shutdown().await;
+        if let Err(error) = nodes::leave(&self.portal).await {
+            tracing::warn!(%error, "the other nodes will miss this one for a while");
+        }
         self.portal.store.close().await;
         tracing::info!("portal has stopped");
     }

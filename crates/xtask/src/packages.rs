@@ -12,7 +12,7 @@ use crate::{PackagesArguments, Verdict, unpacked};
 type Needed = (&'static str, &'static str, &'static str);
 
 /// What demo, test and lab need.
-const NEEDED: [Needed; 15] = [
+const NEEDED: [Needed; 16] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
@@ -29,6 +29,7 @@ const NEEDED: [Needed; 15] = [
     // The package has no program of its own; this list is there once it is installed.
     ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc"),
     (CLANG, "clang-19", "the relay's XDP program"),
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15", "the portal's other database"),
 ];
 
 /// The compiler for programs in the kernel.
@@ -70,7 +71,7 @@ pub(crate) fn run(arguments: &PackagesArguments) -> Result<Verdict> {
         .chain(NEEDED_FOR_PACKAGE);
     for (program, package, purpose) in NEEDED.into_iter().chain(for_bench) {
         let state = if is_installed(program) { "installed" } else { "missing" };
-        println!("{package:<18} {program:<18} {state:<10} {purpose}");
+        println!("{package:<18} {program:<35} {state:<10} {purpose}");
     }
     for (package, purpose) in unpacked::UNPACKED {
         let state = if unpacked::place(package)?.is_dir() { "unpacked" } else { "missing" };

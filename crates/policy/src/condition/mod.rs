@@ -9,6 +9,7 @@
 
 mod schedule;
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -195,6 +196,29 @@ impl Conditions {
         let aged =
             aged.map(|(age, at)| at.saturating_add(age)).filter(|end| *end <= now.saturating_add(horizon));
         closes.into_iter().chain(aged).min()
+    }
+
+    /// When it may next be otherwise by itself whether they are met, if that is within `horizon` seconds of `now`.
+    #[must_use]
+    pub fn turns(&self, now: u64, horizon: u64, circumstances: &Circumstances<'_>) -> Option<u64> {
+        let turn = self.time.as_ref().and_then(|schedule| schedule.turns(now, horizon));
+        let end = self.end(now, horizon, circumstances).filter(|end| *end > now);
+        turn.into_iter().chain(end).min()
+    }
+}
+
+/// Completes "it is not granted …".
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.condition {
+            ConditionKind::RemoteAddress => "from this address",
+            ConditionKind::Region => "from this country",
+            ConditionKind::AuthProvider => "after this way of signing in",
+            ConditionKind::Time => "at this time",
+            ConditionKind::VerifiedDevice => "to a device that is not verified",
+            ConditionKind::AuthenticationAge => "so long after signing in",
+        })?;
+        if self.is_unknown { f.write_str(" (it is not known)") } else { Ok(()) }
     }
 }
 

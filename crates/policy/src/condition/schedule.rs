@@ -3,7 +3,7 @@
 //! Whether a moment lies in a schedule is asked of that clock: which day and time does it show? So a window that covers
 //! an hour which the clock shows twice is open twice, and one that lies in an hour which it skips is not open at all.
 //! A window may go over midnight; it belongs to the day on which it begins. When a schedule closes next is found at the
-//! few moments at which it can: the end of a window, and a change of the clock.
+//! few moments at which it can: an end of a window, and a change of the clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -102,11 +102,19 @@ impl Schedule {
     /// When it closes, if it is open at `now` and closes within `horizon` seconds.
     #[must_use]
     pub fn closes(&self, now: u64, horizon: u64) -> Option<u64> {
+        self.is_open(now).then(|| self.turns(now, horizon)).flatten()
+    }
+
+    /// When it next closes or opens, if that is within `horizon` seconds of `now`.
+    #[must_use]
+    pub fn turns(&self, now: u64, horizon: u64) -> Option<u64> {
         let (begin, end) = (timestamp(now)?, timestamp(now.saturating_add(horizon))?);
+        let is_open = self.is_open_at(begin);
         let mut moments = self.moments(begin, end);
         moments.sort_unstable();
-        let closing = moments.into_iter().find(|moment| *moment > begin && !self.is_open_at(*moment))?;
-        u64::try_from(closing.as_second()).ok().filter(|_| closing <= end)
+        let turn =
+            moments.into_iter().find(|moment| *moment > begin && self.is_open_at(*moment) != is_open)?;
+        u64::try_from(turn.as_second()).ok().filter(|_| turn <= end)
     }
 
     fn is_open_at(&self, now: Timestamp) -> bool {
@@ -114,15 +122,15 @@ impl Schedule {
         self.written.windows.iter().any(|window| window.covers(shown))
     }
 
-    /// All moments between these two at which it may close, in no order.
+    /// All moments between these two at which it may close or open, in no order.
     fn moments(&self, begin: Timestamp, end: Timestamp) -> Vec<Timestamp> {
         let changes = self.zone.following(begin).map(|change| change.timestamp());
         let mut moments: Vec<_> = changes.take_while(|moment| *moment <= end).collect();
         let (mut date, last) = (self.zone.to_datetime(begin).date(), self.zone.to_datetime(end).date());
         while date <= last {
-            for window in &self.written.windows {
-                let at = window.to.on(date);
-                let Some(at) = at.map(|at| self.zone.to_ambiguous_timestamp(at)) else { continue };
+            let windows = self.written.windows.iter();
+            for time in windows.flat_map(|window| [window.from, window.to]) {
+                let Some(at) = time.on(date).map(|at| self.zone.to_ambiguous_timestamp(at)) else { continue };
                 // The clock may show it twice.
                 moments.extend(at.earlier().ok());
                 moments.extend(at.later().ok());
@@ -364,6 +372,18 @@ mod tests {
             let minutes = (1..=HORIZON / 60).map(|minute| now + 60 * minute);
             let closing = minutes.into_iter().find(|moment| !schedule.is_open(*moment));
             prop_assert_eq!(schedule.closes(now, HORIZON), closing);
+        }
+
+        #[test]
+        fn it_turns_at_the_first_minute_at_which_it_is_otherwise(
+            windows in prop::collection::vec(any_window(), 1..4), (zone, now) in any_moment(),
+        ) {
+            let schedule = schedule(zone, &windows);
+            let is_open = schedule.is_open(now);
+            let minutes = (1..=HORIZON / 60).map(|minute| now + 60 * minute);
+            let turn = minutes.into_iter().find(|moment| schedule.is_open(*moment) != is_open);
+            prop_assert_eq!(schedule.turns(now, HORIZON), turn);
+            prop_assert_eq!(schedule.closes(now, HORIZON), turn.filter(|_| is_open));
         }
     }
 }

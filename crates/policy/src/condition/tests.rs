@@ -90,6 +90,20 @@ fn an_old_authentication_ends_a_lease_at_its_age() {
 }
 
 #[test]
+fn what_turns_with_time_says_when() {
+    let office = r#""time":{"time_zone":"UTC","windows":[{"days":["fri"],"from":"08:00","to":"18:00"}]}"#;
+    // That moment is eight o'clock on a Friday.
+    let eight = NOW;
+    let conditions = read(&format!(r#"{{{office},"authentication_age":3600}}"#));
+    let since = |at| Circumstances { authenticated_at: Some(at), ..Circumstances::default() };
+    assert_eq!(conditions.turns(eight - 600, 7200, &since(eight)), Some(eight), "it opens");
+    assert_eq!(conditions.turns(eight, 7200, &since(eight)), Some(eight + 3600), "the sign-in grows old");
+    assert_eq!(conditions.turns(eight + 3600, 7200, &since(eight)), None);
+    assert_eq!(conditions.turns(eight + 3600, 36_000, &since(eight)), Some(eight + 36_000), "it closes");
+    assert_eq!(read("{}").turns(eight, 36_000, &since(eight)), None);
+}
+
+#[test]
 fn every_kind_must_be_met() {
     let both = read(r#"{"verified_device":true,"region":{"any_of":["DE"]},"authentication_age":60}"#);
     let kinds: Vec<_> =

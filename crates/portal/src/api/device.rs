@@ -2,13 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use adit_policy::ClientId;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Admin, Failure, Listed, Params, PathIds, listed};
+use super::{Admin, Body, Failure, Listed, Params, PathIds, listed};
 use crate::portal::SharedPortal;
 use crate::store::{DeviceRow, Page};
 
@@ -49,6 +50,25 @@ pub(super) async fn gateways(
     Params(page): Params<Page>,
 ) -> Result<Json<Listed<DeviceView>>, Failure> {
     views(&portal, "gateway", page).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeviceChange {
+    /// An administrator vouches for it.
+    verified: bool,
+}
+
+pub(super) async fn update_client(
+    State(portal): State<SharedPortal>,
+    admin: Admin,
+    PathIds(id): PathIds<ClientId>,
+    Body(wanted): Body<DeviceChange>,
+) -> Result<StatusCode, Failure> {
+    let mut change = portal.store.change(&admin.by).await?;
+    change.set_device_verified(id, wanted.verified).await?;
+    change.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn delete(

@@ -98,9 +98,18 @@ impl From<StoreError> for Failure {
                 Self::new(StatusCode::CONFLICT, "conflict", "That is not possible now").with_detail(&detail)
             }
             StoreError::Invalid(detail) => Self::invalid(&detail),
-            StoreError::Database(error) => Self::internal(error),
+            StoreError::Database(error) if is_out_of_reach(&error) => {
+                tracing::error!(%error, "the database is out of reach");
+                Self::unavailable("The database is out of reach")
+            }
+            error @ (StoreError::NewerSchema { .. } | StoreError::Database(_)) => Self::internal(error),
         }
     }
+}
+
+/// Whether asking again later may help.
+fn is_out_of_reach(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
 }
 
 impl From<NoRandomness> for Failure {

@@ -75,7 +75,10 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/api/v1/tokens", get(token::list).post(token::create))
         .route("/api/v1/tokens/{id}", axum::routing::delete(token::revoke))
         .route("/api/v1/devices", get(device::clients))
-        .route("/api/v1/devices/{id}", axum::routing::delete(device::delete_client))
+        .route(
+            "/api/v1/devices/{id}",
+            axum::routing::patch(device::update_client).delete(device::delete_client),
+        )
         .route("/api/v1/gateways", get(device::gateways))
         .route("/api/v1/gateways/{id}", axum::routing::delete(device::delete_gateway))
         .route("/api/v1/relays", get(relay::list))

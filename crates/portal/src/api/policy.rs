@@ -1,6 +1,6 @@
 //! Policies.
 
-use adit_policy::{GroupId, PolicyId, ResourceId};
+use adit_policy::{Conditions, GroupId, PolicyId, ResourceId};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,17 +15,33 @@ use crate::store::{Page, Policy};
 pub(super) struct NewPolicy {
     group: GroupId,
     resource: ResourceId,
+    #[serde(default)]
+    conditions: Conditions,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyChange {
-    enabled: bool,
+    enabled: Option<bool>,
+    /// All of them: those that are not named are gone.
+    conditions: Option<Conditions>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Created {
     id: PolicyId,
+}
+
+/// Refuses conditions that nobody could meet.
+fn check(conditions: &Conditions) -> Result<(), Failure> {
+    conditions.check().map_err(|error| Failure::invalid(&error.to_string()))?;
+    if conditions.region.is_some() {
+        return Err(Failure::invalid("this portal does not know which country an address is in"));
+    }
+    if conditions.auth_provider.is_some() {
+        return Err(Failure::invalid("there is no such auth provider"));
+    }
+    Ok(())
 }
 
 pub(super) async fn list(
@@ -41,8 +57,9 @@ pub(super) async fn create(
     admin: Admin,
     Body(new): Body<NewPolicy>,
 ) -> Result<(StatusCode, Json<Created>), Failure> {
+    check(&new.conditions)?;
     let mut change = portal.store.change(&admin.by).await?;
-    let id = change.create_policy(new.group, new.resource).await?;
+    let id = change.create_policy(new.group, new.resource, &new.conditions).await?;
     change.commit().await?;
     Ok((StatusCode::CREATED, Json(Created { id })))
 }
@@ -53,8 +70,17 @@ pub(super) async fn update(
     PathIds(id): PathIds<PolicyId>,
     Body(wanted): Body<PolicyChange>,
 ) -> Result<StatusCode, Failure> {
+    if wanted.enabled.is_none() && wanted.conditions.is_none() {
+        return Err(Failure::invalid("nothing is to be changed: name `enabled` or `conditions`"));
+    }
     let mut change = portal.store.change(&admin.by).await?;
-    change.set_policy_enabled(id, wanted.enabled).await?;
+    if let Some(conditions) = &wanted.conditions {
+        check(conditions)?;
+        change.set_policy_conditions(id, conditions).await?;
+    }
+    if let Some(enabled) = wanted.enabled {
+        change.set_policy_enabled(id, enabled).await?;
+    }
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

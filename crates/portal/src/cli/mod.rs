@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! `bootstrap` and `serve` work on a data directory; every other command is a client of the
+//! `bootstrap`, `serve`, `backup`, `restore` and `migrate` work on a data directory; every other command is a client of the
 //! JSON API and works from anywhere.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 portal unreachable, 4 token refused,
@@ -18,6 +18,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use url::Url;
 
+use crate::store::Database;
+
 /// The portal of Adit: identity, policy, and the introduction of peers.
 #[derive(Debug, Parser)]
 #[command(name = "adit-portal", version, max_term_width = 80, arg_required_else_help = true)]
@@ -32,6 +34,12 @@ enum Command {
     Bootstrap(Bootstrap),
     /// Run the portal
     Serve(Serve),
+    /// Write database, secrets and certificates to one file; the portal may run
+    Backup(Backup),
+    /// Restore a backup into an empty data directory
+    Restore(Restore),
+    /// Move a portal that does not run to another database
+    Migrate(Migrate),
     #[command(flatten)]
     Admin(admin::Command),
 }
@@ -41,6 +49,10 @@ struct Bootstrap {
     /// Where to keep the database and the secrets
     #[arg(long, env = "ADIT_PORTAL_DATA_DIR", default_value = "/var/lib/adit-portal")]
     data_dir: PathBuf,
+    /// Another database than portal.db in the data directory: sqlite:PATH or
+    /// postgres://USER@HOST/NAME
+    #[arg(long, env = "ADIT_PORTAL_DATABASE", value_name = "URL", hide_env_values = true)]
+    database: Option<Database>,
     /// How peers reach the portal: https://HOST:PORT
     #[arg(long, env = "ADIT_PORTAL_URL")]
     url: Url,
@@ -73,6 +85,10 @@ struct Serve {
     /// The directory that bootstrap made
     #[arg(long, env = "ADIT_PORTAL_DATA_DIR", default_value = "/var/lib/adit-portal")]
     data_dir: PathBuf,
+    /// Another database than portal.db in the data directory: sqlite:PATH or
+    /// postgres://USER@HOST/NAME
+    #[arg(long, env = "ADIT_PORTAL_DATABASE", value_name = "URL", hide_env_values = true)]
+    database: Option<Database>,
     /// Listen here (repeatable)
     #[arg(
         long,
@@ -94,12 +110,59 @@ struct Serve {
     /// Serve /healthz, /readyz and /metrics here
     #[arg(long, env = "ADIT_PORTAL_HEALTH", value_name = "ADDRESS:PORT")]
     health: Option<SocketAddr>,
+    /// Forget entries of the audit log after this time (400d); never by default
+    #[arg(long, env = "ADIT_PORTAL_KEEP_AUDIT", value_name = "TIME", value_parser = duration, default_value = "never")]
+    keep_audit: u64,
     /// Write logs (JSON Lines) to this directory instead of standard error
     #[arg(long, env = "ADIT_LOG_DIR", value_name = "DIR")]
     log_dir: Option<PathBuf>,
     /// Log level or filter, for example info or info,adit_portal=debug
     #[arg(long, env = "ADIT_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     log_level: String,
+}
+
+/// Which portal.
+#[derive(Debug, Args)]
+struct Installation {
+    /// The directory that bootstrap made
+    #[arg(long, env = "ADIT_PORTAL_DATA_DIR", default_value = "/var/lib/adit-portal")]
+    data_dir: PathBuf,
+    /// Another database than portal.db in the data directory: sqlite:PATH or
+    /// postgres://USER@HOST/NAME
+    #[arg(long, env = "ADIT_PORTAL_DATABASE", value_name = "URL", hide_env_values = true)]
+    database: Option<Database>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Backup {
+    /// The file to write; it must not exist
+    file: PathBuf,
+    /// Leave out secrets and certificates: restoring then needs those of the
+    /// data directory from elsewhere
+    #[arg(long)]
+    without_secrets: bool,
+    #[command(flatten)]
+    installation: Installation,
+}
+
+#[derive(Debug, Args)]
+struct Restore {
+    /// The file that backup wrote
+    file: PathBuf,
+    #[command(flatten)]
+    installation: Installation,
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    /// The empty database to move to: sqlite:PATH or postgres://USER@HOST/NAME
+    #[arg(long, env = "ADIT_PORTAL_MIGRATE_TO", value_name = "URL", hide_env_values = true)]
+    to: Database,
+    #[command(flatten)]
+    installation: Installation,
 }
 
 /// Runs the program.
@@ -111,6 +174,9 @@ pub fn main() -> ExitCode {
     match cli.command {
         Command::Bootstrap(arguments) => run::bootstrap(arguments),
         Command::Serve(arguments) => run::serve(arguments),
+        Command::Backup(arguments) => run::backup(arguments),
+        Command::Restore(arguments) => run::restore(arguments),
+        Command::Migrate(arguments) => run::migrate(arguments),
         Command::Admin(command) => run::admin(command),
     }
 }
@@ -159,7 +225,7 @@ mod tests {
     fn every_administrative_command_takes_the_portal_and_the_token() {
         let mut command = Cli::command();
         command.build();
-        for name in ["bootstrap", "serve", "help"] {
+        for name in ["bootstrap", "serve", "backup", "restore", "migrate", "help"] {
             command = command.mut_subcommand(name, |own| own.hide(true));
         }
         command.get_subcommands().filter(|one| !one.is_hide_set()).for_each(check_connection);

@@ -1,17 +1,19 @@
 //! From parsed arguments to an exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Bootstrap, Serve, admin, output};
-use crate::{bootstrap as create, serve as server};
+use super::{Backup, Bootstrap, Migrate, Restore, Serve, admin, output};
+use crate::{archive, bootstrap as create, serve as server};
 
 pub(super) fn bootstrap(arguments: Bootstrap) -> ExitCode {
     let json = arguments.json;
     let options = create::Options {
         data_dir: arguments.data_dir,
+        database: arguments.database,
         url: arguments.url,
         extra_names: arguments.san,
         certificate: arguments.tls_cert.zip(arguments.tls_key),
@@ -68,9 +70,11 @@ pub(super) fn serve(arguments: Serve) -> ExitCode {
     };
     let options = server::Options {
         data_dir: arguments.data_dir,
+        database: arguments.database,
         listen: arguments.listen,
         security,
         health: arguments.health,
+        keep_audit: Some(arguments.keep_audit).filter(|time| *time > 0).map(Duration::from_secs),
     };
     let served = many_threads().and_then(|runtime| runtime.block_on(serve_until_signal(&options)));
     let code = match served {
@@ -95,6 +99,37 @@ async fn serve_until_signal(options: &server::Options) -> Result<()> {
     tracing::info!(signal, "portal stops");
     running.stop().await;
     Ok(())
+}
+
+pub(super) fn backup(arguments: Backup) -> ExitCode {
+    let Backup { file, without_secrets, installation: at } = arguments;
+    let database = at.database.as_ref();
+    copied(at.json, "written", archive::backup(&at.data_dir, database, &file, !without_secrets))
+}
+
+pub(super) fn restore(arguments: Restore) -> ExitCode {
+    let Restore { file, installation: at } = arguments;
+    copied(at.json, "restored", archive::restore(&at.data_dir, at.database.as_ref(), &file))
+}
+
+pub(super) fn migrate(arguments: Migrate) -> ExitCode {
+    let Migrate { to, installation: at } = arguments;
+    let code = copied(at.json, "moved", archive::migrate(&at.data_dir, at.database.as_ref(), &to));
+    if code == ExitCode::SUCCESS && !at.json {
+        println!("Serve it from now on with ADIT_PORTAL_DATABASE or --database.");
+    }
+    code
+}
+
+fn copied(json: bool, verb: &str, work: impl Future<Output = Result<archive::Copied>>) -> ExitCode {
+    match one_thread().and_then(|runtime| runtime.block_on(work)) {
+        Ok(copied) if json => output::json(&copied),
+        Ok(copied) => {
+            println!("{} rows {verb}, SHA-256 {}", copied.rows, copied.digest);
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
 }
 
 #[cfg(unix)]

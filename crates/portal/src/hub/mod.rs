@@ -8,6 +8,7 @@
 mod candidates;
 mod line;
 mod relays;
+mod remote;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,14 +18,17 @@ use adit_policy::{ActorId, ClientId, GatewayId, RelayId, SiteId, TokenId};
 use adit_protocol::client::{self, DisconnectReason};
 use adit_protocol::{Candidate, CandidateUpdate, EncodedKey, PortalToClient, PortalToGateway, gateway};
 use semver::Version;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use line::{Incumbent, Push, Receiver, SessionId};
 pub(crate) use relays::{GivenRelays, RETURN_TIME, RelayDetails};
+pub(crate) use remote::{Learned, Presence};
 
 use candidates::apply;
 use line::Line;
 use relays::Relay;
+use remote::Remote;
 
 /// No gateway may ask for more patience while it restarts.
 const LONGEST_RETURN: Duration = Duration::from_secs(120);
@@ -64,6 +68,7 @@ struct GatewayEntry {
     site: SiteId,
     version: Version,
     is_draining: bool,
+    back_within_ms: Option<u64>,
     candidates: BTreeSet<Candidate>,
 }
 
@@ -74,6 +79,10 @@ struct State {
     clients: BTreeMap<ClientId, ClientEntry>,
     gateways: BTreeMap<GatewayId, GatewayEntry>,
     relays: BTreeMap<RelayId, Relay>,
+    /// Clients and gateways of other nodes.
+    remote: BTreeMap<Uuid, Remote>,
+    /// Peers of this node of which the others do not know the newest.
+    unannounced: BTreeSet<Uuid>,
     /// Sites whose gateway restarts, and until when it should be back.
     returning: BTreeMap<SiteId, Instant>,
 }
@@ -89,6 +98,9 @@ impl State {
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     state: Mutex<State>,
+    announce: Notify,
+    /// Whether there may be other nodes.
+    is_shared: bool,
 }
 
 impl Hub {
@@ -96,6 +108,18 @@ impl Hub {
         // A panic under the lock leaves at worst a missing entry, which the peer's next
         // connection repairs; refusing everybody would be worse.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A hub whose peers are announced to other nodes when `is_shared` is set.
+    pub(crate) fn new(is_shared: bool) -> Self {
+        Self { is_shared, ..Self::default() }
+    }
+
+    fn changed(&self, state: &mut State, peer: Uuid) {
+        if self.is_shared {
+            state.unannounced.insert(peer);
+            self.announce.notify_one();
+        }
     }
 
     /// Takes a client in; an older session of the same device ends.
@@ -114,6 +138,8 @@ impl Hub {
         if let Some(old) = state.clients.insert(id, entry) {
             old.line.end(DisconnectReason::Superseded);
         }
+        state.remote.remove(&id.as_uuid());
+        self.changed(&mut state, id.as_uuid());
         metrics::gauge!("adit_portal_sessions", "kind" => "client").set(state.clients.len() as f64);
         receiver
     }
@@ -132,15 +158,20 @@ impl Hub {
             line.end(DisconnectReason::Restart);
         }
         state.returning.remove(&site);
-        let entry = GatewayEntry { line, site, version, is_draining: false, candidates: BTreeSet::new() };
+        let candidates = BTreeSet::new();
+        let entry =
+            GatewayEntry { line, site, version, is_draining: false, back_within_ms: None, candidates };
         if let Some(old) = state.gateways.insert(id, entry) {
             old.line.end(DisconnectReason::Superseded);
         }
+        state.remote.remove(&id.as_uuid());
+        self.changed(&mut state, id.as_uuid());
         metrics::gauge!("adit_portal_sessions", "kind" => "gateway").set(state.gateways.len() as f64);
         receiver
     }
 
-    /// Lets a client go; `false` when a newer session has taken its place.
+    /// Lets a client go; `false` when a newer session has taken its place,
+    /// here or at another node.
     pub(crate) fn leave_client(&self, id: ClientId, session: SessionId) -> bool {
         let mut state = self.lock();
         if state.clients.get(&id).is_none_or(|entry| entry.line.session != session) {
@@ -148,10 +179,12 @@ impl Hub {
         }
         state.clients.remove(&id);
         metrics::gauge!("adit_portal_sessions", "kind" => "client").set(state.clients.len() as f64);
-        true
+        self.changed(&mut state, id.as_uuid());
+        !state.remote.contains_key(&id.as_uuid())
     }
 
-    /// Lets a gateway go; `false` when a newer session has taken its place.
+    /// Lets a gateway go; `false` when a newer session has taken its place,
+    /// here or at another node.
     pub(crate) fn leave_gateway(&self, id: GatewayId, session: SessionId) -> bool {
         let mut state = self.lock();
         if state.gateways.get(&id).is_none_or(|entry| entry.line.session != session) {
@@ -159,7 +192,8 @@ impl Hub {
         }
         state.gateways.remove(&id);
         metrics::gauge!("adit_portal_sessions", "kind" => "gateway").set(state.gateways.len() as f64);
-        true
+        self.changed(&mut state, id.as_uuid());
+        !state.remote.contains_key(&id.as_uuid())
     }
 
     /// The live session of a device, asked whether it is alive. A draining gateway does not
@@ -173,11 +207,17 @@ impl Hub {
         (!entry.is_draining).then(|| entry.line.probe())
     }
 
-    /// Whether a device, client or gateway, is connected.
+    /// Whether a client is connected to this node.
+    pub(crate) fn is_here(&self, client: ClientId) -> bool {
+        self.lock().clients.contains_key(&client)
+    }
+
+    /// Whether a device, client or gateway, is connected, to whichever node.
     pub(crate) fn is_online(&self, device: Uuid) -> bool {
         let state = self.lock();
         state.clients.contains_key(&ClientId::from_uuid(device))
             || state.gateways.contains_key(&GatewayId::from_uuid(device))
+            || state.remote.contains_key(&device)
     }
 
     /// Everything connected: clients, gateways and relays.
@@ -186,7 +226,7 @@ impl Hub {
         let clients = state.clients.keys().map(ClientId::as_uuid);
         let gateways = state.gateways.keys().map(GatewayId::as_uuid);
         let relays = state.relays.iter().filter(|(_, relay)| relay.is_online()).map(|(id, _)| id.as_uuid());
-        clients.chain(gateways).chain(relays).collect()
+        clients.chain(gateways).chain(relays).chain(state.remote.keys().copied()).collect()
     }
 
     /// The gateways of a site that are connected.
@@ -199,6 +239,7 @@ impl Hub {
                 version: entry.version.clone(),
                 is_draining: entry.is_draining,
             })
+            .chain(remote::gateways_of(&state.remote, site))
             .collect()
     }
 
@@ -207,7 +248,9 @@ impl Hub {
         let mut state = self.lock();
         let Some(entry) = state.gateways.get_mut(&id) else { return };
         entry.is_draining = true;
+        entry.back_within_ms = back_within.and_then(|time| u64::try_from(time.as_millis()).ok());
         let site = entry.site;
+        self.changed(&mut state, id.as_uuid());
         if let Some(back_within) = back_within {
             state.returning.insert(site, Instant::now() + back_within.min(LONGEST_RETURN));
         }
@@ -228,6 +271,7 @@ impl Hub {
         let mut state = self.lock();
         let Some(entry) = state.clients.get_mut(&id) else { return };
         let update = apply(&mut entry.candidates, update);
+        self.changed(&mut state, id.as_uuid());
         let lines = peers.iter().filter_map(|peer| state.gateways.get(peer));
         for gateway in lines {
             let message = gateway::PeerCandidates { client: id, update: update.clone() };
@@ -245,6 +289,7 @@ impl Hub {
         let mut state = self.lock();
         let Some(entry) = state.gateways.get_mut(&id) else { return };
         let update = apply(&mut entry.candidates, update);
+        self.changed(&mut state, id.as_uuid());
         let lines = peers.iter().filter_map(|peer| state.clients.get(peer));
         for client in lines {
             let message = client::PeerCandidates { gateway: id, update: update.clone() };
@@ -254,15 +299,16 @@ impl Hub {
 
     /// What is known of where a client can be reached.
     pub(crate) fn client_candidates(&self, id: ClientId) -> Vec<Candidate> {
-        self.lock()
-            .clients
-            .get(&id)
-            .map(|entry| entry.candidates.iter().copied().collect())
-            .unwrap_or_default()
+        let state = self.lock();
+        match state.clients.get(&id) {
+            Some(entry) => entry.candidates.iter().copied().collect(),
+            None => state.remote.get(&id.as_uuid()).map(Remote::candidates).unwrap_or_default(),
+        }
     }
 
     /// Introduces two peers to each other; both messages are made with the candidates of this
-    /// moment. `false` when the gateway is not connected, and then nobody is told.
+    /// moment. Each node tells those that are connected to it. `false` when the gateway is not connected
+    /// to any node, and then nobody is told.
     pub(crate) fn introduce(
         &self,
         seq: i64,
@@ -271,13 +317,23 @@ impl Hub {
     ) -> bool {
         let state = self.lock();
         let (client, gateway) = (to_gateway.client.id, to_client.gateway.id);
-        let Some(gateway) = state.gateways.get(&gateway) else { return false };
-        to_client.gateway.candidates = gateway.candidates.iter().copied().collect();
-        let client = state.clients.get(&client);
-        to_gateway.client.candidates =
-            client.map(|entry| entry.candidates.iter().copied().collect()).unwrap_or_default();
-        gateway.line.message(Some(seq), PortalToGateway::AuthorizationCreated(Box::new(to_gateway)));
-        if let Some(client) = client {
+        let elsewhere = |peer: Uuid| state.remote.get(&peer);
+        let (here, away) = (state.gateways.get(&gateway), elsewhere(gateway.as_uuid()));
+        to_client.gateway.candidates = match (here, away) {
+            (Some(entry), _) => entry.candidates.iter().copied().collect(),
+            (None, Some(remote)) => remote.candidates(),
+            (None, None) => return false,
+        };
+        let entry = state.clients.get(&client);
+        to_gateway.client.candidates = match (entry, elsewhere(client.as_uuid())) {
+            (Some(entry), _) => entry.candidates.iter().copied().collect(),
+            (None, Some(remote)) => remote.candidates(),
+            (None, None) => Vec::new(),
+        };
+        if let Some(gateway) = here {
+            gateway.line.message(Some(seq), PortalToGateway::AuthorizationCreated(Box::new(to_gateway)));
+        }
+        if let Some(client) = entry {
             client.line.message(Some(seq), PortalToClient::AuthorizationCreated(Box::new(to_client)));
         }
         true

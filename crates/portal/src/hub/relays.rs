@@ -14,10 +14,11 @@ use adit_protocol::client::{DisconnectReason, RelaysChanged};
 use adit_protocol::relay::RelayHello;
 use adit_protocol::{PortalToRelay, RelayAccess, RelayTls};
 use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::line::Line;
-use super::{Attendee, Hub, Push, Receiver, SessionId, State};
+use super::{Attendee, Hub, Presence, Push, Receiver, SessionId, State};
 use crate::{clock, credential};
 
 /// Relays that one peer is given.
@@ -30,7 +31,7 @@ const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 pub(crate) const RETURN_TIME: Duration = Duration::from_secs(1);
 
 /// Where a relay listens and under which secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RelayDetails {
     pub(crate) ipv4: Option<SocketAddr>,
     pub(crate) ipv6: Option<SocketAddr>,
@@ -54,8 +55,10 @@ impl RelayDetails {
 
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Absent while the relay is away.
+    /// Absent while the relay is away, or connected to another node.
     line: Option<Line<PortalToRelay>>,
+    /// The other node that it is connected to.
+    node: Option<Uuid>,
     details: RelayDetails,
     /// Grows whenever credentials that were handed out must be replaced.
     generation: u64,
@@ -64,7 +67,26 @@ pub(super) struct Relay {
 
 impl Relay {
     pub(super) const fn is_online(&self) -> bool {
-        self.line.is_some()
+        self.line.is_some() || self.node.is_some()
+    }
+
+    pub(super) fn is_at(&self, node: Uuid) -> bool {
+        self.node == Some(node)
+    }
+
+    /// Notes that it is not connected to that node any more; `false` when it was not.
+    pub(super) fn leave_node(&mut self, node: Uuid) -> bool {
+        let was_there = self.is_at(node);
+        if was_there {
+            self.node = None;
+        }
+        was_there
+    }
+
+    /// What other nodes must know, if it is connected to this one.
+    pub(super) fn presence(&self) -> Option<Presence> {
+        self.line.as_ref()?;
+        Some(Presence::Relay { details: self.details.clone(), is_draining: self.is_draining })
     }
 
     pub(super) fn end(&self, reason: DisconnectReason) {
@@ -87,6 +109,23 @@ impl State {
         self.clients.values().for_each(|entry| entry.line.push(Push::RelaysChanged));
         self.gateways.values().for_each(|entry| entry.line.push(Push::RelaysChanged));
     }
+
+    /// Takes note of a relay that is connected to another node.
+    pub(super) fn learn_relay(&mut self, node: Uuid, id: RelayId, details: RelayDetails, is_draining: bool) {
+        let old = self.relays.remove(&id);
+        let mut relay = Relay { line: None, node: Some(node), details, generation: 0, is_draining };
+        let mut is_news = true;
+        if let Some(old) = old {
+            old.end(DisconnectReason::Superseded);
+            let is_same = old.details == relay.details;
+            is_news = !is_same || old.is_draining != is_draining || !old.is_online();
+            relay.generation = old.generation + u64::from(!is_same);
+        }
+        self.relays.insert(id, relay);
+        if is_news {
+            self.tell_of_relays();
+        }
+    }
 }
 
 impl Hub {
@@ -103,12 +142,13 @@ impl Hub {
             line.end(DisconnectReason::Restart);
         }
         let old = state.relays.remove(&id);
-        let mut relay = Relay { line: Some(line), details, generation: 0, is_draining: false };
+        let mut relay = Relay { line: Some(line), node: None, details, generation: 0, is_draining: false };
         if let Some(old) = old {
             old.end(DisconnectReason::Superseded);
             relay.generation = old.generation + u64::from(old.details != relay.details);
         }
         state.relays.insert(id, relay);
+        self.changed(&mut state, id.as_uuid());
         state.tell_of_relays();
         receiver
     }
@@ -120,6 +160,7 @@ impl Hub {
         match state.relays.get_mut(&id) {
             Some(relay) if relay.line.as_ref().is_some_and(|line| line.session == session) => {
                 relay.line = None;
+                self.changed(&mut state, id.as_uuid());
                 true
             }
             _ => false,
@@ -141,6 +182,7 @@ impl Hub {
         if let Some(relay) = state.relays.get_mut(&id).filter(|relay| relay.details.secret != secret) {
             relay.details.secret = secret;
             relay.generation += 1;
+            self.changed(&mut state, id.as_uuid());
             state.tell_of_relays();
         }
     }
@@ -150,6 +192,7 @@ impl Hub {
         let mut state = self.lock();
         if let Some(relay) = state.relays.get_mut(&id).filter(|relay| !relay.is_draining) {
             relay.is_draining = true;
+            self.changed(&mut state, id.as_uuid());
             state.tell_of_relays();
         }
     }

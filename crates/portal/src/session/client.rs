@@ -29,6 +29,8 @@ struct ClientSession<'a> {
     /// Events up to here are part of what the client knows.
     seq: i64,
     visible: BTreeMap<ResourceId, Resource>,
+    /// When time alone may have changed what is visible.
+    look_again_ms: Option<i64>,
     relays: GivenRelays,
     requests: Pace,
     relay_requests: Pace,
@@ -63,6 +65,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         began_ms,
         seq: 0,
         visible: BTreeMap::new(),
+        look_again_ms: None,
         relays: GivenRelays::new(device.id, caller.expires_ms),
         requests: Pace::new(Instant::now(), 50.0, 200.0),
         relay_requests: Pace::new(Instant::now(), 0.2, 5.0),
@@ -104,24 +107,39 @@ impl ClientSession<'_> {
         still_valid(self.portal, self.caller).await?;
         self.init().await?;
         loop {
-            match self.link.step::<ClientToPortal, _>(hub, renewal(&self.relays)).await? {
+            let alarm = renewal(&self.relays).into_iter().chain(self.next_look()).min();
+            match self.link.step::<ClientToPortal, _>(hub, alarm).await? {
                 Step::Received(message) => self.received(message).await?,
                 Step::Push(push) => self.pushed(push).await?,
-                Step::Alarm => self.update_relays().await?,
+                Step::Alarm => self.alarm().await?,
             }
         }
+    }
+
+    fn next_look(&self) -> Option<Instant> {
+        self.look_again_ms.map(|at_ms| Instant::now() + clock::until(at_ms))
+    }
+
+    async fn alarm(&mut self) -> Result<(), Ended> {
+        self.update_relays().await?;
+        if self.look_again_ms.is_some_and(|at_ms| at_ms <= clock::now_ms()) {
+            self.look_again().await?;
+        }
+        Ok(())
     }
 
     async fn init(&mut self) -> Result<(), Ended> {
         let snapshot = self.portal.store.client_snapshot(self.id(), self.actor_id(), clock::now_ms()).await?;
         self.seq = snapshot.seq;
-        self.visible = snapshot.resources.iter().map(|resource| (resource.id, resource.clone())).collect();
+        let resources = snapshot.visible.resources;
+        self.visible = resources.iter().map(|resource| (resource.id, resource.clone())).collect();
+        self.look_again_ms = snapshot.visible.look_again_ms;
         let init = Init {
             portal_time_ms: clock::wire_ms(clock::now_ms()),
             client: self.id(),
             actor_name: self.actor.name.clone(),
             interface: self.portal.account.interface(self.device.address_index),
-            resources: snapshot.resources,
+            resources,
             relays: self.relays.again(&self.portal.hub).added,
             authorizations: snapshot.authorizations,
             session_expires_at_ms: self.caller.expires_ms.map(clock::wire_ms),
@@ -143,14 +161,10 @@ impl ClientSession<'_> {
     /// Compares what the client sees with what it should see, and says the difference;
     /// removals first, so that a resource can take another's place.
     async fn look_again(&mut self) -> Result<(), Ended> {
-        let now: BTreeMap<ResourceId, Resource> = self
-            .portal
-            .store
-            .visible_resources(self.actor_id())
-            .await?
-            .into_iter()
-            .map(|resource| (resource.id, resource))
-            .collect();
+        let store = &self.portal.store;
+        let visible = store.visible_resources(self.actor_id(), self.id(), clock::now_ms()).await?;
+        self.look_again_ms = visible.look_again_ms;
+        let now = visible.resources.into_iter().map(|resource| (resource.id, resource)).collect();
         let before = std::mem::replace(&mut self.visible, now);
         for id in before.keys().filter(|id| !self.visible.contains_key(id)) {
             self.link.send(&PortalToClient::ResourceRemoved(ResourceRemoved { id: *id })).await?;

@@ -124,6 +124,17 @@ async fn make_room(portal: &Portal, caller: &Caller, device: Device, hello: &Hel
             return Err(Ended::Disconnected(DisconnectReason::Superseded));
         }
     }
+    if let Some((id, (node, key, other))) = own.and_then(|id| Some((id, portal.hub.remote_incumbent(id)?)))
+        && key != hello.public_key
+        && portal.node.answers(portal, node, id).await?
+    {
+        tracing::warn!(
+            device = %hello.device_id,
+            "two machines claim to be the same device, at two nodes; the second one is refused"
+        );
+        tracing::debug!(device = %hello.device_id, first = other, second = caller.address, "where they are");
+        return Err(Ended::Disconnected(DisconnectReason::Superseded));
+    }
     let same_key = portal.store.devices_with_key(&hello.public_key.0).await?;
     if same_key.into_iter().any(|id| Some(id) != own && portal.hub.is_online(id)) {
         tracing::warn!(device = %hello.device_id, "a peer claims the key of another live peer; it is refused");

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use adit_policy::AccountId;
 use adit_protocol::Interface;
 use ipnet::{Ipv4Net, Ipv6Net};
-use sqlx::{FromRow, SqlitePool};
+use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Store, StoreError};
+use super::{Change, Store, StoreError, sql};
 
 /// What a new account is made of.
 #[derive(Debug, Clone)]
@@ -81,9 +81,9 @@ impl Account {
     }
 }
 
-pub(super) async fn first(pool: &SqlitePool) -> Result<Option<AccountId>, StoreError> {
+pub(super) async fn first(pool: &sql::Pool) -> Result<Option<AccountId>, StoreError> {
     let id: Option<Uuid> =
-        sqlx::query_scalar("SELECT id FROM account ORDER BY id LIMIT 1").fetch_optional(pool).await?;
+        sql::query_scalar("SELECT id FROM account ORDER BY id LIMIT 1").fetch_optional(pool).await?;
     Ok(id.map(AccountId::from_uuid))
 }
 
@@ -94,7 +94,7 @@ fn corrupt(error: impl std::fmt::Display) -> StoreError {
 impl Store {
     /// The account that this portal serves.
     pub(crate) async fn account(&self) -> Result<Account, StoreError> {
-        let row: Row = sqlx::query_as("SELECT * FROM account WHERE id = ?")
+        let row: Row = sql::query_as("SELECT * FROM account WHERE id = $1")
             .bind(self.account.as_uuid())
             .fetch_optional(&self.reader)
             .await?
@@ -113,15 +113,32 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Binds the database to the secret files with this digest, the first ones it is served with.
+    /// `false` when it is bound to others.
+    pub(crate) async fn bind_secrets(&self, digest: &[u8; 32]) -> Result<bool, StoreError> {
+        sql::query("UPDATE account SET secrets_digest = $1 WHERE id = $2 AND secrets_digest IS NULL")
+            .bind(digest.as_slice())
+            .bind(self.account.as_uuid())
+            .execute(&self.writer)
+            .await?;
+        let bound: Option<Vec<u8>> = sql::query_scalar("SELECT secrets_digest FROM account WHERE id = $1")
+            .bind(self.account.as_uuid())
+            .fetch_one(&self.writer)
+            .await?;
+        Ok(bound.as_deref() == Some(digest.as_slice()))
+    }
+}
+
 impl Change {
     /// Creates the account; everything that follows in this change belongs to it.
     pub(crate) async fn create_account(&mut self, new: &NewAccount) -> Result<AccountId, StoreError> {
         let id = Uuid::now_v7();
         let at = self.at_ms();
-        sqlx::query(
+        sql::query(
             "INSERT INTO account (id, name, ipv4_range, ipv6_range, ipv4_proxy_range, ipv6_proxy_range,
                                   dns_upstreams, search_domains, created_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(id)
         .bind(&new.name)

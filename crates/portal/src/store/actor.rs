@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Revoke, Store, StoreError};
+use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
 
 /// What an actor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub(crate) struct Actor {
 impl Store {
     /// Actors in the order of their creation.
     pub(crate) async fn actors(&self, page: Page) -> Result<Vec<Actor>, StoreError> {
-        Ok(sqlx::query_as("SELECT * FROM actor WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?")
+        Ok(sql::query_as("SELECT * FROM actor WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3")
             .bind(self.account.as_uuid())
             .bind(page.after())
             .bind(page.limit())
@@ -57,7 +57,7 @@ impl Store {
 
     /// One actor.
     pub(crate) async fn actor(&self, id: ActorId) -> Result<Actor, StoreError> {
-        sqlx::query_as("SELECT * FROM actor WHERE account_id = ? AND id = ?")
+        sql::query_as("SELECT * FROM actor WHERE account_id = $1 AND id = $2")
             .bind(self.account.as_uuid())
             .bind(id.as_uuid())
             .fetch_optional(&self.reader)
@@ -76,8 +76,8 @@ impl Change {
     ) -> Result<Actor, StoreError> {
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query(
-            "INSERT INTO actor (id, account_id, kind, name, admin, created_ms) VALUES (?, ?, ?, ?, ?, ?)",
+        sql::query(
+            "INSERT INTO actor (id, account_id, kind, name, admin, created_ms) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(id)
         .bind(account.as_uuid())
@@ -87,9 +87,9 @@ impl Change {
         .bind(at)
         .execute(self.sql())
         .await?;
-        sqlx::query(
+        sql::query(
             "INSERT INTO membership (group_id, actor_id, created_ms)
-             SELECT id, ?, ? FROM actor_group WHERE account_id = ? AND everyone",
+             SELECT id, $1, $2 FROM actor_group WHERE account_id = $3 AND everyone",
         )
         .bind(id)
         .bind(at)
@@ -107,13 +107,13 @@ impl Change {
     /// Disabling revokes its tokens too: whoever was let go signs in again when let in again.
     pub(crate) async fn set_actor_enabled(&mut self, id: ActorId, enabled: bool) -> Result<(), StoreError> {
         let account = self.account();
-        let changed = sqlx::query("UPDATE actor SET enabled = ? WHERE account_id = ? AND id = ?")
+        let changed = sql::query("UPDATE actor SET enabled = $1 WHERE account_id = $2 AND id = $3")
             .bind(enabled)
             .bind(account.as_uuid())
             .bind(id.as_uuid())
             .execute(self.sql())
             .await?;
-        if changed.rows_affected() == 0 {
+        if changed == 0 {
             return Err(StoreError::NotFound("actor"));
         }
         if !enabled {
@@ -131,7 +131,7 @@ impl Change {
         self.revoke_actor_tokens(id).await?;
         let account = self.account();
         let name: Option<String> =
-            sqlx::query_scalar("DELETE FROM actor WHERE account_id = ? AND id = ? RETURNING name")
+            sql::query_scalar("DELETE FROM actor WHERE account_id = $1 AND id = $2 RETURNING name")
                 .bind(account.as_uuid())
                 .bind(id.as_uuid())
                 .fetch_optional(self.sql())

@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Page, Store, StoreError};
+use super::{Change, Page, Store, StoreError, sql};
 
 /// One entry.
 #[derive(Debug, Clone, Serialize, FromRow)]
@@ -37,11 +37,28 @@ impl Store {
     /// Entries, newest first; `after` names the last entry of the page before.
     pub(crate) async fn audit(&self, page: Page) -> Result<Vec<AuditRow>, StoreError> {
         let before = page.after.unwrap_or(Uuid::max());
-        Ok(sqlx::query_as("SELECT * FROM audit WHERE account_id = ? AND id < ? ORDER BY id DESC LIMIT ?")
+        Ok(sql::query_as("SELECT * FROM audit WHERE account_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3")
             .bind(self.account.as_uuid())
             .bind(before)
             .bind(page.limit())
             .fetch_all(&self.reader)
             .await?)
+    }
+}
+
+impl Change {
+    /// Forgets entries from before `before_ms`, and says so in the log if there were any.
+    pub(crate) async fn forget_audit(&mut self, before_ms: i64) -> Result<u64, StoreError> {
+        let account = self.account();
+        let forgotten = sql::query("DELETE FROM audit WHERE account_id = $1 AND at_ms < $2")
+            .bind(account.as_uuid())
+            .bind(before_ms)
+            .execute(self.sql())
+            .await?;
+        if forgotten > 0 {
+            let detail = serde_json::json!({ "entries": forgotten, "before_ms": before_ms });
+            self.audit("audit.forget", ("audit", None), detail).await?;
+        }
+        Ok(forgotten)
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Store, StoreError, policy};
+use super::{Asker, Change, Event, Page, Store, StoreError, policy, sql};
 
 /// An authorization as the API shows it.
 #[derive(Debug, Clone, Serialize, FromRow)]
@@ -43,8 +43,8 @@ impl Store {
         resource: ResourceId,
         now_ms: i64,
     ) -> Result<Vec<GatewayId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT DISTINCT gateway_id FROM authorization WHERE resource_id = ? AND expires_ms > ?",
+        let ids: Vec<Uuid> = sql::query_scalar(
+            "SELECT DISTINCT gateway_id FROM lease WHERE resource_id = $1 AND expires_ms > $2",
         )
         .bind(resource.as_uuid())
         .bind(now_ms)
@@ -59,16 +59,16 @@ impl Store {
         page: Page,
         now_ms: i64,
     ) -> Result<Vec<AuthorizationRow>, StoreError> {
-        Ok(sqlx::query_as(
+        Ok(sql::query_as(
             "SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
                     g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
                     r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms
-             FROM authorization a
+             FROM lease a
              JOIN device c ON c.id = a.client_id
              JOIN actor ON actor.id = c.actor_id
              JOIN device g ON g.id = a.gateway_id
              JOIN resource r ON r.id = a.resource_id
-             WHERE a.account_id = ? AND a.id > ? AND a.expires_ms > ? ORDER BY a.id LIMIT ?",
+             WHERE a.account_id = $1 AND a.id > $2 AND a.expires_ms > $3 ORDER BY a.id LIMIT $4",
         )
         .bind(self.account.as_uuid())
         .bind(page.after())
@@ -80,7 +80,7 @@ impl Store {
 
     /// When the next lease ends.
     pub(crate) async fn next_expiry(&self) -> Result<Option<i64>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT min(expires_ms) FROM authorization").fetch_one(&self.reader).await?)
+        Ok(sql::query_scalar("SELECT min(expires_ms) FROM lease").fetch_one(&self.reader).await?)
     }
 }
 
@@ -126,47 +126,47 @@ impl Revoke {
         macro_rules! delete {
             ($condition:literal) => {
                 concat!(
-                    "DELETE FROM authorization WHERE ",
+                    "DELETE FROM lease WHERE ",
                     $condition,
-                    " AND ?2 IS NOT NULL RETURNING id, client_id, gateway_id, resource_id, expires_ms"
+                    " AND $2 IS NOT NULL RETURNING id, client_id, gateway_id, resource_id, expires_ms"
                 )
             };
         }
         let none = Uuid::nil();
         match self {
-            Self::One(id) => (delete!("id = ?1"), id.as_uuid(), none),
-            Self::Policy(id) => (delete!("policy_id = ?1"), id.as_uuid(), none),
+            Self::One(id) => (delete!("id = $1"), id.as_uuid(), none),
+            Self::Policy(id) => (delete!("policy_id = $1"), id.as_uuid(), none),
             Self::Membership { group, actor } => (
                 delete!(
-                    "policy_id IN (SELECT id FROM policy WHERE group_id = ?1)
-                     AND client_id IN (SELECT id FROM device WHERE actor_id = ?2)"
+                    "policy_id IN (SELECT id FROM policy WHERE group_id = $1)
+                     AND client_id IN (SELECT id FROM device WHERE actor_id = $2)"
                 ),
                 group.as_uuid(),
                 actor.as_uuid(),
             ),
             Self::Group(id) => {
-                (delete!("policy_id IN (SELECT id FROM policy WHERE group_id = ?1)"), id.as_uuid(), none)
+                (delete!("policy_id IN (SELECT id FROM policy WHERE group_id = $1)"), id.as_uuid(), none)
             }
             Self::Actor(id) => {
-                (delete!("client_id IN (SELECT id FROM device WHERE actor_id = ?1)"), id.as_uuid(), none)
+                (delete!("client_id IN (SELECT id FROM device WHERE actor_id = $1)"), id.as_uuid(), none)
             }
-            Self::Resource(id) => (delete!("resource_id = ?1"), id.as_uuid(), none),
+            Self::Resource(id) => (delete!("resource_id = $1"), id.as_uuid(), none),
             Self::Site(id) => (
                 delete!(
-                    "(resource_id IN (SELECT id FROM resource WHERE site_id = ?1) OR gateway_id IN (SELECT id FROM device WHERE site_id = ?1))"
+                    "(resource_id IN (SELECT id FROM resource WHERE site_id = $1) OR gateway_id IN (SELECT id FROM device WHERE site_id = $1))"
                 ),
                 id.as_uuid(),
                 none,
             ),
-            Self::Client(id) => (delete!("client_id = ?1"), id.as_uuid(), none),
-            Self::Gateway(id) => (delete!("gateway_id = ?1"), id.as_uuid(), none),
+            Self::Client(id) => (delete!("client_id = $1"), id.as_uuid(), none),
+            Self::Gateway(id) => (delete!("gateway_id = $1"), id.as_uuid(), none),
             Self::Token(id) => (
-                delete!("(token_id = ?1 OR gateway_id IN (SELECT id FROM device WHERE token_id = ?1))"),
+                delete!("(token_id = $1 OR gateway_id IN (SELECT id FROM device WHERE token_id = $1))"),
                 id.as_uuid(),
                 none,
             ),
             Self::Pair { client, gateway } => {
-                (delete!("client_id = ?1 AND gateway_id = ?2"), client.as_uuid(), gateway.as_uuid())
+                (delete!("client_id = $1 AND gateway_id = $2"), client.as_uuid(), gateway.as_uuid())
             }
         }
     }
@@ -206,7 +206,7 @@ impl Change {
     pub(crate) async fn revoke(&mut self, what: Revoke) -> Result<usize, StoreError> {
         let (statement, first, second) = what.statement();
         let rows: Vec<(Uuid, Uuid, Uuid, Uuid, i64)> =
-            sqlx::query_as(statement).bind(first).bind(second).fetch_all(self.sql()).await?;
+            sql::query_as(statement).bind(first).bind(second).fetch_all(self.sql()).await?;
         let at = self.at_ms();
         let mut ended = 0;
         for (id, client, gateway, resource, _) in rows.into_iter().filter(|row| row.4 > at) {
@@ -234,29 +234,26 @@ impl Change {
     /// Forgets leases whose time is over; their holders have timers of their own.
     pub(crate) async fn delete_expired(&mut self) -> Result<u64, StoreError> {
         let at = self.at_ms();
-        let deleted = sqlx::query("DELETE FROM authorization WHERE expires_ms <= ?")
-            .bind(at)
-            .execute(self.sql())
-            .await?;
-        Ok(deleted.rows_affected())
+        let deleted =
+            sql::query("DELETE FROM lease WHERE expires_ms <= $1").bind(at).execute(self.sql()).await?;
+        Ok(deleted)
     }
 
     /// The decision on which the next insert rests, inside the same transaction.
     pub(crate) async fn decide(
         &mut self,
-        actor: ActorId,
+        asker: &Asker,
         resource: ResourceId,
-        session_expires_ms: Option<i64>,
     ) -> Result<Decision, StoreError> {
         let at = self.at_ms();
-        policy::decide(self.sql(), at, actor, resource, session_expires_ms).await
+        policy::decide(self.sql(), at, asker, resource).await
     }
 
     /// The site of a resource; `None` when there is no such resource.
     pub(crate) async fn resource_site(&mut self, resource: ResourceId) -> Result<Option<SiteId>, StoreError> {
         let account = self.account();
         let id: Option<Uuid> =
-            sqlx::query_scalar("SELECT site_id FROM resource WHERE account_id = ? AND id = ?")
+            sql::query_scalar("SELECT site_id FROM resource WHERE account_id = $1 AND id = $2")
                 .bind(account.as_uuid())
                 .bind(resource.as_uuid())
                 .fetch_optional(self.sql())
@@ -271,9 +268,9 @@ impl Change {
         resource: ResourceId,
     ) -> Result<Vec<HeldAuthorization>, StoreError> {
         let at = self.at_ms();
-        Ok(sqlx::query_as(
-            "SELECT id, gateway_id, policy_id, request_id, expires_ms FROM authorization
-             WHERE client_id = ? AND resource_id = ? AND expires_ms > ? ORDER BY id",
+        Ok(sql::query_as(
+            "SELECT id, gateway_id, policy_id, request_id, expires_ms FROM lease
+             WHERE client_id = $1 AND resource_id = $2 AND expires_ms > $3 ORDER BY id",
         )
         .bind(client.as_uuid())
         .bind(resource.as_uuid())
@@ -284,7 +281,7 @@ impl Change {
 
     /// How many live leases a client holds.
     pub(crate) async fn held_count(&mut self, client: ClientId) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT count(*) FROM authorization WHERE client_id = ?")
+        Ok(sql::query_scalar("SELECT count(*) FROM lease WHERE client_id = $1")
             .bind(client.as_uuid())
             .fetch_one(self.sql())
             .await?)
@@ -293,10 +290,10 @@ impl Change {
     /// How many clients each gateway serves; gateways without any are left out.
     pub(crate) async fn gateway_loads(&mut self, site: SiteId) -> Result<Vec<(GatewayId, i64)>, StoreError> {
         let at = self.at_ms();
-        let rows: Vec<(Uuid, i64)> = sqlx::query_as(
-            "SELECT gateway_id, count(DISTINCT client_id) FROM authorization
+        let rows: Vec<(Uuid, i64)> = sql::query_as(
+            "SELECT gateway_id, count(DISTINCT client_id) FROM lease
              JOIN device ON device.id = gateway_id
-             WHERE device.site_id = ? AND expires_ms > ? GROUP BY gateway_id",
+             WHERE device.site_id = $1 AND expires_ms > $2 GROUP BY gateway_id",
         )
         .bind(site.as_uuid())
         .bind(at)
@@ -309,10 +306,10 @@ impl Change {
     pub(crate) async fn authorize(&mut self, new: &NewAuthorization) -> Result<AuthorizationId, StoreError> {
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query(
-            "INSERT INTO authorization (id, account_id, client_id, gateway_id, resource_id, policy_id,
+        sql::query(
+            "INSERT INTO lease (id, account_id, client_id, gateway_id, resource_id, policy_id,
                                         token_id, request_id, created_ms, expires_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(id)
         .bind(account.as_uuid())

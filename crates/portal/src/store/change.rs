@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use adit_policy::AccountId;
-use sqlx::{Sqlite, SqliteConnection, Transaction};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Event, Store, StoreError};
+use super::{Event, Store, StoreError, sql};
 use crate::clock;
 
 /// Who makes a change, for the audit log.
@@ -30,7 +29,7 @@ impl By {
 /// A transaction in the making; dropping it undoes everything.
 #[derive(Debug)]
 pub(crate) struct Change {
-    tx: Transaction<'static, Sqlite>,
+    tx: sql::Transaction,
     /// Declared after `tx`, so that the dispatcher is woken after the transaction has ended.
     wake: WakeDispatcher,
     account: AccountId,
@@ -39,24 +38,33 @@ pub(crate) struct Change {
     events: usize,
 }
 
-/// Wakes the dispatcher when dropped: a request whose client went away while the commit was
+/// Wakes the dispatchers of this node and the others when dropped: a request whose client went away while the commit was
 /// under way must still be pushed.
 #[derive(Debug)]
-struct WakeDispatcher(Arc<Notify>);
+struct WakeDispatcher {
+    here: Arc<Notify>,
+    elsewhere: Arc<Notify>,
+}
 
 impl Drop for WakeDispatcher {
     fn drop(&mut self) {
-        self.0.notify_one();
+        self.here.notify_one();
+        self.elsewhere.notify_one();
     }
 }
 
 impl Change {
     pub(super) async fn begin(store: &Store, by: By) -> Result<Self, StoreError> {
-        let wake = WakeDispatcher(Arc::clone(&store.committed));
-        let mut tx = store.writer.begin_with("BEGIN IMMEDIATE").await?;
-        // Delivered events leave with the next change, which saves a commit of their own.
-        let delivered = store.delivered.load(Ordering::Acquire);
-        sqlx::query("DELETE FROM outbox WHERE seq <= ?").bind(delivered).execute(&mut *tx).await?;
+        let wake = WakeDispatcher {
+            here: Arc::clone(&store.committed),
+            elsewhere: Arc::clone(&store.committed_here),
+        };
+        let mut tx = store.writer.begin_change().await?;
+        if !store.is_shared() {
+            // Delivered events leave with the next change, which saves a commit of their own.
+            let delivered = store.delivered.load(Ordering::Acquire);
+            sql::query("DELETE FROM outbox WHERE seq <= $1").bind(delivered).execute(&mut tx).await?;
+        }
         Ok(Self { tx, wake, account: store.account, at_ms: clock::now_ms(), by, events: 0 })
     }
 
@@ -71,10 +79,10 @@ impl Change {
     /// Tells the peers of something once this change is committed.
     pub(crate) async fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
         let text = serde_json::to_string(event).map_err(|error| StoreError::Invalid(error.to_string()))?;
-        sqlx::query("INSERT INTO outbox (account_id, event) VALUES (?, ?)")
+        sql::query("INSERT INTO outbox (account_id, event) VALUES ($1, $2)")
             .bind(self.account.as_uuid())
             .bind(text)
-            .execute(&mut *self.tx)
+            .execute(&mut self.tx)
             .await?;
         self.events += 1;
         Ok(())
@@ -87,9 +95,9 @@ impl Change {
         subject: (&str, Option<Uuid>),
         detail: serde_json::Value,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        sql::query(
             "INSERT INTO audit (id, account_id, at_ms, who, address, action, subject_kind, subject_id, detail)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(Uuid::now_v7())
         .bind(self.account.as_uuid())
@@ -100,12 +108,12 @@ impl Change {
         .bind(subject.0)
         .bind(subject.1)
         .bind(detail.to_string())
-        .execute(&mut *self.tx)
+        .execute(&mut self.tx)
         .await?;
         Ok(())
     }
 
-    pub(super) fn sql(&mut self) -> &mut SqliteConnection {
+    pub(super) const fn sql(&mut self) -> &mut sql::Transaction {
         &mut self.tx
     }
 

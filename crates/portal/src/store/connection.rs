@@ -9,7 +9,7 @@ use adit_protocol::IceCredentials;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Revoke, Store, StoreError};
+use super::{Change, Revoke, Store, StoreError, sql};
 
 /// The epoch of a pair and its credentials.
 #[derive(Debug, Clone, FromRow)]
@@ -55,8 +55,8 @@ impl Store {
         gateway: GatewayId,
         now_ms: i64,
     ) -> Result<Vec<ClientId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT DISTINCT client_id FROM authorization WHERE gateway_id = ? AND expires_ms > ?",
+        let ids: Vec<Uuid> = sql::query_scalar(
+            "SELECT DISTINCT client_id FROM lease WHERE gateway_id = $1 AND expires_ms > $2",
         )
         .bind(gateway.as_uuid())
         .bind(now_ms)
@@ -71,8 +71,8 @@ impl Store {
         client: ClientId,
         now_ms: i64,
     ) -> Result<Vec<GatewayId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT DISTINCT gateway_id FROM authorization WHERE client_id = ? AND expires_ms > ?",
+        let ids: Vec<Uuid> = sql::query_scalar(
+            "SELECT DISTINCT gateway_id FROM lease WHERE client_id = $1 AND expires_ms > $2",
         )
         .bind(client.as_uuid())
         .bind(now_ms)
@@ -90,12 +90,12 @@ impl Change {
         client: ClientId,
     ) -> Result<Vec<(GatewayId, i64, i64)>, StoreError> {
         let at = self.at_ms();
-        let rows: Vec<(Uuid, i64, i64)> = sqlx::query_as(
+        let rows: Vec<(Uuid, i64, i64)> = sql::query_as(
             "SELECT gateway_id, epoch, created_ms FROM connection
-             WHERE client_id = ?1 AND is_open AND EXISTS (
-                 SELECT 1 FROM authorization
-                 WHERE authorization.client_id = connection.client_id
-                   AND authorization.gateway_id = connection.gateway_id AND expires_ms > ?2)",
+             WHERE client_id = $1 AND is_open AND EXISTS (
+                 SELECT 1 FROM lease
+                 WHERE lease.client_id = connection.client_id
+                   AND lease.gateway_id = connection.gateway_id AND expires_ms > $2)",
         )
         .bind(client.as_uuid())
         .bind(at)
@@ -113,12 +113,12 @@ impl Change {
     ) -> Result<(), StoreError> {
         self.revoke(Revoke::Pair { client, gateway }).await?;
         let at = self.at_ms();
-        sqlx::query(
+        sql::query(
             "INSERT INTO connection (client_id, gateway_id, epoch, is_open, client_ufrag, client_password,
                                      gateway_ufrag, gateway_password, created_ms)
-             VALUES (?, ?, 1, 1, ?, ?, ?, ?, ?)
+             VALUES ($1, $2, 1, TRUE, $3, $4, $5, $6, $7)
              ON CONFLICT (client_id, gateway_id) DO UPDATE SET
-                 epoch = epoch + 1, is_open = 1,
+                 epoch = connection.epoch + 1, is_open = TRUE,
                  client_ufrag = excluded.client_ufrag, client_password = excluded.client_password,
                  gateway_ufrag = excluded.gateway_ufrag, gateway_password = excluded.gateway_password,
                  created_ms = excluded.created_ms",
@@ -142,16 +142,16 @@ impl Change {
         gateway: GatewayId,
         epoch: u64,
     ) -> Result<bool, StoreError> {
-        let closed = sqlx::query(
-            "UPDATE connection SET is_open = 0
-             WHERE client_id = ? AND gateway_id = ? AND epoch = ? AND is_open",
+        let closed = sql::query(
+            "UPDATE connection SET is_open = FALSE
+             WHERE client_id = $1 AND gateway_id = $2 AND epoch = $3 AND is_open",
         )
         .bind(client.as_uuid())
         .bind(gateway.as_uuid())
         .bind(i64::try_from(epoch).unwrap_or(-1))
         .execute(self.sql())
         .await?;
-        if closed.rows_affected() == 0 {
+        if closed == 0 {
             return Ok(false);
         }
         self.revoke(Revoke::Pair { client, gateway }).await?;

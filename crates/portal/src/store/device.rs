@@ -7,7 +7,8 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Revoke, Store, StoreError};
+use super::condition::Review;
+use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
 
 /// Attempts at a free tunnel address before the range counts as exhausted.
 const ADDRESS_ATTEMPTS: usize = 64;
@@ -57,6 +58,8 @@ pub(crate) struct DeviceRow {
     pub(crate) address_index: i64,
     /// Where it last connected from.
     pub(crate) remote_address: String,
+    /// Since when an administrator vouches for it (clients).
+    pub(crate) verified_ms: Option<i64>,
     /// When it was first seen.
     pub(crate) created_ms: i64,
     /// When it last signed in.
@@ -75,8 +78,8 @@ pub(crate) struct SignedIn {
 impl Store {
     /// Devices of a kind in the order of their first sign-in.
     pub(crate) async fn devices(&self, kind: &str, page: Page) -> Result<Vec<DeviceRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT * FROM device WHERE account_id = ? AND kind = ? AND id > ? ORDER BY id LIMIT ?",
+        Ok(sql::query_as(
+            "SELECT * FROM device WHERE account_id = $1 AND kind = $2 AND id > $3 ORDER BY id LIMIT $4",
         )
         .bind(self.account.as_uuid())
         .bind(kind)
@@ -93,21 +96,42 @@ impl Store {
         hello: &Hello,
     ) -> Result<Option<Uuid>, StoreError> {
         let query = match device {
-            Device::Client(actor) => sqlx::query_scalar(
-                "SELECT id FROM device WHERE kind = 'client' AND actor_id = ? AND external_id = ?",
+            Device::Client(actor) => sql::query_scalar(
+                "SELECT id FROM device WHERE kind = 'client' AND actor_id = $1 AND external_id = $2",
             )
             .bind(actor.as_uuid()),
-            Device::Gateway(site) => sqlx::query_scalar(
-                "SELECT id FROM device WHERE kind = 'gateway' AND site_id = ? AND external_id = ?",
+            Device::Gateway(site) => sql::query_scalar(
+                "SELECT id FROM device WHERE kind = 'gateway' AND site_id = $1 AND external_id = $2",
             )
             .bind(site.as_uuid()),
         };
         Ok(query.bind(hello.device_id).fetch_optional(&self.reader).await?)
     }
 
+    /// A client of an actor: the one of this id, or the one that signed in last.
+    pub(crate) async fn client_of(
+        &self,
+        actor: ActorId,
+        client: Option<Uuid>,
+    ) -> Result<Option<(Uuid, String)>, StoreError> {
+        let found = sql::query_as(
+            "SELECT id, name FROM device
+             WHERE kind = 'client' AND actor_id = $1 AND id = coalesce($2, id)
+             ORDER BY last_seen_ms DESC, id LIMIT 1",
+        )
+        .bind(actor.as_uuid())
+        .bind(client)
+        .fetch_optional(&self.reader)
+        .await?;
+        if client.is_some() && found.is_none() {
+            return Err(StoreError::NotFound("device of this actor"));
+        }
+        Ok(found)
+    }
+
     /// Other devices that use a key; there should be none.
     pub(crate) async fn devices_with_key(&self, key: &[u8; 32]) -> Result<Vec<Uuid>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT id FROM device WHERE public_key = ?")
+        Ok(sql::query_scalar("SELECT id FROM device WHERE public_key = $1")
             .bind(key.as_slice())
             .fetch_all(&self.reader)
             .await?)
@@ -125,7 +149,9 @@ impl Change {
         let signed_in = match self.known(new).await? {
             Some((id, index, key)) => {
                 self.update_device(id, &key, new).await?;
-                SignedIn { id, address_index: index }
+                let address_index = u32::try_from(index)
+                    .map_err(|_| StoreError::Invalid(format!("device {id} is damaged")))?;
+                SignedIn { id, address_index }
             }
             None => self.insert_device(new).await?,
         };
@@ -139,16 +165,16 @@ impl Change {
         Ok(signed_in)
     }
 
-    async fn known(&mut self, new: &DeviceHello<'_>) -> Result<Option<(Uuid, u32, Vec<u8>)>, StoreError> {
+    async fn known(&mut self, new: &DeviceHello<'_>) -> Result<Option<(Uuid, i64, Vec<u8>)>, StoreError> {
         let query = match new.device {
-            Device::Client(actor) => sqlx::query_as(
+            Device::Client(actor) => sql::query_as(
                 "SELECT id, address_index, public_key FROM device
-                 WHERE kind = 'client' AND actor_id = ? AND external_id = ?",
+                 WHERE kind = 'client' AND actor_id = $1 AND external_id = $2",
             )
             .bind(actor.as_uuid()),
-            Device::Gateway(site) => sqlx::query_as(
+            Device::Gateway(site) => sql::query_as(
                 "SELECT id, address_index, public_key FROM device
-                 WHERE kind = 'gateway' AND site_id = ? AND external_id = ?",
+                 WHERE kind = 'gateway' AND site_id = $1 AND external_id = $2",
             )
             .bind(site.as_uuid()),
         };
@@ -157,13 +183,14 @@ impl Change {
 
     async fn take_key(&mut self, new: &DeviceHello<'_>) -> Result<(), StoreError> {
         let own = self.known(new).await?.map(|(id, ..)| id);
-        let others: Vec<(Uuid, String)> = sqlx::query_as("SELECT id, kind FROM device WHERE public_key = ?")
+        let others: Vec<(Uuid, String)> = sql::query_as("SELECT id, kind FROM device WHERE public_key = $1")
             .bind(new.hello.public_key.0.as_slice())
             .fetch_all(self.sql())
             .await?;
         for (id, _) in others.into_iter().filter(|(id, _)| Some(*id) != own) {
             self.end_device_connections(id).await?;
-            sqlx::query("UPDATE device SET public_key = zeroblob(32) WHERE id = ?")
+            sql::query("UPDATE device SET public_key = $1 WHERE id = $2")
+                .bind([0_u8; 32].as_slice())
                 .bind(id)
                 .execute(self.sql())
                 .await?;
@@ -176,10 +203,10 @@ impl Change {
             self.end_device_connections(id).await?;
         }
         let at = self.at_ms();
-        sqlx::query(
-            "UPDATE device SET name = ?, public_key = ?, version = ?, token_id = ?, remote_address = ?,
-                               last_seen_ms = ?
-             WHERE id = ?",
+        sql::query(
+            "UPDATE device SET name = $1, public_key = $2, version = $3, token_id = $4, remote_address = $5,
+                               last_seen_ms = $6
+             WHERE id = $7",
         )
         .bind(&new.hello.name)
         .bind(new.hello.public_key.0.as_slice())
@@ -190,6 +217,10 @@ impl Change {
         .bind(id)
         .execute(self.sql())
         .await?;
+        // Where it connects from, and since when its user has signed in, may be other than before.
+        if matches!(new.device, Device::Client(_)) {
+            self.review(Review::Client(ClientId::from_uuid(id))).await?;
+        }
         Ok(())
     }
 
@@ -202,11 +233,11 @@ impl Change {
         for _ in 0..ADDRESS_ATTEMPTS {
             let id = Uuid::now_v7();
             let address_index = rand::rng().random_range(1..new.capacity - 1);
-            let inserted = sqlx::query(
+            let inserted = sql::query(
                 "INSERT INTO device (id, account_id, kind, external_id, actor_id, site_id, token_id, name,
                                      public_key, version, address_index, remote_address, created_ms,
                                      last_seen_ms)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
                  ON CONFLICT (account_id, address_index) DO NOTHING",
             )
             .bind(id)
@@ -225,7 +256,7 @@ impl Change {
             .bind(at)
             .execute(self.sql())
             .await?;
-            if inserted.rows_affected() == 1 {
+            if inserted == 1 {
                 return Ok(SignedIn { id, address_index });
             }
         }
@@ -235,7 +266,7 @@ impl Change {
     async fn end_device_connections(&mut self, id: Uuid) -> Result<(), StoreError> {
         self.revoke(Revoke::Client(ClientId::from_uuid(id))).await?;
         self.revoke(Revoke::Gateway(GatewayId::from_uuid(id))).await?;
-        sqlx::query("UPDATE connection SET is_open = 0 WHERE client_id = ?1 OR gateway_id = ?1")
+        sql::query("UPDATE connection SET is_open = FALSE WHERE client_id = $1 OR gateway_id = $1")
             .bind(id)
             .execute(self.sql())
             .await?;
@@ -255,13 +286,37 @@ impl Change {
         self.audit("client.sign_out", ("client", Some(client.as_uuid())), serde_json::json!({})).await
     }
 
+    /// Notes that an administrator vouches for a client, or does so no longer; then what rests on it ends.
+    pub(crate) async fn set_device_verified(
+        &mut self,
+        id: ClientId,
+        is_verified: bool,
+    ) -> Result<(), StoreError> {
+        let (account, at) = (self.account(), self.at_ms());
+        let actor: Option<Uuid> = sql::query_scalar(
+            "UPDATE device SET verified_ms = CASE WHEN $1 THEN coalesce(verified_ms, $2) END
+             WHERE account_id = $3 AND kind = 'client' AND id = $4 RETURNING actor_id",
+        )
+        .bind(is_verified)
+        .bind(at)
+        .bind(account.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        let actor = ActorId::from_uuid(actor.ok_or(StoreError::NotFound("device"))?);
+        self.review(Review::Client(id)).await?;
+        self.tell_visibility(vec![actor]).await?;
+        let action = if is_verified { "device.verify" } else { "device.unverify" };
+        self.audit(action, ("client", Some(id.as_uuid())), serde_json::json!({})).await
+    }
+
     /// Deletes a device; it comes back as another one if its token is still good.
     pub(crate) async fn delete_device(&mut self, kind: &'static str, id: Uuid) -> Result<(), StoreError> {
         self.revoke(Revoke::Client(ClientId::from_uuid(id))).await?;
         self.revoke(Revoke::Gateway(GatewayId::from_uuid(id))).await?;
         let account = self.account();
-        let name: Option<String> = sqlx::query_scalar(
-            "DELETE FROM device WHERE account_id = ? AND kind = ? AND id = ? RETURNING name",
+        let name: Option<String> = sql::query_scalar(
+            "DELETE FROM device WHERE account_id = $1 AND kind = $2 AND id = $3 RETURNING name",
         )
         .bind(account.as_uuid())
         .bind(kind)

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Actor, Change, Event, Page, Revoke, Store, StoreError};
+use super::{Actor, Change, Event, Page, Revoke, Store, StoreError, sql};
 
 /// A group of actors.
 #[derive(Debug, Clone, Serialize, FromRow)]
@@ -23,7 +23,7 @@ pub(crate) struct Group {
 impl Store {
     /// Groups in the order of their creation.
     pub(crate) async fn groups(&self, page: Page) -> Result<Vec<Group>, StoreError> {
-        Ok(sqlx::query_as("SELECT * FROM actor_group WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?")
+        Ok(sql::query_as("SELECT * FROM actor_group WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3")
             .bind(self.account.as_uuid())
             .bind(page.after())
             .bind(page.limit())
@@ -33,9 +33,9 @@ impl Store {
 
     /// Members of a group in the order of their creation.
     pub(crate) async fn members(&self, group: GroupId, page: Page) -> Result<Vec<Actor>, StoreError> {
-        Ok(sqlx::query_as(
+        Ok(sql::query_as(
             "SELECT actor.* FROM actor JOIN membership ON membership.actor_id = actor.id
-             WHERE actor.account_id = ? AND membership.group_id = ? AND actor.id > ? ORDER BY actor.id LIMIT ?",
+             WHERE actor.account_id = $1 AND membership.group_id = $2 AND actor.id > $3 ORDER BY actor.id LIMIT $4",
         )
         .bind(self.account.as_uuid())
         .bind(group.as_uuid())
@@ -51,8 +51,8 @@ impl Change {
     pub(crate) async fn create_group(&mut self, name: &str, everyone: bool) -> Result<Group, StoreError> {
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query(
-            "INSERT INTO actor_group (id, account_id, name, everyone, created_ms) VALUES (?, ?, ?, ?, ?)",
+        sql::query(
+            "INSERT INTO actor_group (id, account_id, name, everyone, created_ms) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(id)
         .bind(account.as_uuid())
@@ -62,9 +62,9 @@ impl Change {
         .execute(self.sql())
         .await?;
         if everyone {
-            sqlx::query(
+            sql::query(
                 "INSERT INTO membership (group_id, actor_id, created_ms)
-                 SELECT ?, id, ? FROM actor WHERE account_id = ?",
+                 SELECT $1, id, $2 FROM actor WHERE account_id = $3",
             )
             .bind(id)
             .bind(at)
@@ -81,7 +81,7 @@ impl Change {
         self.refuse_everyone(id, "cannot be deleted").await?;
         let members = self.members_of(id).await?;
         self.revoke(Revoke::Group(id)).await?;
-        sqlx::query("DELETE FROM actor_group WHERE id = ?").bind(id.as_uuid()).execute(self.sql()).await?;
+        sql::query("DELETE FROM actor_group WHERE id = $1").bind(id.as_uuid()).execute(self.sql()).await?;
         self.tell_visibility(members).await?;
         self.audit("group.delete", ("group", Some(id.as_uuid())), serde_json::json!({})).await
     }
@@ -90,8 +90,8 @@ impl Change {
     pub(crate) async fn add_member(&mut self, group: GroupId, actor: ActorId) -> Result<(), StoreError> {
         self.expect_group(group).await?;
         let at = self.at_ms();
-        sqlx::query(
-            "INSERT INTO membership (group_id, actor_id, created_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        sql::query(
+            "INSERT INTO membership (group_id, actor_id, created_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         )
         .bind(group.as_uuid())
         .bind(actor.as_uuid())
@@ -106,12 +106,12 @@ impl Change {
     /// Takes an actor out of a group.
     pub(crate) async fn remove_member(&mut self, group: GroupId, actor: ActorId) -> Result<(), StoreError> {
         self.refuse_everyone(group, "always holds every actor").await?;
-        let removed = sqlx::query("DELETE FROM membership WHERE group_id = ? AND actor_id = ?")
+        let removed = sql::query("DELETE FROM membership WHERE group_id = $1 AND actor_id = $2")
             .bind(group.as_uuid())
             .bind(actor.as_uuid())
             .execute(self.sql())
             .await?;
-        if removed.rows_affected() == 0 {
+        if removed == 0 {
             return Err(StoreError::NotFound("membership"));
         }
         self.revoke(Revoke::Membership { group, actor }).await?;
@@ -122,7 +122,7 @@ impl Change {
 
     /// Actors in a group.
     pub(super) async fn members_of(&mut self, group: GroupId) -> Result<Vec<ActorId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar("SELECT actor_id FROM membership WHERE group_id = ?")
+        let ids: Vec<Uuid> = sql::query_scalar("SELECT actor_id FROM membership WHERE group_id = $1")
             .bind(group.as_uuid())
             .fetch_all(self.sql())
             .await?;
@@ -140,7 +140,7 @@ impl Change {
     /// Whether the group holds everyone; an error when there is no such group.
     async fn expect_group(&mut self, id: GroupId) -> Result<bool, StoreError> {
         let account = self.account();
-        sqlx::query_scalar("SELECT everyone FROM actor_group WHERE account_id = ? AND id = ?")
+        sql::query_scalar("SELECT everyone FROM actor_group WHERE account_id = $1 AND id = $2")
             .bind(account.as_uuid())
             .bind(id.as_uuid())
             .fetch_optional(self.sql())

@@ -2,11 +2,11 @@
 
 use adit_policy::{ActorId, AuthorizationId, ClientId, GatewayId, Resource, ResourceId};
 use adit_protocol::client::ValidAuthorization;
-use sqlx::{FromRow, SqliteConnection};
+use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::resource::{self, ResourceRow};
-use super::{Connection, Store, StoreError};
+use super::resource::{self, ResourceRow, Visible};
+use super::{Connection, Store, StoreError, sql};
 use crate::clock;
 
 /// One end of a lease.
@@ -91,13 +91,13 @@ macro_rules! select_lease {
                     r.id AS resource_id, r.name AS resource_name, r.address, r.filters,
                     s.id AS site_id, s.name AS site_name,
                     k.epoch, k.client_ufrag, k.client_password, k.gateway_ufrag, k.gateway_password
-             FROM authorization a
+             FROM lease a
              JOIN device c ON c.id = a.client_id
              JOIN device g ON g.id = a.gateway_id
              JOIN resource r ON r.id = a.resource_id
              JOIN site s ON s.id = r.site_id
              JOIN connection k ON k.client_id = a.client_id AND k.gateway_id = a.gateway_id AND k.is_open
-             WHERE a.expires_ms > ? AND ",
+             WHERE a.expires_ms > $1 AND ",
             $condition
         )
     };
@@ -109,7 +109,7 @@ pub(crate) struct ClientSnapshot {
     /// Events up to here are included.
     pub(crate) seq: i64,
     /// What the actor may ask for.
-    pub(crate) resources: Vec<Resource>,
+    pub(crate) visible: Visible,
     /// What the client holds already.
     pub(crate) authorizations: Vec<ValidAuthorization>,
 }
@@ -132,15 +132,15 @@ impl Store {
         now_ms: i64,
     ) -> Result<ClientSnapshot, StoreError> {
         let mut tx = self.reader.begin().await?;
-        let seq = last_event(&mut tx).await?;
-        let resources = resource::visible(&mut tx, actor).await?;
-        let rows: Vec<(Uuid, Uuid, Uuid, i64)> = sqlx::query_as(
-            "SELECT id, resource_id, gateway_id, expires_ms FROM authorization
-             WHERE client_id = ? AND expires_ms > ? ORDER BY id",
+        let seq = self.last_event(&mut tx).await?;
+        let visible = resource::visible(&mut tx, actor, client, now_ms).await?;
+        let rows: Vec<(Uuid, Uuid, Uuid, i64)> = sql::query_as(
+            "SELECT id, resource_id, gateway_id, expires_ms FROM lease
+             WHERE client_id = $1 AND expires_ms > $2 ORDER BY id",
         )
         .bind(client.as_uuid())
         .bind(now_ms)
-        .fetch_all(&mut *tx)
+        .fetch_all(&mut tx)
         .await?;
         let authorizations = rows
             .into_iter()
@@ -151,7 +151,7 @@ impl Store {
                 expires_at_ms: clock::wire_ms(expires_ms),
             })
             .collect();
-        Ok(ClientSnapshot { seq, resources, authorizations })
+        Ok(ClientSnapshot { seq, visible, authorizations })
     }
 
     /// What a gateway must know when it connects.
@@ -161,11 +161,11 @@ impl Store {
         now_ms: i64,
     ) -> Result<GatewaySnapshot, StoreError> {
         let mut tx = self.reader.begin().await?;
-        let seq = last_event(&mut tx).await?;
-        let rows: Vec<LeaseRow> = sqlx::query_as(select_lease!("a.gateway_id = ? ORDER BY a.id"))
+        let seq = self.last_event(&mut tx).await?;
+        let rows: Vec<LeaseRow> = sql::query_as(select_lease!("a.gateway_id = $2 ORDER BY a.id"))
             .bind(now_ms)
             .bind(gateway.as_uuid())
-            .fetch_all(&mut *tx)
+            .fetch_all(&mut tx)
             .await?;
         let leases = rows.into_iter().map(LeaseRow::into_lease).collect::<Result<_, _>>()?;
         Ok(GatewaySnapshot { seq, leases })
@@ -173,18 +173,11 @@ impl Store {
 
     /// One live lease.
     pub(crate) async fn lease(&self, id: AuthorizationId, now_ms: i64) -> Result<Option<Lease>, StoreError> {
-        let row: Option<LeaseRow> = sqlx::query_as(select_lease!("a.id = ?"))
+        let row: Option<LeaseRow> = sql::query_as(select_lease!("a.id = $2"))
             .bind(now_ms)
             .bind(id.as_uuid())
             .fetch_optional(&self.reader)
             .await?;
         row.map(LeaseRow::into_lease).transpose()
     }
-}
-
-async fn last_event(sql: &mut SqliteConnection) -> Result<i64, StoreError> {
-    let seq: Option<i64> = sqlx::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
-        .fetch_optional(sql)
-        .await?;
-    Ok(seq.unwrap_or(0))
 }

@@ -1,39 +1,45 @@
 //! Storage: every SQL statement of the portal is below this module.
 //!
-//! SQLite in WAL mode with one writer connection and a few readers. Every change is one
-//! [`Change`]: domain rows, the authorizations it revokes, its audit row and the [`Event`]s
+//! SQLite in WAL mode or a PostgreSQL server, by the same statements (see [`sql`]). Every change
+//! is one [`Change`]: domain rows, the authorizations it revokes, its audit row and the [`Event`]s
 //! that tell the peers are committed together (`synchronous=FULL`: a power cut must not bring
 //! back revoked access). The dispatcher delivers events after the commit, in commit order,
 //! and finds them again after a crash, because they are rows of the outbox.
 //!
-//! Deliberately absent: a second backend. It will come as a second set of statements behind
-//! the same functions, not as an abstraction over SQL.
+//! Changes happen one after the other: on SQLite because there is one writer, on PostgreSQL
+//! because each begins by taking the same advisory lock, whichever node it comes from. So
+//! nothing is decided on rows that another change is about to take away, no transaction fails
+//! to serialize, and the numbers of the outbox are in the order of the commits.
 
 mod account;
 mod actor;
 mod audit;
 mod authorization;
 mod change;
+mod condition;
 mod connection;
+mod database;
 mod device;
 mod event;
 mod group;
 mod lease;
+mod node;
 mod outbox;
 mod policy;
 mod relay;
 mod resource;
 mod site;
+mod sql;
 mod token;
+mod transfer;
 
-use std::path::Path;
+#[cfg(test)]
+pub(crate) mod conformance;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::Duration;
 
 use adit_policy::AccountId;
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Notify;
 
 pub(crate) use account::{Account, NewAccount};
@@ -42,20 +48,22 @@ pub(crate) use audit::AuditRow;
 pub(crate) use authorization::{AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke};
 pub(crate) use change::{By, Change};
 pub(crate) use connection::{Connection, ConnectionIce};
+pub use database::Database;
+pub(crate) use database::newest_schema;
 pub(crate) use device::{Device, DeviceHello, DeviceRow};
 pub(crate) use event::Event;
 pub(crate) use group::Group;
 pub(crate) use lease::{Lease, LeaseEnd};
-pub(crate) use policy::Policy;
+pub(crate) use node::{NODE_LEASE, PresenceRow, Signal, Signals};
+pub(crate) use policy::{Asker, Policy};
 pub(crate) use relay::RelayRow;
 pub(crate) use resource::ResourceSpec;
 pub(crate) use token::{NewToken, Token, TokenKind};
+pub use transfer::Copied;
+pub(crate) use transfer::{Arrival, Tally, import};
 
-/// How long a reader or the writer waits for a lock of another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connections for reading; with WAL they never wait for the writer.
-const READERS: u32 = 4;
+#[cfg(test)]
+pub(crate) use conformance::on_both_databases;
 
 /// The longest page that a list returns.
 pub(crate) const LONGEST_PAGE: u32 = 500;
@@ -72,6 +80,14 @@ pub(crate) enum StoreError {
     /// The values make no sense.
     #[error("{0}")]
     Invalid(String),
+    /// The database was set up by a newer portal.
+    #[error("the database was made by a newer adit-portal (schema {found}; this one knows {newest})")]
+    NewerSchema {
+        /// The schema that was found.
+        found: i64,
+        /// The newest that this program knows.
+        newest: i64,
+    },
     /// The database failed.
     #[error("database: {0}")]
     Database(sqlx::Error),
@@ -116,43 +132,26 @@ impl Page {
 /// The database of one portal.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    writer: SqlitePool,
-    reader: SqlitePool,
+    writer: sql::Pool,
+    reader: sql::Pool,
     account: AccountId,
     committed: Arc<Notify>,
+    /// For the other nodes.
+    committed_here: Arc<Notify>,
     delivered: Arc<AtomicI64>,
 }
 
 impl Store {
-    /// Opens the database at `path`, made when `create` is set, and brings its schema up to date.
-    pub(crate) async fn open(path: &Path, create: bool) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(create)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.clone())
-            .await?;
-        sqlx::migrate!().run(&writer).await.map_err(|error| StoreError::Database(error.into()))?;
-        let reader = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options)
-            .await?;
+    /// Opens a database and brings its schema up to date. A file is made when `create` is set.
+    pub(crate) async fn open(database: &Database, create: bool) -> Result<Self, StoreError> {
+        let (writer, reader) = database.open(create).await?;
         let account = account::first(&reader).await?.unwrap_or(AccountId::from_uuid(uuid::Uuid::nil()));
         Ok(Self {
             writer,
             reader,
             account,
             committed: Arc::new(Notify::new()),
+            committed_here: Arc::new(Notify::new()),
             delivered: Arc::new(AtomicI64::new(0)),
         })
     }
@@ -167,9 +166,14 @@ impl Store {
         Change::begin(self, by.clone()).await
     }
 
+    /// Whether other nodes may use the same database.
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.writer, sql::Pool::Postgres(_))
+    }
+
     /// Whether the database answers.
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.reader).await?;
+        sql::query("SELECT 1").execute(&self.reader).await?;
         Ok(())
     }
 

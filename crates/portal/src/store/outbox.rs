@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Event, Store, StoreError};
+use super::{Event, Store, StoreError, sql};
 
 /// How many events are read at once.
 const BATCH: i64 = 256;
@@ -19,12 +19,30 @@ impl Store {
     /// skipped, loudly, rather than holding up the rest.
     pub(crate) async fn undelivered(&self) -> Result<Vec<(i64, Option<Event>)>, StoreError> {
         let rows: Vec<(i64, String)> =
-            sqlx::query_as("SELECT seq, event FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?")
+            sql::query_as("SELECT seq, event FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2")
                 .bind(self.delivered.load(Ordering::Acquire))
                 .bind(BATCH)
                 .fetch_all(&self.reader)
                 .await?;
         Ok(rows.into_iter().map(|(seq, text)| (seq, serde_json::from_str(&text).ok())).collect())
+    }
+
+    /// The last event whose effects a reading transaction sees.
+    pub(super) async fn last_event(&self, tx: &mut sql::Transaction) -> Result<i64, StoreError> {
+        // Rows that are gone already were delivered.
+        let delivered = self.delivered.load(Ordering::Acquire);
+        let last: Option<i64> = match tx {
+            sql::Transaction::Sqlite(_) => {
+                sql::query_scalar("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+                    .fetch_optional(tx)
+                    .await?
+            }
+            // A sequence is outside of transactions: it may be ahead of what this one sees.
+            sql::Transaction::Postgres(_) => {
+                sql::query_scalar("SELECT max(seq) FROM outbox").fetch_one(tx).await?
+            }
+        };
+        Ok(last.unwrap_or(0).max(delivered))
     }
 
     /// Notes that everything up to `seq` was delivered.

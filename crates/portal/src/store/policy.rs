@@ -1,13 +1,16 @@
 //! Policies: members of a group may reach a resource.
 
 use adit_policy::{
-    ActorId, Circumstances, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal, ResourceId, Subject,
+    ActorId, Circumstances, ClientId, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal,
+    ResourceId, Subject, Verdict,
 };
 use serde::Serialize;
-use sqlx::{FromRow, SqliteConnection};
+use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Page, Revoke, Store, StoreError};
+use super::condition::{self, Review, Written};
+use super::{Change, Page, Revoke, Store, StoreError, sql};
+use crate::clock;
 
 /// A policy with the names of what it joins.
 #[derive(Debug, Clone, Serialize, FromRow)]
@@ -24,6 +27,9 @@ pub(crate) struct Policy {
     pub(crate) resource_name: String,
     /// A disabled policy grants nothing.
     pub(crate) enabled: bool,
+    /// What it asks for besides.
+    #[sqlx(try_from = "String")]
+    pub(crate) conditions: Written,
     /// When it was created.
     pub(crate) created_ms: i64,
 }
@@ -31,13 +37,13 @@ pub(crate) struct Policy {
 impl Store {
     /// Policies in the order of their creation.
     pub(crate) async fn policies(&self, page: Page) -> Result<Vec<Policy>, StoreError> {
-        Ok(sqlx::query_as(
+        Ok(sql::query_as(
             "SELECT policy.id, group_id, actor_group.name AS group_name, resource_id,
-                    resource.name AS resource_name, enabled, policy.created_ms
+                    resource.name AS resource_name, enabled, conditions, policy.created_ms
              FROM policy
              JOIN actor_group ON actor_group.id = policy.group_id
              JOIN resource ON resource.id = policy.resource_id
-             WHERE policy.account_id = ? AND policy.id > ? ORDER BY policy.id LIMIT ?",
+             WHERE policy.account_id = $1 AND policy.id > $2 ORDER BY policy.id LIMIT $3",
         )
         .bind(self.account.as_uuid())
         .bind(page.after())
@@ -46,58 +52,123 @@ impl Store {
         .await?)
     }
 
-    /// The decision of this moment, for an administrator who asks why.
+    /// The decision of this moment and what each policy has to do with it, for an administrator who asks why.
     pub(crate) async fn explain(
         &self,
         now_ms: i64,
-        actor: ActorId,
+        asker: &Asker,
         resource: ResourceId,
-    ) -> Result<Decision, StoreError> {
-        let mut reader = self.reader.acquire().await?;
-        decide(&mut reader, now_ms, actor, resource, None).await
+    ) -> Result<Explained, StoreError> {
+        let mut reader = self.reader.begin().await?;
+        let Some(facts) = Facts::load(&mut reader, asker, resource).await? else {
+            return Err(StoreError::NotFound("actor"));
+        };
+        let now = clock::seconds(now_ms);
+        let verdicts = adit_policy::explain(now, &facts.subject(asker), resource, &facts.rules);
+        Ok(Explained { decision: facts.decide(now, asker, resource), verdicts })
     }
 }
 
-/// Loads what the decision needs and decides.
-pub(super) async fn decide(
-    sql: &mut SqliteConnection,
-    now_ms: i64,
-    actor: ActorId,
-    resource: ResourceId,
-    session_expires_ms: Option<i64>,
-) -> Result<Decision, StoreError> {
-    let enabled: Option<bool> = sqlx::query_scalar("SELECT enabled FROM actor WHERE id = ?")
-        .bind(actor.as_uuid())
-        .fetch_optional(&mut *sql)
-        .await?;
-    let Some(enabled) = enabled else {
-        return Ok(Decision::Refused(Refusal::ActorDisabled));
-    };
-    let groups: Vec<Uuid> = sqlx::query_scalar("SELECT group_id FROM membership WHERE actor_id = ?")
-        .bind(actor.as_uuid())
-        .fetch_all(&mut *sql)
-        .await?;
-    let groups: Vec<GroupId> = groups.into_iter().map(GroupId::from_uuid).collect();
-    let rules: Vec<(Uuid, Uuid, bool)> =
-        sqlx::query_as("SELECT id, group_id, enabled FROM policy WHERE resource_id = ?")
-            .bind(resource.as_uuid())
-            .fetch_all(sql)
+/// Who asks for access.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    /// The person or service account.
+    pub(crate) actor: ActorId,
+    /// On which client; without one nothing is known that conditions could be judged by.
+    pub(crate) client: Option<ClientId>,
+    /// When the session ends.
+    pub(crate) session_expires_ms: Option<i64>,
+}
+
+/// A decision with what each policy has to do with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Explained {
+    /// The decision.
+    pub(crate) decision: Decision,
+    /// Every policy that names the resource.
+    pub(crate) verdicts: Vec<(PolicyId, Verdict)>,
+}
+
+/// What a decision rests on.
+struct Facts {
+    is_enabled: bool,
+    groups: Vec<GroupId>,
+    rules: Vec<PolicyRule>,
+    circumstances: Circumstances<'static>,
+}
+
+impl Facts {
+    /// `None` when there is no such actor.
+    async fn load(
+        tx: &mut sql::Transaction,
+        asker: &Asker,
+        resource: ResourceId,
+    ) -> Result<Option<Self>, StoreError> {
+        let is_enabled: Option<bool> = sql::query_scalar("SELECT enabled FROM actor WHERE id = $1")
+            .bind(asker.actor.as_uuid())
+            .fetch_optional(&mut *tx)
             .await?;
-    let rules: Vec<PolicyRule> = rules
-        .into_iter()
-        .map(|(id, group, enabled)| PolicyRule {
+        let Some(is_enabled) = is_enabled else { return Ok(None) };
+        let groups: Vec<Uuid> = sql::query_scalar("SELECT group_id FROM membership WHERE actor_id = $1")
+            .bind(asker.actor.as_uuid())
+            .fetch_all(&mut *tx)
+            .await?;
+        let rules = rules(tx, resource).await?;
+        let is_conditional = rules.iter().any(|rule| !rule.conditions.is_empty());
+        let client = asker.client.filter(|_| is_conditional);
+        Ok(Some(Self {
+            is_enabled,
+            groups: groups.into_iter().map(GroupId::from_uuid).collect(),
+            rules,
+            circumstances: condition::circumstances(tx, client).await?,
+        }))
+    }
+
+    fn subject(&self, asker: &Asker) -> Subject<'_> {
+        Subject {
+            actor: asker.actor,
+            enabled: self.is_enabled,
+            groups: &self.groups,
+            session_expires_at: asker.session_expires_ms.map(clock::seconds),
+            circumstances: self.circumstances,
+        }
+    }
+
+    fn decide(&self, now: u64, asker: &Asker, resource: ResourceId) -> Decision {
+        adit_policy::decide(now, &self.subject(asker), resource, &self.rules)
+    }
+}
+
+async fn rules(tx: &mut sql::Transaction, resource: ResourceId) -> Result<Vec<PolicyRule>, StoreError> {
+    let rows: Vec<(Uuid, Uuid, bool, String)> = sql::query_as(
+        "SELECT id, group_id, enabled, conditions FROM policy WHERE resource_id = $1 ORDER BY id",
+    )
+    .bind(resource.as_uuid())
+    .fetch_all(tx)
+    .await?;
+    let rule = |(id, group, enabled, conditions): (Uuid, Uuid, bool, String)| {
+        Some(PolicyRule {
             id: PolicyId::from_uuid(id),
             group: GroupId::from_uuid(group),
             resource,
             enabled,
-            conditions: Conditions::default(),
+            conditions: condition::read(id, &conditions)?,
         })
-        .collect();
-    let seconds = |ms: i64| u64::try_from(ms / 1000).unwrap_or(0);
-    let session_expires_at = session_expires_ms.map(seconds);
-    let circumstances = Circumstances::default();
-    let subject = Subject { actor, enabled, groups: &groups, session_expires_at, circumstances };
-    Ok(adit_policy::decide(seconds(now_ms), &subject, resource, &rules))
+    };
+    Ok(rows.into_iter().filter_map(rule).collect())
+}
+
+/// Loads what the decision needs and decides.
+pub(super) async fn decide(
+    tx: &mut sql::Transaction,
+    now_ms: i64,
+    asker: &Asker,
+    resource: ResourceId,
+) -> Result<Decision, StoreError> {
+    Ok(match Facts::load(tx, asker, resource).await? {
+        Some(facts) => facts.decide(clock::seconds(now_ms), asker, resource),
+        None => Decision::Refused(Refusal::ActorDisabled),
+    })
 }
 
 impl Change {
@@ -106,22 +177,25 @@ impl Change {
         &mut self,
         group: GroupId,
         resource: ResourceId,
+        conditions: &Conditions,
     ) -> Result<PolicyId, StoreError> {
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query(
-            "INSERT INTO policy (id, account_id, group_id, resource_id, created_ms) VALUES (?, ?, ?, ?, ?)",
+        sql::query(
+            "INSERT INTO policy (id, account_id, group_id, resource_id, conditions, created_ms)
+             VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(id)
         .bind(account.as_uuid())
         .bind(group.as_uuid())
         .bind(resource.as_uuid())
+        .bind(condition::write(conditions)?)
         .bind(at)
         .execute(self.sql())
         .await?;
         let members = self.members_of(group).await?;
         self.tell_visibility(members).await?;
-        let detail = serde_json::json!({ "group": group, "resource": resource });
+        let detail = serde_json::json!({ "group": group, "resource": resource, "conditions": conditions });
         self.audit("policy.create", ("policy", Some(id)), detail).await?;
         Ok(PolicyId::from_uuid(id))
     }
@@ -129,8 +203,8 @@ impl Change {
     /// Enables or disables a policy; disabling ends what it granted.
     pub(crate) async fn set_policy_enabled(&mut self, id: PolicyId, enabled: bool) -> Result<(), StoreError> {
         let account = self.account();
-        let group: Option<Uuid> = sqlx::query_scalar(
-            "UPDATE policy SET enabled = ? WHERE account_id = ? AND id = ? RETURNING group_id",
+        let group: Option<Uuid> = sql::query_scalar(
+            "UPDATE policy SET enabled = $1 WHERE account_id = $2 AND id = $3 RETURNING group_id",
         )
         .bind(enabled)
         .bind(account.as_uuid())
@@ -147,12 +221,38 @@ impl Change {
         self.audit(action, ("policy", Some(id.as_uuid())), serde_json::json!({})).await
     }
 
+    /// Gives a policy other conditions; what it would not grant under these ends.
+    pub(crate) async fn set_policy_conditions(
+        &mut self,
+        id: PolicyId,
+        conditions: &Conditions,
+    ) -> Result<(), StoreError> {
+        let account = self.account();
+        let before: Option<(Uuid, String)> =
+            sql::query_as("SELECT group_id, conditions FROM policy WHERE account_id = $1 AND id = $2")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        let (group, before) = before.ok_or(StoreError::NotFound("policy"))?;
+        sql::query("UPDATE policy SET conditions = $1 WHERE id = $2")
+            .bind(condition::write(conditions)?)
+            .bind(id.as_uuid())
+            .execute(self.sql())
+            .await?;
+        self.review(Review::Policy(id)).await?;
+        let members = self.members_of(GroupId::from_uuid(group)).await?;
+        self.tell_visibility(members).await?;
+        let detail = serde_json::json!({ "before": Written::from(before), "conditions": conditions });
+        self.audit("policy.conditions", ("policy", Some(id.as_uuid())), detail).await
+    }
+
     /// Deletes a policy and ends what it granted.
     pub(crate) async fn delete_policy(&mut self, id: PolicyId) -> Result<(), StoreError> {
         self.revoke(Revoke::Policy(id)).await?;
         let account = self.account();
-        let row: Option<(Uuid, Uuid)> = sqlx::query_as(
-            "DELETE FROM policy WHERE account_id = ? AND id = ? RETURNING group_id, resource_id",
+        let row: Option<(Uuid, Uuid)> = sql::query_as(
+            "DELETE FROM policy WHERE account_id = $1 AND id = $2 RETURNING group_id, resource_id",
         )
         .bind(account.as_uuid())
         .bind(id.as_uuid())

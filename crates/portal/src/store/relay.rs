@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Page, Store, StoreError};
+use super::{Change, Page, Store, StoreError, sql};
 
 /// A relay as it is stored.
 #[derive(Debug, Clone, Serialize, FromRow)]
@@ -36,7 +36,7 @@ pub(crate) struct RelayRow {
 impl Store {
     /// Relays in the order of their first sign-in.
     pub(crate) async fn relays(&self, page: Page) -> Result<Vec<RelayRow>, StoreError> {
-        Ok(sqlx::query_as("SELECT * FROM relay WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?")
+        Ok(sql::query_as("SELECT * FROM relay WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3")
             .bind(self.account.as_uuid())
             .bind(page.after())
             .bind(page.limit())
@@ -53,10 +53,10 @@ impl Change {
         token: TokenId,
     ) -> Result<RelayId, StoreError> {
         let (account, at) = (self.account(), self.at_ms());
-        let id: Uuid = sqlx::query_scalar(
+        let id: Uuid = sql::query_scalar(
             "INSERT INTO relay (id, account_id, external_id, token_id, name, version, ipv4, ipv6, port,
                                 tcp_port, tls_port, created_ms, last_seen_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
              ON CONFLICT (account_id, external_id) DO UPDATE SET
                  token_id = excluded.token_id, name = excluded.name, version = excluded.version,
                  ipv4 = excluded.ipv4, ipv6 = excluded.ipv6, port = excluded.port,

@@ -1,10 +1,18 @@
 //! Resources: what can be reached, and who may see it.
 
-use adit_policy::{ActorId, Filter, Resource, ResourceAddress, ResourceId, Site, SiteId};
+use std::collections::BTreeMap;
+
+use adit_policy::{
+    ActorId, Circumstances, ClientId, Conditions, Filter, Resource, ResourceAddress, ResourceId, Site, SiteId,
+};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Revoke, Store, StoreError};
+use super::{Change, Event, Page, Revoke, Store, StoreError, condition, sql};
+use crate::clock;
+
+/// How far ahead changes that time brings are looked for, in seconds.
+const LONGEST_LOOK: u64 = 60 * 60;
 
 /// A resource as it is stored, with the name of its site.
 #[derive(Debug, Clone, FromRow)]
@@ -63,11 +71,11 @@ impl ResourceSpec {
 impl Store {
     /// Resources in the order of their creation.
     pub(crate) async fn resources(&self, page: Page) -> Result<Vec<Resource>, StoreError> {
-        let rows: Vec<ResourceRow> = sqlx::query_as(
+        let rows: Vec<ResourceRow> = sql::query_as(
             "SELECT resource.id AS resource_id, resource.name AS resource_name, address, filters,
                     site.id AS site_id, site.name AS site_name
              FROM resource JOIN site ON site.id = resource.site_id
-             WHERE resource.account_id = ? AND resource.id > ? ORDER BY resource.id LIMIT ?",
+             WHERE resource.account_id = $1 AND resource.id > $2 ORDER BY resource.id LIMIT $3",
         )
         .bind(self.account.as_uuid())
         .bind(page.after())
@@ -79,11 +87,11 @@ impl Store {
 
     /// One resource.
     pub(crate) async fn resource(&self, id: ResourceId) -> Result<Resource, StoreError> {
-        let row: Option<ResourceRow> = sqlx::query_as(
+        let row: Option<ResourceRow> = sql::query_as(
             "SELECT resource.id AS resource_id, resource.name AS resource_name, address, filters,
                     site.id AS site_id, site.name AS site_name
              FROM resource JOIN site ON site.id = resource.site_id
-             WHERE resource.account_id = ? AND resource.id = ?",
+             WHERE resource.account_id = $1 AND resource.id = $2",
         )
         .bind(self.account.as_uuid())
         .bind(id.as_uuid())
@@ -92,31 +100,95 @@ impl Store {
         row.ok_or(StoreError::NotFound("resource"))?.into_resource()
     }
 
-    /// The resources that an actor may ask for: an enabled policy names one of its groups.
-    pub(crate) async fn visible_resources(&self, actor: ActorId) -> Result<Vec<Resource>, StoreError> {
-        let mut reader = self.reader.acquire().await?;
-        visible(&mut reader, actor).await
+    /// The resources that an actor may ask for on a client.
+    pub(crate) async fn visible_resources(
+        &self,
+        actor: ActorId,
+        client: ClientId,
+        now_ms: i64,
+    ) -> Result<Visible, StoreError> {
+        let mut reader = self.reader.begin().await?;
+        visible(&mut reader, actor, client, now_ms).await
     }
 }
 
+/// What an actor may ask for on a client at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Visible {
+    /// In the order of their creation.
+    pub(crate) resources: Vec<Resource>,
+    /// When time alone may have changed it.
+    pub(crate) look_again_ms: Option<i64>,
+}
+
+/// A resource by a policy with conditions.
+#[derive(FromRow)]
+struct ConditionalRow {
+    policy_id: Uuid,
+    conditions: String,
+    #[sqlx(flatten)]
+    resource: ResourceRow,
+}
+
+macro_rules! select_visible {
+    ($columns:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " resource.id AS resource_id, resource.name AS resource_name, address, filters,
+              site.id AS site_id, site.name AS site_name
+             FROM membership
+             JOIN actor ON actor.id = membership.actor_id AND actor.enabled
+             JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
+             JOIN resource ON resource.id = policy.resource_id
+             JOIN site ON site.id = resource.site_id
+             WHERE membership.actor_id = $1 AND policy.conditions ",
+            $condition
+        )
+    };
+}
+
+/// A resource is visible when an enabled policy whose conditions are met names one of the actor's groups. What cannot
+/// be had is not shown: traffic to it goes where it would go without Adit.
 pub(super) async fn visible(
-    sql: &mut sqlx::SqliteConnection,
+    tx: &mut sql::Transaction,
     actor: ActorId,
-) -> Result<Vec<Resource>, StoreError> {
-    let rows: Vec<ResourceRow> = sqlx::query_as(
-        "SELECT DISTINCT resource.id AS resource_id, resource.name AS resource_name, address, filters,
-                site.id AS site_id, site.name AS site_name
-         FROM membership
-         JOIN actor ON actor.id = membership.actor_id AND actor.enabled
-         JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
-         JOIN resource ON resource.id = policy.resource_id
-         JOIN site ON site.id = resource.site_id
-         WHERE membership.actor_id = ? ORDER BY resource.id",
-    )
-    .bind(actor.as_uuid())
-    .fetch_all(sql)
-    .await?;
-    rows.into_iter().map(ResourceRow::into_resource).collect()
+    client: ClientId,
+    now_ms: i64,
+) -> Result<Visible, StoreError> {
+    let rows: Vec<ResourceRow> = sql::query_as(select_visible!("DISTINCT", "= '{}'"))
+        .bind(actor.as_uuid())
+        .fetch_all(&mut *tx)
+        .await?;
+    let conditional: Vec<ConditionalRow> =
+        sql::query_as(select_visible!("policy.id AS policy_id, policy.conditions,", "<> '{}'"))
+            .bind(actor.as_uuid())
+            .fetch_all(&mut *tx)
+            .await?;
+    let mut visible: BTreeMap<Uuid, ResourceRow> =
+        rows.into_iter().map(|row| (row.resource_id, row)).collect();
+    let mut look_again = None;
+    if !conditional.is_empty() {
+        let circumstances = condition::circumstances(tx, Some(client)).await?;
+        let now = clock::seconds(now_ms);
+        for row in conditional {
+            let Some(conditions) = condition::read(row.policy_id, &row.conditions) else { continue };
+            look_again = look_again.into_iter().chain(next_look(now, &conditions, &circumstances)).min();
+            if conditions.unmet(now, &circumstances).is_empty() {
+                visible.entry(row.resource.resource_id).or_insert(row.resource);
+            }
+        }
+    }
+    let resources = visible.into_values().map(ResourceRow::into_resource).collect::<Result<_, _>>()?;
+    let look_again_ms = look_again.map(|at| i64::try_from(at.saturating_mul(1000)).unwrap_or(i64::MAX));
+    Ok(Visible { resources, look_again_ms })
+}
+
+/// When to judge conditions again, in Unix seconds; never when time has nothing to do with them.
+fn next_look(now: u64, conditions: &Conditions, circumstances: &Circumstances<'_>) -> Option<u64> {
+    let depends_on_time = conditions.time.is_some() || conditions.authentication_age.is_some();
+    let turn = || conditions.turns(now, LONGEST_LOOK, circumstances).unwrap_or(now + LONGEST_LOOK);
+    depends_on_time.then(turn)
 }
 
 impl Change {
@@ -125,9 +197,9 @@ impl Change {
         let id = Uuid::now_v7();
         let (address, filters) = spec.columns()?;
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query(
+        sql::query(
             "INSERT INTO resource (id, account_id, site_id, name, address, filters, created_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(id)
         .bind(account.as_uuid())
@@ -154,9 +226,9 @@ impl Change {
         let viewers = self.viewers_of_resource(before.id).await?;
         let (address, filters) = spec.columns()?;
         let account = self.account();
-        let updated = sqlx::query(
-            "UPDATE resource SET name = ?, address = ?, filters = ?, site_id = ?
-             WHERE account_id = ? AND id = ?",
+        let updated = sql::query(
+            "UPDATE resource SET name = $1, address = $2, filters = $3, site_id = $4
+             WHERE account_id = $5 AND id = $6",
         )
         .bind(&spec.name)
         .bind(address)
@@ -166,7 +238,7 @@ impl Change {
         .bind(before.id.as_uuid())
         .execute(self.sql())
         .await?;
-        if updated.rows_affected() == 0 {
+        if updated == 0 {
             return Err(StoreError::NotFound("resource"));
         }
         if before.address != spec.address || before.site.id != spec.site {
@@ -184,7 +256,7 @@ impl Change {
         self.revoke(Revoke::Resource(id)).await?;
         let account = self.account();
         let name: Option<String> =
-            sqlx::query_scalar("DELETE FROM resource WHERE account_id = ? AND id = ? RETURNING name")
+            sql::query_scalar("DELETE FROM resource WHERE account_id = $1 AND id = $2 RETURNING name")
                 .bind(account.as_uuid())
                 .bind(id.as_uuid())
                 .fetch_optional(self.sql())
@@ -197,10 +269,10 @@ impl Change {
 
     /// Actors that see a resource through an enabled policy.
     async fn viewers_of_resource(&mut self, id: ResourceId) -> Result<Vec<ActorId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
+        let ids: Vec<Uuid> = sql::query_scalar(
             "SELECT DISTINCT actor_id FROM membership
              JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
-             WHERE policy.resource_id = ?",
+             WHERE policy.resource_id = $1",
         )
         .bind(id.as_uuid())
         .fetch_all(self.sql())
@@ -210,11 +282,11 @@ impl Change {
 
     /// Actors that see a resource of a site through an enabled policy.
     pub(super) async fn viewers_of_site(&mut self, id: SiteId) -> Result<Vec<ActorId>, StoreError> {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
+        let ids: Vec<Uuid> = sql::query_scalar(
             "SELECT DISTINCT actor_id FROM membership
              JOIN policy ON policy.group_id = membership.group_id AND policy.enabled
              JOIN resource ON resource.id = policy.resource_id
-             WHERE resource.site_id = ?",
+             WHERE resource.site_id = $1",
         )
         .bind(id.as_uuid())
         .fetch_all(self.sql())

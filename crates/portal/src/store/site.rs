@@ -3,13 +3,13 @@
 use adit_policy::{Site, SiteId};
 use uuid::Uuid;
 
-use super::{Change, Page, Revoke, Store, StoreError};
+use super::{Change, Page, Revoke, Store, StoreError, sql};
 
 impl Store {
     /// Sites in the order of their creation.
     pub(crate) async fn sites(&self, page: Page) -> Result<Vec<Site>, StoreError> {
         let rows: Vec<(Uuid, String)> =
-            sqlx::query_as("SELECT id, name FROM site WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?")
+            sql::query_as("SELECT id, name FROM site WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3")
                 .bind(self.account.as_uuid())
                 .bind(page.after())
                 .bind(page.limit())
@@ -21,7 +21,7 @@ impl Store {
     /// One site.
     pub(crate) async fn site(&self, id: SiteId) -> Result<Site, StoreError> {
         let name: Option<String> =
-            sqlx::query_scalar("SELECT name FROM site WHERE account_id = ? AND id = ?")
+            sql::query_scalar("SELECT name FROM site WHERE account_id = $1 AND id = $2")
                 .bind(self.account.as_uuid())
                 .bind(id.as_uuid())
                 .fetch_optional(&self.reader)
@@ -35,7 +35,7 @@ impl Change {
     pub(crate) async fn create_site(&mut self, name: &str) -> Result<Site, StoreError> {
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query("INSERT INTO site (id, account_id, name, created_ms) VALUES (?, ?, ?, ?)")
+        sql::query("INSERT INTO site (id, account_id, name, created_ms) VALUES ($1, $2, $3, $4)")
             .bind(id)
             .bind(account.as_uuid())
             .bind(name)
@@ -53,7 +53,7 @@ impl Change {
         self.revoke_site_tokens(id).await?;
         let account = self.account();
         let name: Option<String> =
-            sqlx::query_scalar("DELETE FROM site WHERE account_id = ? AND id = ? RETURNING name")
+            sql::query_scalar("DELETE FROM site WHERE account_id = $1 AND id = $2 RETURNING name")
                 .bind(account.as_uuid())
                 .bind(id.as_uuid())
                 .fetch_optional(self.sql())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Revoke, Store, StoreError};
+use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
 
 /// What a token may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ pub(crate) struct NewToken {
 impl Store {
     /// Tokens in the order of their creation.
     pub(crate) async fn tokens(&self, page: Page) -> Result<Vec<Token>, StoreError> {
-        Ok(sqlx::query_as("SELECT * FROM token WHERE account_id = ? AND id > ? ORDER BY id LIMIT ?")
+        Ok(sql::query_as("SELECT * FROM token WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3")
             .bind(self.account.as_uuid())
             .bind(page.after())
             .bind(page.limit())
@@ -116,7 +116,7 @@ impl Store {
 
     /// One token, also a revoked or expired one.
     pub(crate) async fn token(&self, id: TokenId) -> Result<Option<Token>, StoreError> {
-        Ok(sqlx::query_as("SELECT * FROM token WHERE account_id = ? AND id = ?")
+        Ok(sql::query_as("SELECT * FROM token WHERE account_id = $1 AND id = $2")
             .bind(self.account.as_uuid())
             .bind(id.as_uuid())
             .fetch_optional(&self.reader)
@@ -128,9 +128,9 @@ impl Change {
     /// Stores a new token.
     pub(crate) async fn create_token(&mut self, new: &NewToken) -> Result<(), StoreError> {
         let (account, at) = (self.account(), self.at_ms());
-        sqlx::query(
+        sql::query(
             "INSERT INTO token (id, account_id, kind, name, hash, actor_id, site_id, created_ms, expires_ms)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(new.id.as_uuid())
         .bind(account.as_uuid())
@@ -153,15 +153,15 @@ impl Change {
     /// Revokes a token: its sessions and what rests on them end. Twice is no error.
     pub(crate) async fn revoke_token(&mut self, id: TokenId) -> Result<(), StoreError> {
         let (account, at) = (self.account(), self.at_ms());
-        let known = sqlx::query(
-            "UPDATE token SET revoked_ms = coalesce(revoked_ms, ?) WHERE account_id = ? AND id = ?",
+        let known = sql::query(
+            "UPDATE token SET revoked_ms = coalesce(revoked_ms, $1) WHERE account_id = $2 AND id = $3",
         )
         .bind(at)
         .bind(account.as_uuid())
         .bind(id.as_uuid())
         .execute(self.sql())
         .await?;
-        if known.rows_affected() == 0 {
+        if known == 0 {
             return Err(StoreError::NotFound("token"));
         }
         self.revoke(Revoke::Token(id)).await?;
@@ -172,16 +172,16 @@ impl Change {
     /// Whether a token is neither revoked nor expired, inside the change that rests on it.
     pub(crate) async fn token_is_good(&mut self, id: TokenId) -> Result<bool, StoreError> {
         let at = self.at_ms();
-        let good = sqlx::query_scalar(
+        let good = sql::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM token
-                            WHERE id = ? AND revoked_ms IS NULL AND coalesce(expires_ms > ?, TRUE))",
+                            WHERE id = $1 AND revoked_ms IS NULL AND coalesce(expires_ms > $2, TRUE))",
         );
         Ok(good.bind(id.as_uuid()).bind(at).fetch_one(self.sql()).await?)
     }
 
     /// Whether the token with which a gateway signed in is still good.
     pub(crate) async fn gateway_is_admitted(&mut self, id: GatewayId) -> Result<bool, StoreError> {
-        let token: Option<Option<Uuid>> = sqlx::query_scalar("SELECT token_id FROM device WHERE id = ?")
+        let token: Option<Option<Uuid>> = sql::query_scalar("SELECT token_id FROM device WHERE id = $1")
             .bind(id.as_uuid())
             .fetch_optional(self.sql())
             .await?;
@@ -194,7 +194,7 @@ impl Change {
     /// Revokes every token of an actor.
     pub(super) async fn revoke_actor_tokens(&mut self, actor: ActorId) -> Result<(), StoreError> {
         let ids: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM token WHERE actor_id = ? AND revoked_ms IS NULL")
+            sql::query_scalar("SELECT id FROM token WHERE actor_id = $1 AND revoked_ms IS NULL")
                 .bind(actor.as_uuid())
                 .fetch_all(self.sql())
                 .await?;
@@ -207,7 +207,7 @@ impl Change {
     /// Revokes every gateway token of a site.
     pub(super) async fn revoke_site_tokens(&mut self, site: SiteId) -> Result<(), StoreError> {
         let ids: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM token WHERE site_id = ? AND revoked_ms IS NULL")
+            sql::query_scalar("SELECT id FROM token WHERE site_id = $1 AND revoked_ms IS NULL")
                 .bind(site.as_uuid())
                 .fetch_all(self.sql())
                 .await?;
@@ -224,7 +224,7 @@ impl Change {
         name: &str,
     ) -> Result<(), StoreError> {
         let ids: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM token WHERE kind = ? AND name = ? AND revoked_ms IS NULL")
+            sql::query_scalar("SELECT id FROM token WHERE kind = $1 AND name = $2 AND revoked_ms IS NULL")
                 .bind(kind.name())
                 .bind(name)
                 .fetch_all(self.sql())
@@ -238,7 +238,7 @@ impl Change {
     /// Notes that a token was presented.
     pub(crate) async fn touch_token(&mut self, id: TokenId) -> Result<(), StoreError> {
         let at = self.at_ms();
-        sqlx::query("UPDATE token SET last_used_ms = ? WHERE id = ?")
+        sql::query("UPDATE token SET last_used_ms = $1 WHERE id = $2")
             .bind(at)
             .bind(id.as_uuid())
             .execute(self.sql())

@@ -26,6 +26,7 @@ impl Tls {
         let data_dir = directory.path().join("data");
         let made = bootstrap(&bootstrap::Options {
             data_dir: data_dir.clone(),
+            database: None,
             url: "https://127.0.0.1".parse().unwrap(),
             extra_names: vec!["portal.example".to_owned()],
             certificate: None,
@@ -37,9 +38,11 @@ impl Tls {
         .unwrap();
         let options = serve::Options {
             data_dir,
+            database: None,
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             security: Security::Bootstrapped,
             health: None,
+            keep_audit: None,
         };
         let running = serve::start(&options, None).await.unwrap();
         Self { _directory: directory, made, address: running.addresses()[0], running }
@@ -70,6 +73,12 @@ impl Tls {
     }
 }
 
+/// Arguments that last as long as the test.
+fn leak(arguments: &[&str]) -> &'static [&'static str] {
+    let arguments = arguments.iter().map(|argument| &*Box::leak(Box::from(*argument)));
+    Box::leak(arguments.collect())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_installation_is_set_up_from_the_command_line() {
     let portal = Tls::new().await;
@@ -96,7 +105,24 @@ async fn a_new_installation_is_set_up_from_the_command_line() {
         ])
         .await;
     assert_eq!(resource["filters"].as_array().unwrap().len(), 3);
-    portal.json(&["policy", "create", "--group", "Everyone", "--resource", "wiki", "--json"]).await;
+    let options =
+        ["--during", "mon-fri 00:00-24:00", "--during", "sat,sun 12:00-12:00", "--time-zone", "UTC"];
+    let create = ["policy", "create", "--group", "Everyone", "--resource", "wiki", "--json"];
+    let (code, error) = portal.fails(leak(&[&create[..], &options[..]].concat())).await;
+    assert!(code != 0 && error.contains("the window from 12:00 to 12:00 is empty"), "{error}");
+    let options = ["--during", "mon-sun 00:00-24:00", "--time-zone", "UTC", "--from", "192.0.2.0/24"];
+    let policy = portal.json(leak(&[&create[..], &options[..]].concat())).await;
+    let policies = portal.json(&["policy", "list", "--json"]).await;
+    assert_eq!(policies[0]["conditions"]["remote_address"]["any_of"][0], "192.0.2.0/24");
+    assert_eq!(policies[0]["conditions"]["time"]["windows"][0]["days"].as_array().unwrap().len(), 7);
+    let id = policy["id"].as_str().unwrap();
+    let options = ["--authentication-age", "7d", "--not-from", "192.0.2.0/24,2001:db8::/32"];
+    portal.json(leak(&[&["policy", "conditions", id, "--json"], &options[..]].concat())).await;
+    let policies = portal.json(&["policy", "list", "--json"]).await;
+    let networks = serde_json::json!({ "none_of": ["192.0.2.0/24", "2001:db8::/32"] });
+    let conditions = serde_json::json!({ "remote_address": networks, "authentication_age": 604_800 });
+    assert_eq!(policies[0]["conditions"], conditions, "all others are gone");
+    portal.json(leak(&["policy", "conditions", id, "--json"])).await;
     portal.json(&["actor", "create", "ana", "--json"]).await;
     let token =
         portal.json(&["token", "create", "client", "--actor", "ana", "--expires-in", "12h", "--json"]).await;
@@ -124,7 +150,7 @@ async fn a_new_installation_is_set_up_from_the_command_line() {
         &["authorization", "list", "--json"],
         &["audit", "list", "--json"],
     ] {
-        let arguments: &'static [&'static str] = Box::leak(noun.to_vec().into_boxed_slice());
+        let arguments = leak(noun);
         assert!(portal.json(arguments).await.is_array(), "{noun:?}");
         let table = portal.run(&arguments[..2]).await;
         for line in String::from_utf8(table.stdout).unwrap().lines() {
@@ -158,9 +184,11 @@ async fn a_taken_port_is_named() {
     let portal = Tls::new().await;
     let options = serve::Options {
         data_dir: portal.made.data_dir.clone(),
+        database: None,
         listen: vec![portal.address],
         security: Security::Bootstrapped,
         health: None,
+        keep_audit: None,
     };
     let error = serve::start(&options, None).await.unwrap_err();
     assert!(format!("{error:#}").starts_with(&format!("cannot listen on {}", portal.address)), "{error:#}");

@@ -1,55 +1,13 @@
 //! The portal dies at the worst moment, or stops as it should: nothing that was revoked returns.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use adit_protocol::client::DisconnectReason;
 use adit_protocol::{PortalToClient, PortalToGateway};
 
+use crate::program::Program;
 use crate::world::{ClientPeer, World};
-
-/// The real program on a free port, killed when dropped.
-struct Program {
-    child: Child,
-    address: std::net::SocketAddr,
-}
-
-impl Program {
-    fn start(world: &World) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_adit-portal"))
-            .args(["serve", "--insecure-plain", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(world.directory.path().join("data"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // From here on it is killed whatever happens.
-        let mut program = Self { child, address: world.address };
-        let log = BufReader::new(program.child.stderr.take().unwrap());
-        for line in log.lines() {
-            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
-            if line["message"] == "portal is ready" {
-                let text = line["fields"]["addresses"].to_string();
-                program.address = text.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
-                return program;
-            }
-        }
-        panic!("the program did not start");
-    }
-
-    /// SIGKILL.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[tokio::test]
 async fn what_was_revoked_before_a_crash_stays_revoked() {
@@ -130,6 +88,7 @@ async fn a_second_bootstrap_is_refused_and_rotation_replaces_the_token() {
         let output = Command::new(env!("CARGO_BIN_EXE_adit-portal"))
             .args(["bootstrap", "--url", "https://localhost", "--json", "--data-dir"])
             .arg(world.directory.path().join("data"))
+            .args(world.backend.arguments())
             .args(arguments)
             .output()
             .unwrap();

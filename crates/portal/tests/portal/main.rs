@@ -4,10 +4,15 @@
 
 mod access;
 mod api;
+mod archive;
+mod backend;
 mod command_line;
+mod conditions;
 mod crash;
 mod devices;
+mod ground;
 mod hostile;
+mod program;
 mod relays;
 mod revocation;
 mod world;

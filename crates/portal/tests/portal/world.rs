@@ -25,6 +25,8 @@ use tokio_tungstenite::tungstenite::{self, http};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use uuid::Uuid;
 
+use crate::backend::Backend;
+
 /// Longer than anything should take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -34,11 +36,16 @@ const SILENCE: Duration = Duration::from_millis(150);
 /// A portal that serves.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
+    pub(crate) backend: Backend,
     pub(crate) address: SocketAddr,
+    /// Where clients connect, if not to the same node as everybody else.
+    pub(crate) clients_at: Option<SocketAddr>,
     pub(crate) admin: String,
     pub(crate) relay_token: String,
     http: reqwest::Client,
     running: Option<Running>,
+    /// Another node of the same installation, as long as the world lasts.
+    pub(crate) second: Option<Running>,
 }
 
 /// A site with a resource that everyone may reach, an actor, and tokens.
@@ -52,12 +59,14 @@ pub(crate) struct Office {
     pub(crate) gateway_token: String,
 }
 
-fn options(directory: &TempDir) -> serve::Options {
+pub(crate) fn options(directory: &TempDir, backend: &Backend) -> serve::Options {
     serve::Options {
         data_dir: directory.path().join("data"),
+        database: backend.database(),
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         security: Security::Plain,
         health: None,
+        keep_audit: None,
     }
 }
 
@@ -65,8 +74,10 @@ impl World {
     pub(crate) async fn new() -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
+        let backend = Backend::new();
         let made = bootstrap(&bootstrap::Options {
             data_dir: directory.path().join("data"),
+            database: backend.database(),
             url: "https://localhost".parse().unwrap(),
             extra_names: Vec::new(),
             certificate: None,
@@ -76,26 +87,32 @@ impl World {
         })
         .await
         .unwrap();
-        let running = serve::start(&options(&directory), None).await.unwrap();
+        let running = serve::start(&options(&directory, &backend), None).await.unwrap();
         Self {
             address: running.addresses()[0],
+            clients_at: None,
             directory,
+            backend,
             admin: made.admin_token,
             relay_token: made.relay_token.unwrap(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             running: Some(running),
+            second: None,
         }
     }
 
     /// Stops and starts the portal.
     pub(crate) async fn restart(&mut self) {
         self.running.take().unwrap().stop().await;
-        let running = serve::start(&options(&self.directory), None).await.unwrap();
+        let running = serve::start(&options(&self.directory, &self.backend), None).await.unwrap();
         self.address = running.addresses()[0];
         self.running = Some(running);
     }
 
     pub(crate) async fn stop(&mut self) {
+        if let Some(second) = self.second.take() {
+            second.stop().await;
+        }
         self.running.take().unwrap().stop().await;
     }
 
@@ -142,6 +159,16 @@ impl World {
         self.admin(Method::DELETE, path, None).await;
     }
 
+    /// Gives the office's policy conditions.
+    pub(crate) async fn conditions(&self, policy: &str, conditions: Value) {
+        self.patch(&format!("policies/{policy}"), json!({ "conditions": conditions })).await;
+    }
+
+    /// An administrator vouches for a client, or does so no longer.
+    pub(crate) async fn verify(&self, client: ClientId, verified: bool) {
+        self.patch(&format!("devices/{client}"), json!({ "verified": verified })).await;
+    }
+
     pub(crate) async fn resource(&self, site: SiteId, name: &str, address: Value) -> ResourceId {
         let body = json!({ "name": name, "address": address, "site": site });
         id(&self.post("resources", body).await).parse().unwrap()
@@ -176,7 +203,21 @@ impl World {
     }
 
     pub(crate) async fn client(&self, token: &str, device: u128, key: u8) -> Client {
-        let mut peer = Peer::connect(self.address, "client", token).await.unwrap();
+        let address = self.clients_at.unwrap_or(self.address);
+        let mut peer = Peer::connect(address, "client", token).await.unwrap();
+        peer.send(&ClientToPortal::Hello(hello(device, key))).await;
+        Client::new(peer).await
+    }
+
+    /// A client that connects from one of the addresses of the loopback interface.
+    pub(crate) async fn client_from(&self, source: &str, token: &str, device: u128, key: u8) -> Client {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
+        let request = upgrade_request(self.address, "client", token);
+        let stream = MaybeTlsStream::Plain(stream);
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        let mut peer = ClientPeer { socket, says: PhantomData };
         peer.send(&ClientToPortal::Hello(hello(device, key))).await;
         Client::new(peer).await
     }
@@ -226,6 +267,15 @@ pub(crate) fn id(made: &Value) -> String {
     made["id"].as_str().unwrap_or_else(|| panic!("no id in {made}")).to_owned()
 }
 
+fn upgrade_request(address: SocketAddr, endpoint: &str, token: &str) -> http::Request<()> {
+    let mut request = format!("ws://{address}/v1/{endpoint}").into_client_request().unwrap();
+    if !token.is_empty() {
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert(http::header::AUTHORIZATION, value);
+    }
+    request
+}
+
 pub(crate) fn hello(device: u128, key: u8) -> Hello {
     Hello {
         revision: REVISION,
@@ -254,12 +304,7 @@ impl<I: Message, O: Message + std::fmt::Debug> Peer<I, O> {
         endpoint: &str,
         token: &str,
     ) -> Result<Self, (u16, String)> {
-        let mut request = format!("ws://{address}/v1/{endpoint}").into_client_request().unwrap();
-        if !token.is_empty() {
-            let value = format!("Bearer {token}").parse().unwrap();
-            request.headers_mut().insert(http::header::AUTHORIZATION, value);
-        }
-        match connect_async(request).await {
+        match connect_async(upgrade_request(address, endpoint, token)).await {
             Ok((socket, _)) => Ok(Self { socket, says: PhantomData }),
             Err(tungstenite::Error::Http(response)) => {
                 let body: Value =

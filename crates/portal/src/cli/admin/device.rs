@@ -1,6 +1,7 @@
 //! Clients, gateways and relays that have signed in.
 
 use clap::Subcommand;
+use serde_json::json;
 
 use super::{Admin, AdminError, Column};
 use crate::cli::output::{text, time};
@@ -10,6 +11,16 @@ use crate::cli::output::{text, time};
 pub(in crate::cli) enum ClientAction {
     /// List clients
     List,
+    /// Vouch for a client: policies that ask for a verified device let it in
+    Verify {
+        /// Name or id
+        device: String,
+    },
+    /// Vouch for a client no longer; what rests on it ends at once
+    Unverify {
+        /// Name or id
+        device: String,
+    },
     /// Delete a client; it comes back as a new one if its token is good
     Delete {
         /// Name or id
@@ -39,13 +50,29 @@ pub(in crate::cli) enum RelayAction {
 impl ClientAction {
     pub(super) async fn run(self, admin: &Admin) -> Result<(), AdminError> {
         match self {
-            Self::List => admin.list("devices", &device_columns()).await,
+            Self::List => {
+                let verified = Column { head: "VERIFIED", show: |device| is_verified(device).to_owned() };
+                let columns: Vec<Column> = device_columns().into_iter().chain([verified]).collect();
+                admin.list("devices", &columns).await
+            }
+            Self::Verify { device } => set_verified(admin, &device, true).await,
+            Self::Unverify { device } => set_verified(admin, &device, false).await,
             Self::Delete { device } => {
                 let id = admin.api.find("devices", &device).await?;
                 admin.delete(&format!("devices/{id}"), "deleted").await
             }
         }
     }
+}
+
+fn is_verified(device: &serde_json::Value) -> &'static str {
+    if device["verified_ms"].is_null() { "no" } else { "yes" }
+}
+
+async fn set_verified(admin: &Admin, device: &str, is_verified: bool) -> Result<(), AdminError> {
+    let id = admin.api.find("devices", device).await?;
+    let done = if is_verified { "verified" } else { "not verified any more" };
+    admin.patch(&format!("devices/{id}"), json!({ "verified": is_verified }), done).await
 }
 
 impl GatewayAction {

@@ -17,6 +17,9 @@ pub(in crate::cli) struct Explain {
     /// Name or id of the resource
     #[arg(long)]
     resource: String,
+    /// Name or id of one of their clients (default: the one that signed in last)
+    #[arg(long)]
+    device: Option<String>,
 }
 
 impl Explain {
@@ -24,7 +27,10 @@ impl Explain {
         let admin = Admin::new(&self.connection)?;
         let actor = admin.api.find("actors", &self.actor).await?;
         let resource = admin.api.find("resources", &self.resource).await?;
-        let path = format!("explain?actor={actor}&resource={resource}");
+        let mut path = format!("explain?actor={actor}&resource={resource}");
+        if let Some(device) = &self.device {
+            path += &format!("&device={}", admin.api.find("devices", device).await?);
+        }
         let answer = admin.api.call(Method::GET, &path, None).await?;
         admin.say(&answer, &text(&answer["text"]));
         Ok(())

@@ -3,6 +3,7 @@
 mod actor;
 mod audit;
 mod authorization;
+mod condition;
 mod device;
 mod explain;
 mod group;

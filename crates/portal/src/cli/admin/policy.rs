@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::condition::{Conditions, kinds};
 use super::{Admin, AdminError, Column};
 use crate::cli::output::text;
 
@@ -18,6 +19,15 @@ pub(in crate::cli) enum Action {
         /// Name or id of the resource
         #[arg(long)]
         resource: String,
+        #[command(flatten)]
+        conditions: Conditions,
+    },
+    /// Replace a policy's conditions by these; what they do not allow ends at once
+    Conditions {
+        /// Its id
+        policy: Uuid,
+        #[command(flatten)]
+        conditions: Conditions,
     },
     /// List policies
     List,
@@ -41,10 +51,16 @@ pub(in crate::cli) enum Action {
 impl Action {
     pub(super) async fn run(self, admin: &Admin) -> Result<(), AdminError> {
         match self {
-            Self::Create { group, resource } => {
+            Self::Create { group, resource, conditions } => {
                 let group = admin.api.find("groups", &group).await?;
                 let resource = admin.api.find("resources", &resource).await?;
-                admin.create("policies", "policy", json!({ "group": group, "resource": resource })).await
+                let conditions = conditions.to_json();
+                let body = json!({ "group": group, "resource": resource, "conditions": conditions });
+                admin.create("policies", "policy", body).await
+            }
+            Self::Conditions { policy, conditions } => {
+                let body = json!({ "conditions": conditions.to_json() });
+                admin.patch(&format!("policies/{policy}"), body, "changed").await
             }
             Self::List => {
                 let columns = [
@@ -52,6 +68,7 @@ impl Action {
                     Column { head: "GROUP", show: |policy| text(&policy["group_name"]) },
                     Column { head: "RESOURCE", show: |policy| text(&policy["resource_name"]) },
                     Column { head: "ENABLED", show: |policy| text(&policy["enabled"]) },
+                    Column { head: "CONDITIONS", show: |policy| kinds(&policy["conditions"]) },
                 ];
                 admin.list("policies", &columns).await
             }

@@ -1,0 +1,3 @@
+-- Relays may listen on TCP and TLS too. Absent: they do not.
+ALTER TABLE relay ADD COLUMN tcp_port BIGINT;
+ALTER TABLE relay ADD COLUMN tls_port BIGINT;

@@ -1,0 +1,35 @@
+//! The same portal and the same tests as in `tests/portal`, on a PostgreSQL server; and what only
+//! several nodes on one server can show.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::duplicate_mod, reason = "the tests of revocation run on one node and on two")]
+
+#[path = "../portal/access.rs"]
+mod access;
+mod across_nodes;
+#[path = "../portal/api.rs"]
+mod api;
+#[path = "../portal/archive.rs"]
+mod archive;
+mod backend;
+#[path = "../portal/conditions.rs"]
+mod conditions;
+#[path = "../portal/crash.rs"]
+mod crash;
+#[path = "../portal/devices.rs"]
+mod devices;
+#[path = "../portal/ground.rs"]
+mod ground;
+#[path = "../portal/hostile.rs"]
+mod hostile;
+mod migration;
+mod nodes;
+#[path = "../portal/program.rs"]
+mod program;
+#[path = "../portal/relays.rs"]
+mod relays;
+#[path = "../portal/revocation.rs"]
+mod revocation;
+mod server;
+#[path = "../portal/world.rs"]
+mod world;
