@@ -145,6 +145,16 @@ impl Exchange {
         self.phase == Phase::Done
     }
 
+    /// Whether the server has nothing more to say to us: it has confirmed that the allocation is gone.
+    pub(crate) const fn may_be_left(&self) -> bool {
+        self.report.deleted && !matches!(self.phase, Phase::Done)
+    }
+
+    /// The server has ended the connection; nothing can come back any more.
+    pub(crate) fn note_left(&mut self) {
+        self.finish(None);
+    }
+
     pub(crate) fn report(&self) -> &Report {
         &self.report
     }

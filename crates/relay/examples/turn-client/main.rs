@@ -95,23 +95,28 @@ fn main() -> Result<ExitCode> {
     Ok(if report.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Feeds the machine until it is done.
+/// Feeds the machine until it is done. A server may end the connection of an allocation that is gone.
 fn run(way: &mut Way, exchange: &mut Exchange) -> Result<()> {
-    loop {
-        while let Some(transmit) = exchange.poll_transmit() {
-            way.send(&transmit)?;
+    while !exchange.is_done() {
+        match step(way, exchange) {
+            Err(_) if exchange.may_be_left() => exchange.note_left(),
+            outcome => outcome?,
         }
-        if exchange.is_done() {
-            return Ok(());
-        }
-        let (deadline, _) = exchange.poll_timeout();
-        let wait = deadline.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
-        if wait.is_zero() {
-            exchange.handle_timeout(Instant::now());
-            continue;
-        }
-        way.receive(wait, |from, datagram| exchange.handle_datagram(Instant::now(), from, datagram))?;
     }
+    Ok(())
+}
+
+fn step(way: &mut Way, exchange: &mut Exchange) -> Result<()> {
+    while let Some(transmit) = exchange.poll_transmit() {
+        way.send(&transmit)?;
+    }
+    let (deadline, _) = exchange.poll_timeout();
+    let wait = deadline.saturating_duration_since(Instant::now()).min(LONGEST_WAIT);
+    if wait.is_zero() {
+        exchange.handle_timeout(Instant::now());
+        return Ok(());
+    }
+    way.receive(wait, |from, datagram| exchange.handle_datagram(Instant::now(), from, datagram))
 }
 
 fn plan(arguments: Arguments) -> Result<Plan> {
