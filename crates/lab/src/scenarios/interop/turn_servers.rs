@@ -144,7 +144,9 @@ fn make_certificate(state: &StateDir, machines: [&Machine; 2]) -> Result<[PathBu
     let mut command = Command::new("openssl");
     command
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
-        .args(["-days", "2", "-subj", "/CN=adit-lab", "-addext"])
+        .args(["-days", "2", "-subj", "/CN=adit-lab"])
+        // A server's own: what may sign others is refused as a server by some.
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-addext"])
         .arg(format!("subjectAltName={}", names.join(",")))
         .arg("-out")
         .arg(&files[0])
