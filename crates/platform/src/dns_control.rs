@@ -107,6 +107,21 @@ pub trait DnsControl: Send + Sync {
     fn name(&self) -> &'static str;
 }
 
+/// More servers than this are not asked.
+const MAX_SERVERS: usize = 8;
+
+/// What a service of the bus said of the host's servers, IPv4 first; without an answer none are known.
+fn known(servers: Result<Vec<IpAddr>, DnsControlError>) -> Vec<IpAddr> {
+    let mut servers = servers.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the system's name servers are not known");
+        Vec::new()
+    });
+    servers.sort_by_key(IpAddr::is_ipv6);
+    servers.dedup();
+    servers.truncate(MAX_SERVERS);
+    servers
+}
+
 /// A call that needs no waiting.
 fn ready<'a, T: Send + 'a>(outcome: Result<T, DnsControlError>) -> DnsFuture<'a, T> {
     Box::pin(std::future::ready(outcome))

@@ -8,8 +8,8 @@ mod namespace;
 use std::net::IpAddr;
 use std::path::Path;
 
-use adit_platform::dns_control::{Automatic, DnsControl as _, DnsSettings, Manager, NetworkManager};
-use managers::{Machine, overlay, unpacked, wait_for};
+use adit_platform::dns_control::{Automatic, DnsControl as _, Manager, NetworkManager};
+use managers::{Machine, overlay, settings, unpacked, wait_for};
 use namespace::{ip, isolated};
 use nix::mount::{MsFlags, mount};
 
@@ -19,13 +19,6 @@ const CONFIGURATION: &str = "[main]\nplugins=keyfile\ndns=default\nrc-manager=fi
 
 const CONNECTION: &str = "[connection]\nid=up0\nuuid=6d0b3f6a-6a6e-4f0b-9d0e-1f2a3b4c5d6e\ntype=ethernet\n\
     interface-name=up0\n[ipv4]\nmethod=manual\naddress1=192.0.2.10/24\ndns=192.0.2.53;\n[ipv6]\nmethod=disabled\n";
-
-fn settings() -> DnsSettings {
-    DnsSettings {
-        servers: vec!["100.64.0.53".parse().expect("address")],
-        search: vec!["internal.example".to_owned()],
-    }
-}
 
 fn text() -> String {
     std::fs::read_to_string(FILE).unwrap_or_default()

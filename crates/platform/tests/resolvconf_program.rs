@@ -10,18 +10,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use adit_platform::dns_control::{Automatic, DnsControl as _, DnsSettings, Manager, Resolvconf};
-use managers::{Machine, overlay, unpacked};
+use adit_platform::dns_control::{Automatic, DnsControl as _, Manager, Resolvconf};
+use managers::{Machine, overlay, settings, unpacked};
 use namespace::isolated;
 
 const FILE: &str = "/etc/resolv.conf";
-
-fn settings() -> DnsSettings {
-    DnsSettings {
-        servers: vec!["100.64.0.53".parse().expect("address")],
-        search: vec!["internal.example".to_owned()],
-    }
-}
 
 fn theirs() -> Vec<IpAddr> {
     vec!["192.0.2.53".parse().expect("address")]

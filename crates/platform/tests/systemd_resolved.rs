@@ -5,24 +5,22 @@ mod managers;
 mod namespace;
 
 use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use adit_platform::dns_control::{
     Automatic, DnsControl as _, DnsControlError, DnsSettings, Manager, Resolved,
 };
 use adit_platform::tun::{self, Tun};
-use managers::{Machine, ask, know_user, overlay, serve_names, unpacked, wait_for};
+use managers::{LIMIT, Machine, ask, know_user, overlay, serve_names, settings, unpacked, wait_for};
 use namespace::{ip, isolated};
 
 const STUB: &str = "127.0.0.53";
 const OURS: &str = "100.64.0.53";
 const THEIRS: &str = "192.0.2.53";
 
-fn settings() -> DnsSettings {
-    DnsSettings { servers: vec![OURS.parse().expect("address")], search: vec!["internal.example".to_owned()] }
-}
-
 /// A host with resolved, a network that brings a name server, and the tunnel's interface.
-fn start() -> Option<(Machine, Tun)> {
+async fn start() -> Option<(Machine, Tun)> {
     let root = unpacked("systemd-resolved")?;
     let mut machine = Machine::start();
     overlay("/etc", &[], &machine.path("etc"));
@@ -39,6 +37,13 @@ fn start() -> Option<(Machine, Tun)> {
     ip(&format!("addr add {OURS}/32 dev adit0"));
     machine.start_daemon(&root, "lib/systemd/systemd-resolved", &[]);
     wait_for("the stub", || std::net::UdpSocket::bind((STUB, 53)).is_err());
+    // It listens before it is on the bus.
+    let host = Automatic::new("adit0", Path::new("/etc/resolv.conf"), &machine.path("state"), machine.bus());
+    let begin = Instant::now();
+    while host.detect().await != Manager::Resolved {
+        assert!(begin.elapsed() < LIMIT, "it does not come to the bus");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     Some((machine, tun))
 }
 
@@ -52,7 +57,7 @@ async fn network_brings_a_server(machine: &Machine) {
 #[test]
 fn names_go_to_us_until_we_leave() {
     isolated(|| async {
-        let Some((machine, _tun)) = start() else { return };
+        let Some((machine, _tun)) = start().await else { return };
         serve_names(OURS, [10, 9, 8, 7]);
         let mut control = Resolved::new("adit0", machine.bus());
         assert_eq!(ask(STUB, "git.corp.example"), None, "nobody to ask");
@@ -68,7 +73,7 @@ fn names_go_to_us_until_we_leave() {
 #[test]
 fn our_own_servers_are_no_upstreams() {
     isolated(|| async {
-        let Some((machine, _tun)) = start() else { return };
+        let Some((machine, _tun)) = start().await else { return };
         network_brings_a_server(&machine).await;
         let theirs: Vec<IpAddr> = vec![THEIRS.parse().expect("address")];
         let mut control = Resolved::new("adit0", machine.bus());
@@ -81,7 +86,7 @@ fn our_own_servers_are_no_upstreams() {
 #[test]
 fn a_crash_of_ours_leaves_nothing_behind() {
     isolated(|| async {
-        let Some((machine, tun)) = start() else { return };
+        let Some((machine, tun)) = start().await else { return };
         serve_names(OURS, [10, 9, 8, 7]);
         Resolved::new("adit0", machine.bus()).apply(&settings()).await.expect("applies");
         assert_eq!(ask(STUB, "git.corp.example"), Some([10, 9, 8, 7]));
@@ -97,7 +102,7 @@ fn a_crash_of_ours_leaves_nothing_behind() {
 #[test]
 fn it_is_found_and_its_death_is_an_error_and_no_wait() {
     isolated(|| async {
-        let Some((mut machine, _tun)) = start() else { return };
+        let Some((mut machine, _tun)) = start().await else { return };
         let file = machine.path("resolv.conf");
         std::fs::write(&file, "nameserver 127.0.0.53\noptions edns0 trust-ad\n").expect("writes");
         let mut control = Automatic::new("adit0", &file, &machine.path("state"), machine.bus());
@@ -106,7 +111,7 @@ fn it_is_found_and_its_death_is_an_error_and_no_wait() {
         control.apply(&settings()).await.expect("applies");
         assert_eq!(control.name(), "systemd-resolved");
         machine.kill_newest();
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let outcome = control.apply(&settings()).await;
         assert!(matches!(outcome, Err(DnsControlError::Service { .. })), "{outcome:?}");
         assert!(started.elapsed().as_secs() < 5);

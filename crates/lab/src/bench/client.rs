@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::usage;
 use crate::link::Profile;
-use crate::stage::{PRIVATE_NAME, Stage};
+use crate::stage::{DAY, PRIVATE_NAME, Stage};
 use crate::system::Programs;
 use crate::topology::Options;
 
@@ -17,8 +17,6 @@ const RESOURCES: usize = 50;
 
 /// One way through each of the two cables between a device and the portal makes 20 ms for a round trip.
 const DELAY_MS: u64 = 10;
-
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// After signing in, until nothing is left to do.
 const SETTLE: Duration = Duration::from_secs(8);

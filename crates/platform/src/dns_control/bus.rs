@@ -3,6 +3,7 @@
 //! A connection is made for each call of a [`DnsControl`](super::DnsControl) and closed with it: calls are rare,
 //! and a bus that is restarted in between is no special case then.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -124,4 +125,28 @@ pub(super) fn failed(
     reason: impl std::fmt::Display,
 ) -> DnsControlError {
     DnsControlError::Service { service: object.service, action, reason: reason.to_string() }
+}
+
+/// A name server as services give it; link-local ones need a zone that we do not keep.
+pub(super) fn server_address(bytes: &[u8]) -> Option<IpAddr> {
+    let address = match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+        _ => return None,
+    };
+    let needs_zone = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    (!needs_zone).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_addresses_that_need_no_zone_are_servers() {
+        assert_eq!(server_address(&[192, 0, 2, 1]), Some(IpAddr::from([192, 0, 2, 1])));
+        assert_eq!(server_address(&[192, 0, 2]), None);
+        let link_local = "fe80::1".parse::<std::net::Ipv6Addr>().unwrap();
+        assert_eq!(server_address(&link_local.octets()), None);
+    }
 }

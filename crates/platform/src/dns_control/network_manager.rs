@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 use super::bus::{self, Bus, Conversation, Object};
-use super::{DnsControl, DnsControlError, DnsFuture, DnsSettings};
+use super::{DnsControl, DnsControlError, DnsFuture, DnsSettings, known};
 use crate::atomic_file;
 
 /// The root object of NetworkManager.
@@ -26,9 +26,6 @@ pub(super) const ROOT: Object = Object {
 };
 
 const GLOBAL: &str = "GlobalDnsConfiguration";
-
-/// More servers than this are not asked.
-const MAX_SERVERS: usize = 8;
 
 /// More devices than this are not looked at for their servers.
 const MAX_DEVICES: usize = 256;
@@ -89,9 +86,6 @@ impl NetworkManager {
                 servers.extend(servers_of(&manager, device).await?);
             }
         }
-        servers.sort_unstable_by_key(IpAddr::is_ipv6);
-        servers.dedup();
-        servers.truncate(MAX_SERVERS);
         Ok(servers)
     }
 }
@@ -152,10 +146,7 @@ fn in_data(found: OwnedVariant) -> Result<Vec<IpAddr>, DnsControlError> {
 
 fn in_bytes(found: OwnedVariant) -> Result<Vec<IpAddr>, DnsControlError> {
     let entries: Vec<Vec<u8>> = value(found)?;
-    let addresses =
-        entries.iter().filter_map(|bytes| Some(<[u8; 16]>::try_from(bytes.as_slice()).ok()?.into()));
-    let needs_zone = |address: &std::net::Ipv6Addr| address.is_unicast_link_local();
-    Ok(addresses.filter(|address| !needs_zone(address)).map(IpAddr::V6).collect())
+    Ok(entries.iter().filter_map(|bytes| bus::server_address(bytes)).collect())
 }
 
 fn value<T>(found: OwnedVariant) -> Result<T, DnsControlError>
@@ -180,12 +171,7 @@ impl DnsControl for NetworkManager {
     }
 
     fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>> {
-        Box::pin(async {
-            self.servers().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the system's name servers are not known");
-                Vec::new()
-            })
-        })
+        Box::pin(async { known(self.servers().await) })
     }
 
     fn name(&self) -> &'static str {

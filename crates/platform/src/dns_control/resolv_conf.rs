@@ -15,14 +15,11 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 
-use super::{DnsControl, DnsControlError, DnsFuture, DnsSettings, ready};
+use super::{DnsControl, DnsControlError, DnsFuture, DnsSettings, MAX_SERVERS, ready};
 use crate::atomic_file;
 
 /// First line of a file that is ours.
 const MAGIC: &str = "# Made by Adit while its tunnel is up.";
-
-/// More servers than this are not asked.
-const MAX_SERVERS: usize = 8;
 
 /// Controls one `resolv.conf`.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use futures_util::future::BoxFuture;
 
-use super::bus::{Bus, Conversation, Object};
-use super::{DnsControl, DnsControlError, DnsFuture, DnsSettings};
+use super::bus::{Bus, Conversation, Object, server_address};
+use super::{DnsControl, DnsControlError, DnsFuture, DnsSettings, known};
 
 /// The manager of systemd-resolved.
 pub(super) const MANAGER: Object = Object {
@@ -19,9 +19,6 @@ pub(super) const MANAGER: Object = Object {
     path: "/org/freedesktop/resolve1",
     interface: "org.freedesktop.resolve1.Manager",
 };
-
-/// More servers than this are not asked.
-const MAX_SERVERS: usize = 8;
 
 /// Asks systemd-resolved to use our servers.
 #[derive(Clone, Debug)]
@@ -77,14 +74,11 @@ impl Resolved {
             let known = Vec::<(i32, i32, Vec<u8>)>::try_from(value)
                 .map_err(|error| super::bus::failed(MANAGER, "say its servers", error))?;
             let foreign = known.iter().filter(|(link, ..)| Some(*link) != own);
-            servers.extend(foreign.filter_map(|(_, _, bytes)| address(bytes)));
+            servers.extend(foreign.filter_map(|(_, _, bytes)| server_address(bytes)));
             if !servers.is_empty() {
                 break;
             }
         }
-        servers.sort_unstable_by_key(IpAddr::is_ipv6);
-        servers.dedup();
-        servers.truncate(MAX_SERVERS);
         Ok(servers)
     }
 }
@@ -115,17 +109,6 @@ fn link_server(address: IpAddr) -> LinkServer {
     }
 }
 
-/// A server that can be asked from here; link-local ones need a zone that we do not keep.
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let address = match bytes.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
-        16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
-        _ => return None,
-    };
-    let needs_zone = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-    (!needs_zone).then_some(address)
-}
-
 impl DnsControl for Resolved {
     fn apply<'a>(&'a mut self, settings: &'a DnsSettings) -> DnsFuture<'a, ()> {
         Box::pin(self.put(settings))
@@ -140,28 +123,10 @@ impl DnsControl for Resolved {
     }
 
     fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>> {
-        Box::pin(async {
-            self.servers().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the system's name servers are not known");
-                Vec::new()
-            })
-        })
+        Box::pin(async { known(self.servers().await) })
     }
 
     fn name(&self) -> &'static str {
         "systemd-resolved"
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_whole_addresses_that_need_no_zone_are_servers() {
-        assert_eq!(address(&[192, 0, 2, 1]), Some(IpAddr::from([192, 0, 2, 1])));
-        assert_eq!(address(&[192, 0, 2]), None);
-        let link_local = "fe80::1".parse::<std::net::Ipv6Addr>().unwrap();
-        assert_eq!(address(&link_local.octets()), None);
     }
 }

@@ -9,11 +9,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use adit_platform::dns_control::Bus;
+use adit_platform::dns_control::{Bus, DnsSettings};
 use nix::mount::{MsFlags, mount};
 
 /// How long a daemon may take to be there.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// What the tunnel wants: one server, one search domain.
+pub(crate) fn settings() -> DnsSettings {
+    DnsSettings {
+        servers: vec!["100.64.0.53".parse().expect("address")],
+        search: vec!["internal.example".to_owned()],
+    }
+}
 
 /// Where a package of Debian was unpacked; `None`, and the reason said, if it was not.
 pub(crate) fn unpacked(package: &str) -> Option<PathBuf> {
