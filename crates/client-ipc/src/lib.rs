@@ -17,6 +17,7 @@
 mod connection;
 mod frame;
 mod message;
+mod netcheck;
 #[cfg(test)]
 mod schema;
 mod status;
@@ -26,6 +27,9 @@ pub use frame::{FrameError, MAX_FRAME, read_frame, write_frame};
 pub use message::{
     Access, ErrorCode, Event, FromDaemon, FromFrontEnd, Hello, Outcome, PROTOCOL, PingReport, Reply, Request,
     RequestError, Response, RouteReport, Token,
+};
+pub use netcheck::{
+    Attempt, Failure, FailureKind, FamilyReport, Mapping, NetcheckReport, PathMtu, RelayReport,
 };
 pub use status::{
     Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{PathKind, ResourceState, ResourceStatus, Status};
+use crate::{NetcheckReport, PathKind, ResourceState, ResourceStatus, Status};
 
 /// The version of this protocol that this build speaks.
 pub const PROTOCOL: u16 = 1;
@@ -89,6 +89,8 @@ pub enum Request {
         /// A host name or an address.
         destination: String,
     },
+    /// See what the network lets through, to each relay and to the portal.
+    Netcheck {},
     /// The level of the daemon's log.
     LogLevel {},
     /// Change the level of the daemon's log.
@@ -109,7 +111,9 @@ impl Request {
             | Self::Subscribe {}
             | Self::Route { .. }
             | Self::LogLevel {} => Access::Observe,
-            Self::Up { .. } | Self::Down {} | Self::Logout {} | Self::Ping { .. } => Access::Operate,
+            Self::Up { .. } | Self::Down {} | Self::Logout {} | Self::Ping { .. } | Self::Netcheck {} => {
+                Access::Operate
+            }
             Self::SetLogLevel { .. } => Access::Admin,
         }
     }
@@ -169,6 +173,8 @@ pub enum Response {
     Ping(PingReport),
     /// Where packets to a destination go.
     Route(RouteReport),
+    /// What the network lets through.
+    Netcheck(Box<NetcheckReport>),
     /// The level of the daemon's log.
     LogLevel(String),
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::{PingReport, ResourceStatus, RouteReport, SCHEMA, Status};
+use crate::{NetcheckReport, PingReport, ResourceStatus, RouteReport, SCHEMA, Status};
 
 /// Set it to write the file anew after a change that was meant.
 const WRITE: &str = "ADIT_BLESS";
@@ -37,6 +37,7 @@ fn document() -> Value {
         "resources": generator.subschema_for::<Resources>(),
         "ping": generator.subschema_for::<PingReport>(),
         "route": generator.subschema_for::<RouteReport>(),
+        "netcheck": generator.subschema_for::<NetcheckReport>(),
         "failure": generator.subschema_for::<Failure>(),
     });
     json!({

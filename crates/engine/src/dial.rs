@@ -18,14 +18,20 @@ pub(crate) struct MarkedDial {
 impl MarkedDial {
     /// A UDP socket on a fresh port, for talking to `remote`.
     pub(crate) fn udp_socket(self, remote: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = self.plain_udp_socket(remote)?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    }
+
+    /// As [`MarkedDial::udp_socket`], without a runtime.
+    pub(crate) fn plain_udp_socket(self, remote: SocketAddr) -> io::Result<std::net::UdpSocket> {
         let any: SocketAddr = if remote.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
         let socket = std::net::UdpSocket::bind(any)?;
         if let Some(mark) = self.mark {
             setsockopt(&socket, sockopt::Mark, &mark)?;
         }
-        socket.set_nonblocking(true)?;
         socket.connect(remote)?;
-        UdpSocket::from_std(socket)
+        Ok(socket)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod gateway;
 mod identity;
 mod interface;
 mod lookup;
+pub mod netcheck;
 mod offloads;
 mod outgoing;
 mod portal;

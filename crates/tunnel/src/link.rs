@@ -90,11 +90,6 @@ impl Link {
         Ok(connection)
     }
 
-    /// The relays in use.
-    pub(crate) fn relays(&self) -> Vec<RelayAccess> {
-        self.relays.values().cloned().collect()
-    }
-
     /// Uses exactly these relays.
     pub(crate) fn set_relays(&mut self, now: Instant, relays: Vec<RelayAccess>) {
         self.relays = relays.into_iter().map(|relay| (relay.id, relay)).collect();
@@ -110,8 +105,13 @@ impl Link {
         self.apply_relays(now);
     }
 
+    /// The relays in use, sorted by id.
+    pub(crate) fn relays(&self) -> impl Iterator<Item = &RelayAccess> {
+        self.relays.values()
+    }
+
     fn apply_relays(&mut self, now: Instant) {
-        let relays: Vec<RelayAccess> = self.relays.values().cloned().collect();
+        let relays: Vec<RelayAccess> = self.relays().cloned().collect();
         self.node.set_relays(now, &relays);
     }
 

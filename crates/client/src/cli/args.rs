@@ -66,6 +66,8 @@ pub(super) enum Command {
         /// A host name or an address.
         destination: String,
     },
+    /// See what the network lets through: relays over UDP, TCP and TLS, address translation, path MTU, the clock.
+    Netcheck,
     /// Wait until something is so.
     Wait {
         /// `online`, `disconnected`, or `resource=NAME` (a path to its gateway stands).

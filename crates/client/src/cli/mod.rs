@@ -9,6 +9,7 @@ mod doctor;
 mod exit;
 mod generate;
 mod log;
+mod netcheck;
 mod render;
 mod wait;
 
@@ -87,6 +88,7 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
             wait::wait(&mut daemon, what, Duration::from_secs(*timeout)).await?;
             say(arguments.json, "So it is.")
         }
+        Command::Netcheck => netcheck::netcheck(&mut daemon, arguments.json).await,
         Command::Log { command } => log_command(&mut daemon, command, arguments.json).await,
         Command::Help { .. }
         | Command::Completion { .. }
@@ -216,6 +218,15 @@ async fn log_command(daemon: &mut FrontEnd, command: &LogCommand, json: bool) ->
 
 fn say(json: bool, sentence: &str) -> Result<(), Failure> {
     print(&if json { render::json(&render::Done { ok: true })? } else { format!("{sentence}\n") })
+}
+
+/// Says to a person that something takes its time; nothing to a pipe, and nothing to rely on.
+fn note(sentence: &str) {
+    let mut terminal = std::io::stderr().lock();
+    if std::io::IsTerminal::is_terminal(&terminal) {
+        // A terminal that is gone misses nothing.
+        let _ = writeln!(terminal, "{sentence}");
+    }
 }
 
 /// Writes to standard output; a reader that went away ends the command, without a failure.

@@ -6,6 +6,7 @@
 
 mod access;
 mod arguments;
+mod netcheck;
 mod server;
 mod session;
 mod view;

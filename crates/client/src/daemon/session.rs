@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use url::Url;
 
+use super::netcheck;
 use super::server::{Call, View, refuse};
 use super::view::{self, Constants};
 
@@ -26,6 +27,9 @@ const DISCONNECTED: &str = "disconnected";
 
 /// How long signing out may wait for a portal that it has no connection to yet.
 const SIGN_OUT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where the answer to a request goes.
+type Reply = tokio::sync::oneshot::Sender<Result<Response, RequestError>>;
 
 /// What the daemon was told at its start.
 pub(super) struct Config {
@@ -106,11 +110,7 @@ impl Session {
         self.engine = None;
     }
 
-    async fn handle(
-        &mut self,
-        request: Request,
-        reply: tokio::sync::oneshot::Sender<Result<Response, RequestError>>,
-    ) {
+    async fn handle(&mut self, request: Request, reply: Reply) {
         let outcome = match request {
             Request::Up { token } => self.up(token).await,
             Request::Down {} => self.down().await,
@@ -123,6 +123,7 @@ impl Session {
             Request::LogLevel {} => Ok(Response::LogLevel(self.level.get())),
             Request::Route { destination } => self.route(&destination),
             Request::Ping { resource } => return self.ping(resource, reply),
+            Request::Netcheck {} => return self.check_network(reply),
             Request::Status {} | Request::Resources {} | Request::Subscribe {} => {
                 Err(refuse(ErrorCode::Invalid, "this is answered without the session"))
             }
@@ -199,8 +200,31 @@ impl Session {
         Ok(Response::Route(view::route(&engine.snapshot().borrow(), destination)))
     }
 
+    /// Answers when everything has been tried, while the session goes on.
+    fn check_network(&self, reply: Reply) {
+        let relays = self.engine.as_ref().map(|engine| engine.snapshot().borrow().relays.clone());
+        let check = netcheck::check(self.portal(String::new()), relays.unwrap_or_default());
+        tokio::spawn(async move {
+            let outcome = match check.await {
+                Ok(report) => Ok(Response::Netcheck(Box::new(report))),
+                Err(error) => Err(refuse(ErrorCode::Internal, &format!("{error:#}"))),
+            };
+            // The front end may have gone away.
+            let _ = reply.send(outcome);
+        });
+    }
+
+    fn portal(&self, token: String) -> PortalConfig {
+        PortalConfig {
+            url: self.config.portal.clone(),
+            token,
+            ca: self.config.ca.clone(),
+            allow_plain: self.config.allow_plain,
+        }
+    }
+
     /// Answers when the path is known, while the session goes on.
-    fn ping(&self, resource: String, reply: tokio::sync::oneshot::Sender<Result<Response, RequestError>>) {
+    fn ping(&self, resource: String, reply: Reply) {
         let Some(engine) = &self.engine else {
             // The front end may have gone away.
             return drop(
@@ -235,12 +259,7 @@ impl Session {
         let identity = Identity::load(&self.secrets, self.config.name.clone())
             .context("cannot keep the device's identity")?;
         ClientEngine::start(ClientConfig {
-            portal: PortalConfig {
-                url: self.config.portal.clone(),
-                token: token.0.clone(),
-                ca: self.config.ca.clone(),
-                allow_plain: self.config.allow_plain,
-            },
+            portal: self.portal(token.0.clone()),
             identity,
             interface: self.config.interface.clone(),
             port: self.config.port,

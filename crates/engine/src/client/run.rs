@@ -24,6 +24,7 @@ use crate::driver::{Driver, PortalChange, machine};
 use crate::export;
 use crate::identity::{Run, unix_now};
 use crate::interface::network_state;
+use crate::netcheck::RelayPlace;
 use crate::sockets::Sockets;
 use crate::streams::{Keeper, News, Streams};
 use crate::upstream::{Answer, Transport, Upstreams};
@@ -326,6 +327,7 @@ impl<'a> Control<'a> {
     fn publish(&mut self) {
         self.snapshot.resources = self.driver.machine.resources(Instant::now());
         self.snapshot.connections = self.driver.machine.connections();
+        self.snapshot.relays = self.driver.machine.relays().map(RelayPlace::from).collect();
         self.publisher.send_if_modified(|shown| {
             let is_new = *shown != self.snapshot;
             if is_new {
@@ -395,6 +397,7 @@ impl<'a> Control<'a> {
         snapshot.interface = InterfaceState::Waiting;
         snapshot.resources.clear();
         snapshot.connections.clear();
+        snapshot.relays.clear();
         publisher.send_replace(snapshot);
         tracing::info!(reason = reason.name(), "the client stopped");
     }

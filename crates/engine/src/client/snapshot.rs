@@ -6,6 +6,8 @@ use std::time::Duration;
 use adit_control_client::FatalReason;
 use adit_tunnel::{ConnectionStatus, PathStatus, ResourceStatus};
 
+use crate::netcheck::RelayPlace;
+
 /// How the client stands with the portal.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum PortalState {
@@ -65,6 +67,8 @@ pub struct Snapshot {
     pub resources: Vec<ResourceStatus>,
     /// Every connection.
     pub connections: Vec<ConnectionStatus>,
+    /// The relays that the portal named.
+    pub relays: Vec<RelayPlace>,
 }
 
 /// How a resource is reached.

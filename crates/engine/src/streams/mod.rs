@@ -34,6 +34,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 pub(crate) use connect::Keeper;
 pub(crate) use connection::Connection;
+pub(crate) use tls::{client_config as relay_tls_config, refusal as tls_refusal};
 
 /// News that the control thread may be behind; a stream has two in its life.
 const NEWS_QUEUE: usize = 256;

@@ -14,7 +14,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, Other
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// What to ask for, and how to check the answer.
-pub(super) fn client_config(
+pub(crate) fn client_config(
     trusted: &Arc<ClientConfig>,
     relay: &RelayTls,
 ) -> Result<(Arc<ClientConfig>, ServerName<'static>), Error> {
@@ -32,7 +32,7 @@ pub(super) fn client_config(
 }
 
 /// Why the relay's certificate was not believed; `None` if an attempt failed for another reason.
-pub(super) fn refusal(error: &anyhow::Error) -> Option<String> {
+pub(crate) fn refusal(error: &anyhow::Error) -> Option<String> {
     let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
     let Error::InvalidCertificate(why) = inner.downcast_ref()? else { return None };
     let ours = if let CertificateError::Other(ours) = why { Some(ours.to_string()) } else { None };

@@ -17,6 +17,7 @@ pub(super) fn run(context: &mut Context) -> Result<()> {
     let stage = Stage::complete(&nearby(), context)?;
     let client = stage.client();
     routes(client, &stage)?;
+    network(client)?;
     waits(client)?;
     logs(client)?;
     helps(client)?;
@@ -39,6 +40,20 @@ fn routes(client: &Client, stage: &Stage) -> Result<()> {
     ensure!(text.contains("goes to office network through") && text.contains("direct"), "{text}");
     let report: Value = serde_json::from_str(&client.adit(&["route", &inside, "--json"])?.stdout)?;
     ensure!(report["schema"] == 1 && report["resource"] == "office network", "{report}");
+    Ok(())
+}
+
+/// Everything answers, nothing is translated on the way to relays, and the clock is the portal's.
+fn network(client: &Client) -> Result<()> {
+    let report: Value = serde_json::from_str(&client.adit(&["netcheck", "--json"])?.stdout)?;
+    let worked = |attempt: &Value| attempt["worked_in_ms"].as_f64().is_some();
+    ensure!(report["schema"] == 1 && worked(&report["portal"]), "{report}");
+    ensure!(report["clock_ahead_ms"].as_i64().is_some_and(|ms| ms.abs() <= 2_000), "{report}");
+    let relays = report["relays"].as_array().context("no relays")?;
+    ensure!(!relays.is_empty() && relays.iter().all(|relay| worked(&relay["udp"])), "{report}");
+    ensure!(report["ipv4"]["path_mtu"]["bytes"].as_u64() >= Some(1_280), "{report}");
+    let text = client.adit(&["netcheck"])?.stdout;
+    ensure!(text.lines().all(|line| line.chars().count() <= 80) && !text.contains("BAD"), "{text}");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use adit_peering::{PathInfo, PathKind, RelayTransport};
 use adit_policy::{GatewayId, Resource, ResourceAddress, ResourceId};
+use adit_protocol::RelayAccess;
 use serde::Serialize;
 
 use super::Client;
@@ -115,6 +116,11 @@ impl Client {
     /// Every resource, sorted by id, and where the client stands with it at `now`.
     pub fn resources(&self, now: Instant) -> Vec<ResourceStatus> {
         self.resources.iter().map(|resource| self.resource_status(now, resource)).collect()
+    }
+
+    /// The relays that the portal named, sorted by id.
+    pub fn relays(&self) -> impl Iterator<Item = &RelayAccess> {
+        self.link.relays()
     }
 
     /// Every connection, sorted by gateway.

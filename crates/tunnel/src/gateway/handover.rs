@@ -129,7 +129,7 @@ impl Gateway {
         Some(Handover {
             portal_time_ms: self.clock.unix_ms_at(now),
             interface: interface.clone(),
-            relays: self.link.relays(),
+            relays: self.link.relays().cloned().collect(),
             clients,
         })
     }

@@ -29,6 +29,8 @@ pub(in crate::scenarios) fn carried(context: &mut Context) -> Result<()> {
         probe.stop(Duration::ZERO);
         context.record_time(&format!("first_reply_cold_ms, {transport}"), first, Target::AtMost(3_000.0));
         require(&stage, transport)?;
+        let netcheck = stage.client().adit(&["netcheck"])?.stdout;
+        ensure!(netcheck.contains("UDP is blocked") && netcheck.contains("UDP no answer"), "{netcheck}");
         stage.open_page(&stage.page_by_name())?;
         let rate = TRANSFER as f64 * 8.0 / 1e6 / download(&stage, TRANSFER, LIMIT * 3)?.as_secs_f64();
         context.record(&format!("download, {transport}"), rate, "Mbit/s", Target::AtLeast(20.0));
