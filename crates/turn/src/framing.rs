@@ -124,6 +124,26 @@ impl Splitter {
         Ok(WholeMessages { rest: &mut self.buffer[start..self.pending.start] })
     }
 
+    /// Takes bytes that lie elsewhere already and returns copies of all messages that are whole with them.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_message`](Self::next_message); messages before the nonsense are lost with the connection.
+    pub fn accept(&mut self, mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, FramingError> {
+        let mut messages = Vec::new();
+        while !bytes.is_empty() {
+            let space = self.space();
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            self.filled(count);
+            bytes = &bytes[count..];
+            while let Some(message) = self.next_message()? {
+                messages.push(message.to_vec());
+            }
+        }
+        Ok(messages)
+    }
+
     /// How many bytes wait for the rest of their message.
     pub fn waiting(&self) -> usize {
         self.pending.len()

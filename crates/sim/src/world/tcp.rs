@@ -138,12 +138,10 @@ impl World {
         match step {
             Step::Decided { is_open } => {
                 connection.is_open = is_open;
-                if is_open {
-                    self.with_owner(owner, |machine, now| machine.stream_opened(now, id));
-                } else {
+                if !is_open {
                     self.connections.remove(&number);
-                    self.with_owner(owner, |machine, now| machine.stream_closed(now, id));
                 }
+                self.tell_owner(owner, id, is_open);
             }
             Step::Bytes { end, since, bytes } => {
                 let is_stuck = self.network.cut_off.contains(&place) || self.place_of(owner) != place;
@@ -168,7 +166,7 @@ impl World {
                     return self.schedule(Duration::from_secs(1), Delivery::Tcp(number, Step::Broken));
                 }
                 self.connections.remove(&number);
-                self.with_owner(owner, |machine, now| machine.stream_closed(now, id));
+                self.tell_owner(owner, id, false);
             }
         }
     }
@@ -199,7 +197,7 @@ impl World {
     fn tcp_arrive(&mut self, number: u32, end: usize, bytes: &[u8]) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let (owner, id, relay) = (connection.owner, connection.id, connection.relay);
-        for message in cut(&mut connection.splitters[end], bytes) {
+        for message in connection.splitters[end].accept(bytes).expect("well framed") {
             if end == COMPUTER {
                 let now = self.now;
                 match owner {
@@ -273,14 +271,15 @@ impl World {
         }
     }
 
-    fn with_owner(&mut self, owner: Owner, act: impl FnOnce(&mut dyn Hears, Instant)) {
+    /// Tells a stream's owner that it is there, or that it is gone.
+    fn tell_owner(&mut self, owner: Owner, id: StreamId, is_open: bool) {
         let now = self.now;
         match owner {
             Owner::Client(index) if self.clients[index].power != Power::Off => {
-                self.clients[index].with(now, |machine, now| act(machine, now));
+                self.clients[index].with(now, |machine, now| tell(machine, now, id, is_open));
             }
             Owner::Gateway(index) if self.gateways[index].power != Power::Off => {
-                self.gateways[index].with(now, |machine, now| act(machine, now));
+                self.gateways[index].with(now, |machine, now| tell(machine, now, id, is_open));
             }
             Owner::Client(_) | Owner::Gateway(_) => {}
         }
@@ -293,33 +292,10 @@ impl World {
     }
 }
 
-/// What either machine hears of its streams.
-trait Hears {
-    fn stream_opened(&mut self, now: Instant, id: StreamId);
-    fn stream_closed(&mut self, now: Instant, id: StreamId);
-}
-
-impl<M: Machine> Hears for M {
-    fn stream_opened(&mut self, now: Instant, id: StreamId) {
-        Machine::stream_opened(self, now, id);
+fn tell(machine: &mut impl Machine, now: Instant, id: StreamId, is_open: bool) {
+    if is_open {
+        machine.stream_opened(now, id);
+    } else {
+        machine.stream_closed(now, id);
     }
-
-    fn stream_closed(&mut self, now: Instant, id: StreamId) {
-        Machine::stream_closed(self, now, id);
-    }
-}
-
-fn cut(splitter: &mut Splitter, mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut messages = Vec::new();
-    while !bytes.is_empty() {
-        let space = splitter.space();
-        let count = space.len().min(bytes.len());
-        space[..count].copy_from_slice(&bytes[..count]);
-        splitter.filled(count);
-        bytes = &bytes[count..];
-        while let Some(message) = splitter.next_message().expect("well framed") {
-            messages.push(message.to_vec());
-        }
-    }
-    messages
 }

@@ -117,7 +117,7 @@ impl World {
                 self.drain(host);
             }
             StreamWork::Bytes { end, bytes } => {
-                for message in cut(&mut connection.splitters[end], &bytes) {
+                for message in connection.splitters[end].accept(&bytes).expect("well framed") {
                     match end {
                         0 => self.arrive_at_relay(relay, number, &message),
                         _ => self.arrive_at_host(host, id, message),
@@ -180,19 +180,4 @@ impl World {
     pub(crate) fn open_streams(&self, host: usize) -> Vec<&Connection> {
         self.connections.values().filter(|connection| connection.host == host && connection.is_open).collect()
     }
-}
-
-fn cut(splitter: &mut Splitter, mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut messages = Vec::new();
-    while !bytes.is_empty() {
-        let space = splitter.space();
-        let count = space.len().min(bytes.len());
-        space[..count].copy_from_slice(&bytes[..count]);
-        splitter.filled(count);
-        bytes = &bytes[count..];
-        while let Some(message) = splitter.next_message().expect("well framed") {
-            messages.push(message.to_vec());
-        }
-    }
-    messages
 }
