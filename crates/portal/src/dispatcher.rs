@@ -185,7 +185,7 @@ mod tests {
     use crate::nodes::Node;
     use crate::store::{
         ActorKind, Change, ConnectionIce, Database, Device, DeviceHello, NewAccount, NewAuthorization,
-        NewToken, ResourceSpec, Store, TokenKind, on_both_databases,
+        NewToken, ResourceSpec, Role, Store, TokenKind, on_both_databases,
     };
 
     fn account() -> NewAccount {
@@ -242,7 +242,8 @@ mod tests {
         let mut change = store.change(&By::system()).await.unwrap();
         change.create_account(&account()).await.unwrap();
         let group = GroupId::from_uuid(change.create_group("everyone", true).await.unwrap().id);
-        let actor = ActorId::from_uuid(change.create_actor(ActorKind::User, "ana", false).await.unwrap().id);
+        let actor =
+            ActorId::from_uuid(change.create_actor(ActorKind::User, "ana", Role::None).await.unwrap().id);
         let site = change.create_site("office").await.unwrap().id;
         let address = ResourceAddress::Internet;
         let spec = ResourceSpec { name: "all".to_owned(), address, site, filters: Vec::new() };

@@ -4,6 +4,7 @@ mod actor;
 mod audit;
 mod authorization;
 mod condition;
+mod declaration;
 mod device;
 mod explain;
 mod group;
@@ -48,6 +49,12 @@ pub(super) enum Command {
     Audit(Online<audit::Action>),
     /// Why somebody can or cannot reach a resource
     Explain(explain::Explain),
+    /// What a file would change, and who would gain or lose access
+    Plan(declaration::Plan),
+    /// Make everything so as a file declares it
+    Apply(declaration::Apply),
+    /// Print the file that declares what is there
+    Export(declaration::Export),
 }
 
 /// A noun's actions, and how to reach the portal for them.
@@ -82,6 +89,9 @@ impl Command {
             Self::Authorization(online) => run!(online),
             Self::Audit(online) => run!(online),
             Self::Explain(explain) => explain.run().await,
+            Self::Plan(plan) => plan.run().await,
+            Self::Apply(apply) => apply.run().await,
+            Self::Export(export) => export.run().await,
         }
     }
 }
