@@ -81,6 +81,10 @@ async fn deliver(portal: &Portal, seq: i64, event: &Event) -> Result<(), StoreEr
                 Err(error) => return Err(error),
             }
         }
+        Event::SettingsChanged => {
+            portal.set_account(portal.store.account().await?);
+            hub.restart_clients();
+        }
         Event::TokenRevoked { id } => hub.end_token(*id),
         Event::DeviceDeleted { id } => hub.end_device(*id),
     }
@@ -170,6 +174,7 @@ async fn forget_audit_before(portal: &Portal, before_ms: i64) -> Result<(), Stor
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Instant;
 
     use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId};
@@ -266,7 +271,7 @@ mod tests {
 
     async fn portal(database: &Database) -> Portal {
         let store = Store::open(database, false).await.unwrap();
-        let account = store.account().await.unwrap();
+        let account = std::sync::RwLock::new(Arc::new(store.account().await.unwrap()));
         let limit = ConnectLimit::new(Instant::now());
         Portal { store, hub: Hub::default(), node: Node::new(), secrets: secrets(), account, limit }
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use adit_protocol::problem::MEDIA_TYPE;
@@ -166,6 +166,7 @@ async fn open(options: &Options) -> Result<SharedPortal> {
     }
     let limit = ConnectLimit::new(Instant::now());
     let hub = Hub::new(store.is_shared());
+    let account = RwLock::new(Arc::new(account));
     Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit }))
 }
 

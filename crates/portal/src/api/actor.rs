@@ -16,6 +16,7 @@ use crate::store::{Actor, ActorKind, Page, Role};
 #[serde(deny_unknown_fields)]
 pub(super) struct NewActor {
     kind: ActorKind,
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// What it may do with the portal itself; only owners give roles.
     #[serde(default)]

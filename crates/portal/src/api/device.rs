@@ -32,7 +32,7 @@ pub(super) fn views(portal: &SharedPortal, page: Page, rows: Vec<DeviceRow>) -> 
         .into_iter()
         .map(|row| {
             let index = u32::try_from(row.address_index).unwrap_or(0);
-            let (ipv4, ipv6) = portal.account.tunnel_addresses(index);
+            let (ipv4, ipv6) = portal.account().tunnel_addresses(index);
             DeviceView { online: online.contains(&row.id), ipv4, ipv6, row }
         })
         .collect();

@@ -34,7 +34,7 @@ const ERRORS: [(&str, &str); 9] = [
 ];
 
 /// Tags and what they are about.
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 14] = [
     ("sites", "Places whose gateways serve resources"),
     ("resources", "What can be reached"),
     ("groups", "Groups of actors"),
@@ -47,6 +47,7 @@ const TAGS: [(&str, &str); 13] = [
     ("authorizations", "Who may reach what at this moment"),
     ("explain", "Why somebody can or cannot reach something"),
     ("declarations", "Sites, resources, groups and policies from a file"),
+    ("settings", "What clients get from the portal besides resources"),
     ("audit", "What was changed, and by whom"),
 ];
 

@@ -14,6 +14,7 @@ use crate::store::{Actor, Group, Page};
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GroupBody {
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
 }
 

@@ -21,6 +21,7 @@ mod policy;
 mod relay;
 mod resource;
 mod scope;
+mod settings;
 mod site;
 mod token;
 
@@ -113,6 +114,7 @@ fn documented() -> (Router<SharedPortal>, OpenApi) {
         .routes(routes!(authorization::revoke))
         .routes(routes!(explain::explain))
         .routes(routes!(audit::list))
+        .routes(routes!(settings::show, settings::update))
         .routes(routes!(plan::plan))
         .routes(routes!(plan::apply))
         .routes(routes!(plan::export));

@@ -19,6 +19,7 @@ use utoipa::openapi::{OpenApi, PathItem};
 
 use super::scope::{Scope, Scopes};
 use super::{Failure, Remote, authenticate};
+use crate::clock;
 use crate::portal::SharedPortal;
 use crate::store::{By, Change, Role, Token, TokenKind};
 
@@ -158,6 +159,18 @@ async fn admit(
         let title = format!("The token may not be used for this: it needs the scope {need}");
         return Err(Failure::forbidden("scope_missing", &title));
     }
+    note_use(portal, &token).await?;
     let by = By { who: actor.name, address: remote.0.ip().to_string() };
     Ok(Admin { by, role, actor: ActorId::from_uuid(actor.id), token, scopes })
+}
+
+/// Notes to the minute when a token was used, so that those that nobody needs are found.
+async fn note_use(portal: &SharedPortal, token: &Token) -> Result<(), Failure> {
+    const MINUTE: i64 = 60_000;
+    if token.last_used_ms.is_some_and(|at_ms| at_ms > clock::now_ms() - MINUTE) {
+        return Ok(());
+    }
+    let mut change = portal.store.change(&By::system()).await?;
+    change.touch_token(token.token_id()).await?;
+    Ok(change.commit().await?)
 }

@@ -18,6 +18,7 @@ pub(super) const MAX_FILTERS: usize = 100;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewResource {
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     address: ResourceAddress,
     site: SiteId,
@@ -38,7 +39,8 @@ pub(super) struct ResourceChange {
 pub(super) fn checked_address(portal: &Portal, address: ResourceAddress) -> Result<ResourceAddress, Failure> {
     let address = address.validated().map_err(|error| Failure::invalid(&error.to_string()))?;
     if let Some(network) = address.network() {
-        let settings = &portal.account.settings;
+        let account = portal.account();
+        let settings = &account.settings;
         let own: [IpNet; 4] = [
             settings.ipv4_range.into(),
             settings.ipv4_proxy_range.into(),

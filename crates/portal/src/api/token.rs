@@ -31,6 +31,7 @@ pub(super) struct TokenRequest {
     site: Option<SiteId>,
     /// Seconds until it ends; 0 means never. Clients' tokens end after 30 days by default,
     /// others never.
+    #[schema(minimum = 0)]
     expires_in: Option<u64>,
     /// What it may be used for (api), never more than the token that asks; everything that the actor may do by default.
     #[schema(value_type = Option<Vec<String>>, example = json!(["sites:read", "policies:write"]))]

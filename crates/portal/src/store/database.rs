@@ -218,7 +218,8 @@ mod tests {
         }
         let roles: Vec<(String, String)> =
             sqlx::query_as("SELECT name, role FROM actor ORDER BY id").fetch_all(&pool).await.unwrap();
-        let roles: Vec<(&str, &str)> = roles.iter().map(|(name, role)| (name.as_str(), role.as_str())).collect();
+        let roles: Vec<(&str, &str)> =
+            roles.iter().map(|(name, role)| (name.as_str(), role.as_str())).collect();
         assert_eq!(roles, [("owner", "owner"), ("second", "admin"), ("ana", "none")]);
         let held: (i64, i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM token),

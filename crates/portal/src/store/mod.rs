@@ -121,9 +121,20 @@ impl From<sqlx::Error> for StoreError {
 pub(crate) struct Page {
     /// The last id of the page before.
     pub(crate) after: Option<uuid::Uuid>,
-    /// How many rows; at most [`LONGEST_PAGE`].
+    /// How many rows; at most 500, and so many if nothing is said.
+    #[serde(default, deserialize_with = "page_length")]
     #[param(minimum = 1, maximum = 500)]
     pub(crate) limit: Option<u32>,
+}
+
+/// A query string has texts only: a number in one is read as one.
+fn page_length<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    use serde::{Deserialize as _, de::Error as _};
+    let length = Option::<u32>::deserialize(deserializer)?;
+    if length.is_some_and(|length| !(1..=LONGEST_PAGE).contains(&length)) {
+        return Err(D::Error::custom("a page has 1 to 500 rows"));
+    }
+    Ok(length)
 }
 
 impl Page {

@@ -7,9 +7,7 @@ use crate::world::World;
 
 fn steps(planned: &Value) -> Vec<String> {
     let changes = planned["changes"].as_array().unwrap().iter();
-    changes
-        .map(|one| format!("{} {} {}", one["action"], one["kind"], one["name"]).replace('"', ""))
-        .collect()
+    changes.map(|one| format!("{} {} {}", one["action"], one["kind"], one["name"]).replace('"', "")).collect()
 }
 
 #[tokio::test]

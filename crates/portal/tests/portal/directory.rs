@@ -85,7 +85,11 @@ async fn a_user_is_found_created_changed_and_deleted() {
     let id = directory.user("ana").await;
     for filter in ["userName eq \"ANA\"", "externalId eq \"ext-ana\"", &format!("id eq \"{id}\"")] {
         let found = directory.get(&format!("Users?filter={}", filter.replace(' ', "%20"))).await;
-        assert_eq!((&found["totalResults"], &found["Resources"][0]["id"]), (&json!(1), &json!(id)), "{filter}");
+        assert_eq!(
+            (&found["totalResults"], &found["Resources"][0]["id"]),
+            (&json!(1), &json!(id)),
+            "{filter}"
+        );
     }
     let shown = directory.get(&format!("Users/{id}")).await;
     assert_eq!((&shown["name"]["familyName"], &shown["active"]), (&json!("Family"), &json!(true)));
@@ -103,11 +107,18 @@ async fn a_user_is_found_created_changed_and_deleted() {
         .await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!((&answer["userName"], &answer["active"]), (&json!("ana.new"), &json!(false)));
-    assert_eq!((&answer[ENTERPRISE]["department"], &answer["emails"][0]["value"]), (&json!("Mines"), &json!("new@corp.example")));
+    assert_eq!(
+        (&answer[ENTERPRISE]["department"], &answer["emails"][0]["value"]),
+        (&json!("Mines"), &json!("new@corp.example"))
+    );
     let actor = world.admin(Method::GET, &format!("actors/{id}"), None).await;
-    assert_eq!((&actor["name"], &actor["enabled"], &actor["managed_by"]), (&json!("ana.new"), &json!(false), &json!("scim")));
+    assert_eq!(
+        (&actor["name"], &actor["enabled"], &actor["managed_by"]),
+        (&json!("ana.new"), &json!(false), &json!("scim"))
+    );
     // As Okta replaces a user.
-    let body = json!({ "schemas": [], "id": id, "userName": "ana", "active": true, "password": "geheim-geheim" });
+    let body =
+        json!({ "schemas": [], "id": id, "userName": "ana", "active": true, "password": "geheim-geheim" });
     let (status, answer) = directory.call(Method::PUT, &format!("Users/{id}"), Some(body)).await;
     assert_eq!((status, &answer["active"]), (200, &json!(true)), "{answer}");
     assert!(!answer.to_string().contains("geheim") && answer.get("emails").is_none(), "{answer}");
@@ -135,7 +146,8 @@ async fn whoever_is_deactivated_or_leaves_a_group_loses_access_at_once() {
         client.granted().await;
     }
     let path = format!("members[value eq \"{ana}\"]");
-    let (status, _) = directory.patch(&format!("Groups/{group}"), json!([{ "op": "remove", "path": path }])).await;
+    let (status, _) =
+        directory.patch(&format!("Groups/{group}"), json!([{ "op": "remove", "path": path }])).await;
     assert_eq!(status, 204);
     assert_eq!(gateway.revoked().await.client, one.id());
     assert_eq!(one.revoked().await.resource, office.resource);
@@ -162,9 +174,15 @@ async fn groups_change_in_the_forms_of_both_directories() {
     };
     for (operations, expected) in [
         (json!([{ "op": "Add", "path": "members", "value": [{ "value": ana }] }]), vec!["ana"]),
-        (json!([{ "op": "add", "path": "members", "value": [{ "value": ben, "display": "Ben" }] }]), vec!["ana", "ben"]),
+        (
+            json!([{ "op": "add", "path": "members", "value": [{ "value": ben, "display": "Ben" }] }]),
+            vec!["ana", "ben"],
+        ),
         (json!([{ "op": "Remove", "path": "members", "value": [{ "value": ana }] }]), vec!["ben"]),
-        (json!([{ "op": "replace", "path": "members", "value": [{ "value": ana }, { "value": ben }] }]), vec!["ana", "ben"]),
+        (
+            json!([{ "op": "replace", "path": "members", "value": [{ "value": ana }, { "value": ben }] }]),
+            vec!["ana", "ben"],
+        ),
         (json!([{ "op": "replace", "value": { "id": group, "displayName": "crew" } }]), vec!["ana", "ben"]),
         (json!([{ "op": "remove", "path": format!("members[value eq \"{ben}\"]") }]), vec!["ana"]),
         (json!([{ "op": "remove", "path": "members" }]), vec![]),
@@ -175,12 +193,16 @@ async fn groups_change_in_the_forms_of_both_directories() {
     }
     let found = directory.get("Groups?filter=displayName%20eq%20%22crew%22&excludedAttributes=members").await;
     assert_eq!((&found["totalResults"], found["Resources"][0].get("members")), (&json!(1), None));
-    let nobody = json!([{ "op": "add", "path": "members", "value": [{ "value": uuid::Uuid::from_u128(1) }] }]);
+    let nobody =
+        json!([{ "op": "add", "path": "members", "value": [{ "value": uuid::Uuid::from_u128(1) }] }]);
     assert_eq!(directory.patch(&path, nobody).await.0, 400);
     // Administrators leave what the directory manages to it.
     let member = format!("groups/{group}/members/{ana}");
     assert_eq!(world.call(Method::PUT, &member, None).await.0, 409);
-    assert_eq!(world.call(Method::PATCH, &format!("groups/{group}"), Some(json!({ "name": "x" }))).await.0, 409);
+    assert_eq!(
+        world.call(Method::PATCH, &format!("groups/{group}"), Some(json!({ "name": "x" }))).await.0,
+        409
+    );
     let file = "groups: [{name: crew, members: [ana]}]";
     let (status, answer) = world.call(Method::POST, "plan", Some(json!({ "file": file }))).await;
     assert!(status == 422 && answer["detail"].as_str().unwrap().contains("SCIM manages"), "{answer}");
@@ -242,7 +264,13 @@ async fn lists_have_pages_and_wrong_requests_are_named() {
         assert_eq!((got, answer["scimType"].as_str().unwrap_or_default()), (status, kind), "{path} {answer}");
         assert_eq!(answer["status"], status.to_string());
     }
-    for path in ["ServiceProviderConfig", "ResourceTypes", "ResourceTypes/User", "Schemas", "Schemas/urn:ietf:params:scim:schemas:core:2.0:Group"] {
+    for path in [
+        "ServiceProviderConfig",
+        "ResourceTypes",
+        "ResourceTypes/User",
+        "Schemas",
+        "Schemas/urn:ietf:params:scim:schemas:core:2.0:Group",
+    ] {
         directory.get(path).await;
     }
 }

@@ -10,6 +10,7 @@ mod explain;
 mod group;
 mod policy;
 mod resource;
+mod settings;
 mod site;
 mod token;
 
@@ -45,6 +46,8 @@ pub(super) enum Command {
     Relay(Online<device::RelayAction>),
     /// Who may reach what at this moment
     Authorization(Online<authorization::Action>),
+    /// What clients get from the portal besides resources
+    Settings(Online<settings::Action>),
     /// What was changed, and by whom
     Audit(Online<audit::Action>),
     /// Why somebody can or cannot reach a resource
@@ -87,6 +90,7 @@ impl Command {
             Self::Gateway(online) => run!(online),
             Self::Relay(online) => run!(online),
             Self::Authorization(online) => run!(online),
+            Self::Settings(online) => run!(online),
             Self::Audit(online) => run!(online),
             Self::Explain(explain) => explain.run().await,
             Self::Plan(plan) => plan.run().await,
