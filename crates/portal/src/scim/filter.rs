@@ -98,7 +98,9 @@ fn is_name(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn path(text: &str) -> Option<(Option<String>, String, Option<(String, String)>, Option<String>)> {
+    type Parts = (Option<String>, String, Option<(String, String)>, Option<String>);
+
+    fn path(text: &str) -> Option<Parts> {
         let path = Path::parse(text)?;
         let only = path.only.map(|only| (only.attribute, only.value));
         Some((path.extension, path.attribute, only, path.part))

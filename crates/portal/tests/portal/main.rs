@@ -19,4 +19,5 @@ mod program;
 mod relays;
 mod repeated;
 mod revocation;
+mod texts;
 mod world;

@@ -39,5 +39,7 @@ mod repeated;
 #[path = "../portal/revocation.rs"]
 mod revocation;
 mod server;
+#[path = "../portal/texts.rs"]
+mod texts;
 #[path = "../portal/world.rs"]
 mod world;
