@@ -45,6 +45,7 @@ pub struct Subject<'a> {
 
 /// The answer to "may this subject reach this resource now?", with its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// Yes, by this policy, until then.
@@ -55,6 +56,7 @@ pub enum Decision {
 
 /// What a policy granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grant {
     /// The policy that granted it.
     pub policy: PolicyId,
@@ -64,6 +66,7 @@ pub struct Grant {
 
 /// Why nothing was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The actor is disabled.
@@ -96,6 +99,7 @@ pub enum Refusal {
 
 /// What one policy does for a subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It grants, until then (Unix seconds).

@@ -48,6 +48,7 @@ impl From<PortRange> for (u16, u16) {
 
 /// One kind of traffic that a resource lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "protocol", rename_all = "snake_case")]
 pub enum Filter {
     /// TCP to these destination ports.

@@ -14,6 +14,8 @@ mod condition;
 mod decision;
 mod filter;
 mod id;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod region;
 mod resource;
 

@@ -9,6 +9,7 @@ use crate::{Filter, ResourceId, SiteId};
 
 /// The place whose gateways serve a resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Site {
     /// Names the site.
     pub id: SiteId,
@@ -18,6 +19,7 @@ pub struct Site {
 
 /// Something behind a site's gateways.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Resource {
     /// Names the resource.
     pub id: ResourceId,
@@ -34,6 +36,7 @@ pub struct Resource {
 
 /// Where a resource is, as its administrator wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ResourceAddress {
     /// Names that match a pattern (`*` one label, `**` any depth, `?` one character),
@@ -45,11 +48,13 @@ pub enum ResourceAddress {
     /// One address.
     Ip {
         /// The address as the gateway reaches it.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, example = "192.0.2.7"))]
         address: IpAddr,
     },
     /// A network.
     Cidr {
         /// The network as the gateway reaches it.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, example = "192.0.2.0/24"))]
         network: IpNet,
     },
     /// Everything that no other resource covers.

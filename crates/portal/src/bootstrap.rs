@@ -12,7 +12,7 @@ use url::Url;
 use crate::certificate;
 use crate::credential::{self, Secrets};
 use crate::data_dir::DataDir;
-use crate::store::{ActorKind, By, Database, NewAccount, NewToken, Page, Store, TokenKind};
+use crate::store::{ActorKind, By, Database, NewAccount, NewToken, Role, Store, TokenKind};
 
 /// The name of the actor whom the first API token belongs to, and of the token itself.
 const OWNER: &str = "owner";
@@ -126,7 +126,7 @@ async fn create(
     let mut change = store.change(&By::system()).await?;
     change.create_account(&account).await?;
     change.create_group("Everyone", true).await?;
-    let owner = change.create_actor(ActorKind::User, OWNER, true).await?;
+    let owner = change.create_actor(ActorKind::User, OWNER, Role::Owner).await?;
     let admin = new_token(&secrets, TokenKind::Api, OWNER, Some(ActorId::from_uuid(owner.id)))?;
     let relay = new_token(&secrets, TokenKind::Relay, "relay", None)?;
     change.create_token(&admin.1).await?;
@@ -142,11 +142,10 @@ async fn create(
 async fn rotate(directory: &DataDir, database: &Database) -> Result<(String, Option<String>)> {
     let secrets = directory.secrets()?;
     let store = open(database, false).await?;
-    let actors = store.actors(Page::FIRST).await?;
-    let owner = actors.iter().find(|actor| actor.name == OWNER).context("the owner was deleted")?;
+    let owner = store.first_owner().await?;
     let mut change = store.change(&By::system()).await?;
     change.revoke_tokens_named(TokenKind::Api, OWNER).await?;
-    let (text, token) = new_token(&secrets, TokenKind::Api, OWNER, Some(ActorId::from_uuid(owner.id)))?;
+    let (text, token) = new_token(&secrets, TokenKind::Api, OWNER, Some(owner))?;
     change.create_token(&token).await?;
     change.commit().await?;
     store.close().await;

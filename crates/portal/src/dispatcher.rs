@@ -81,6 +81,10 @@ async fn deliver(portal: &Portal, seq: i64, event: &Event) -> Result<(), StoreEr
                 Err(error) => return Err(error),
             }
         }
+        Event::SettingsChanged => {
+            portal.set_account(portal.store.account().await?);
+            hub.restart_clients();
+        }
         Event::TokenRevoked { id } => hub.end_token(*id),
         Event::DeviceDeleted { id } => hub.end_device(*id),
     }
@@ -170,6 +174,7 @@ async fn forget_audit_before(portal: &Portal, before_ms: i64) -> Result<(), Stor
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Instant;
 
     use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId};
@@ -185,7 +190,7 @@ mod tests {
     use crate::nodes::Node;
     use crate::store::{
         ActorKind, Change, ConnectionIce, Database, Device, DeviceHello, NewAccount, NewAuthorization,
-        NewToken, ResourceSpec, Store, TokenKind, on_both_databases,
+        NewToken, ResourceSpec, Role, Store, TokenKind, on_both_databases,
     };
 
     fn account() -> NewAccount {
@@ -242,7 +247,8 @@ mod tests {
         let mut change = store.change(&By::system()).await.unwrap();
         change.create_account(&account()).await.unwrap();
         let group = GroupId::from_uuid(change.create_group("everyone", true).await.unwrap().id);
-        let actor = ActorId::from_uuid(change.create_actor(ActorKind::User, "ana", false).await.unwrap().id);
+        let actor =
+            ActorId::from_uuid(change.create_actor(ActorKind::User, "ana", Role::None).await.unwrap().id);
         let site = change.create_site("office").await.unwrap().id;
         let address = ResourceAddress::Internet;
         let spec = ResourceSpec { name: "all".to_owned(), address, site, filters: Vec::new() };
@@ -265,7 +271,7 @@ mod tests {
 
     async fn portal(database: &Database) -> Portal {
         let store = Store::open(database, false).await.unwrap();
-        let account = store.account().await.unwrap();
+        let account = std::sync::RwLock::new(Arc::new(store.account().await.unwrap()));
         let limit = ConnectLimit::new(Instant::now());
         Portal { store, hub: Hub::default(), node: Node::new(), secrets: secrets(), account, limit }
     }

@@ -1,6 +1,6 @@
 //! What every request and every session of one portal shares.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use adit_policy::{ClientId, GatewayId};
 use adit_protocol::client::AuthorizationCreated;
@@ -25,8 +25,8 @@ pub(crate) struct Portal {
     pub(crate) node: Node,
     /// Keys of the portal itself.
     pub(crate) secrets: Secrets,
-    /// Address ranges and DNS settings.
-    pub(crate) account: Account,
+    /// Address ranges and DNS settings, as they were read last.
+    pub(crate) account: RwLock<Arc<Account>>,
     /// How often one address or token may connect.
     pub(crate) limit: ConnectLimit,
 }
@@ -35,6 +35,16 @@ pub(crate) struct Portal {
 pub(crate) type SharedPortal = Arc<Portal>;
 
 impl Portal {
+    /// Address ranges and DNS settings of this moment.
+    pub(crate) fn account(&self) -> Arc<Account> {
+        Arc::clone(&self.account.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Goes on with other settings.
+    pub(crate) fn set_account(&self, account: Account) {
+        *self.account.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(account);
+    }
+
     /// Both sides of an introduction, without candidates.
     pub(crate) fn introduction(
         &self,
@@ -55,7 +65,7 @@ impl Portal {
     /// What a gateway must know of a lease, without the client's candidates.
     pub(crate) fn gateway_authorization(&self, lease: &Lease) -> Result<GatewayAuthorization, NoRandomness> {
         let epoch = lease.connection.wire_epoch();
-        let (ipv4, ipv6) = self.account.tunnel_addresses(lease.client.address_index);
+        let (ipv4, ipv6) = self.account().tunnel_addresses(lease.client.address_index);
         Ok(GatewayAuthorization {
             id: lease.id,
             client: PeerIntroduction {
@@ -77,7 +87,7 @@ impl Portal {
 
     fn gateway_introduction(&self, lease: &Lease) -> Result<PeerIntroduction<GatewayId>, NoRandomness> {
         let epoch = lease.connection.wire_epoch();
-        let (ipv4, ipv6) = self.account.tunnel_addresses(lease.gateway.address_index);
+        let (ipv4, ipv6) = self.account().tunnel_addresses(lease.gateway.address_index);
         Ok(PeerIntroduction {
             id: GatewayId::from_uuid(lease.gateway.id),
             name: lease.gateway.name.clone(),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use adit_protocol::problem::MEDIA_TYPE;
@@ -26,10 +26,7 @@ use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, acceptor};
 use crate::store::{Database, Store};
-use crate::{dispatcher, session};
-
-/// The largest body of an API request.
-const MAX_BODY: usize = 256 * 1024;
+use crate::{dispatcher, scim, session};
 
 /// An API request is answered within this time.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -169,6 +166,7 @@ async fn open(options: &Options) -> Result<SharedPortal> {
     }
     let limit = ConnectLimit::new(Instant::now());
     let hub = Hub::new(store.is_shared());
+    let account = RwLock::new(Arc::new(account));
     Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit }))
 }
 
@@ -177,9 +175,13 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 fn router(portal: &SharedPortal) -> Router {
-    let api = api::router().layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(limit_time));
+    let api = api::router(portal)
+        .layer(DefaultBodyLimit::max(api::MAX_BODY))
+        .layer(middleware::from_fn(limit_time));
+    let scim = scim::router().layer(middleware::from_fn(limit_time));
     Router::new()
         .merge(api)
+        .merge(scim)
         .merge(session::router())
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
         .fallback(|| async { Failure::not_found("page") })

@@ -27,7 +27,7 @@ const NEEDED: [Needed; 16] = [
     ("turnutils_uclient", "coturn", "interop"),
     ("chromium-headless-shell", "chromium-headless-shell", "interop"),
     // The package has no program of its own; this list is there once it is installed.
-    ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc"),
+    ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc, schemathesis"),
     (CLANG, "clang-19", "the relay's XDP program"),
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15", "the portal's other database"),
 ];

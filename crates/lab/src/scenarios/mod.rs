@@ -13,9 +13,11 @@ mod harsh;
 mod held;
 mod interop;
 mod kernel_path;
+mod openapi;
 mod outage;
 mod packets;
 mod paths;
+mod python;
 mod relays;
 mod revoke;
 mod roam;
@@ -261,6 +263,11 @@ pub const ALL: &[Scenario] = &[
         name: "interop-turn-errors",
         description: "Everything that a relay must refuse, and with which code; coturn's answers beside ours.",
         run: interop::turn_errors,
+    },
+    Scenario {
+        name: "openapi",
+        description: "The portal's API, held against its own description by schemathesis.",
+        run: openapi::run,
     },
     Scenario {
         name: "interop-aiortc",

@@ -23,10 +23,12 @@ const MOST_VALUES: usize = 256;
 
 /// What must be true besides group and resource; the default asks for nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Conditions {
     /// The address from which the device speaks to the portal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Among<String>>))]
     pub remote_address: Option<Among<IpNet>>,
     /// The country of that address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,6 +49,7 @@ pub struct Conditions {
 
 /// One of these values, or none of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Among<T> {
     /// One of them.
@@ -72,6 +75,7 @@ pub struct Circumstances<'a> {
 
 /// A kind of condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the fields of `Conditions` say it")]
 pub enum ConditionKind {
@@ -85,6 +89,7 @@ pub enum ConditionKind {
 
 /// A condition that is not met, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Unmet {
     /// Which one.
     pub condition: ConditionKind,

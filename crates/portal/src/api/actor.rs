@@ -5,26 +5,41 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
+use super::device::{DeviceView, views};
 use super::{Admin, Body, Failure, Listed, Params, PathIds, checked_name, listed};
 use crate::portal::SharedPortal;
-use crate::store::{Actor, ActorKind, Page};
+use crate::store::{Actor, ActorKind, Page, Role};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewActor {
     kind: ActorKind,
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
+    /// What it may do with the portal itself; only owners give roles.
     #[serde(default)]
-    admin: bool,
+    role: Role,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ActorChange {
-    enabled: bool,
+    enabled: Option<bool>,
+    /// Only owners give and take roles.
+    role: Option<Role>,
 }
 
+/// Lists people and service accounts.
+#[utoipa::path(
+    get,
+    path = "/api/v1/actors",
+    tag = "actors",
+    params(Page),
+    responses((status = 200, description = "Here it is", body = Listed<Actor>)),
+    security(("token" = ["actors:read"])),
+)]
 pub(super) async fn list(
     State(portal): State<SharedPortal>,
     _: Admin,
@@ -33,6 +48,15 @@ pub(super) async fn list(
     Ok(listed(page, portal.store.actors(page).await?, |actor| actor.id))
 }
 
+/// Shows an actor.
+#[utoipa::path(
+    get,
+    path = "/api/v1/actors/{id}",
+    tag = "actors",
+    params(("id" = Uuid, Path)),
+    responses((status = 200, description = "Here it is", body = Actor)),
+    security(("token" = ["actors:read"])),
+)]
 pub(super) async fn show(
     State(portal): State<SharedPortal>,
     _: Admin,
@@ -41,35 +65,97 @@ pub(super) async fn show(
     Ok(Json(portal.store.actor(id).await?))
 }
 
+/// Creates an actor; only owners give roles.
+#[utoipa::path(
+    post,
+    path = "/api/v1/actors",
+    tag = "actors",
+    request_body = NewActor,
+    responses((status = 201, description = "Created", body = Actor)),
+    security(("token" = ["actors:write"])),
+)]
 pub(super) async fn create(
     State(portal): State<SharedPortal>,
     admin: Admin,
     Body(new): Body<NewActor>,
 ) -> Result<(StatusCode, Json<Actor>), Failure> {
+    if new.role != Role::None {
+        admin.owns()?;
+    }
     let mut change = portal.store.change(&admin.by).await?;
-    let actor = change.create_actor(new.kind, checked_name(&new.name)?, new.admin).await?;
+    let actor = change.create_actor(new.kind, checked_name(&new.name)?, new.role).await?;
     change.commit().await?;
     Ok((StatusCode::CREATED, Json(actor)))
 }
 
+/// Enables or disables an actor, or gives it another role.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/actors/{id}",
+    tag = "actors",
+    params(("id" = Uuid, Path)),
+    request_body = ActorChange,
+    responses((status = 200, description = "Here it is", body = Actor)),
+    security(("token" = ["actors:write"])),
+)]
 pub(super) async fn update(
     State(portal): State<SharedPortal>,
     admin: Admin,
     PathIds(id): PathIds<ActorId>,
     Body(wanted): Body<ActorChange>,
 ) -> Result<Json<Actor>, Failure> {
+    if wanted.enabled.is_none() && wanted.role.is_none() {
+        return Err(Failure::invalid("nothing is to be changed: name `enabled` or `role`"));
+    }
     let mut change = portal.store.change(&admin.by).await?;
-    change.set_actor_enabled(id, wanted.enabled).await?;
+    admin.governs(&mut change, id).await?;
+    if let Some(role) = wanted.role {
+        admin.owns()?;
+        change.set_actor_role(id, role).await?;
+    }
+    if let Some(enabled) = wanted.enabled {
+        change.set_actor_enabled(id, enabled).await?;
+    }
     change.commit().await?;
     Ok(Json(portal.store.actor(id).await?))
 }
 
+/// Lists the clients of an actor.
+#[utoipa::path(
+    get,
+    path = "/api/v1/actors/{id}/devices",
+    tag = "actors",
+    params(("id" = Uuid, Path), Page),
+    responses((status = 200, description = "Here it is", body = Listed<DeviceView>)),
+    security(("token" = ["devices:read"])),
+)]
+pub(super) async fn devices(
+    State(portal): State<SharedPortal>,
+    _: Admin,
+    PathIds(id): PathIds<ActorId>,
+    Params(page): Params<Page>,
+) -> Result<Json<Listed<DeviceView>>, Failure> {
+    portal.store.actor(id).await?;
+    let rows = portal.store.devices_of(id, page).await?;
+    Ok(views(&portal, page, rows))
+}
+
+/// Deletes an actor with its tokens and devices.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/actors/{id}",
+    tag = "actors",
+    params(("id" = Uuid, Path)),
+    responses((status = 204, description = "Done")),
+    security(("token" = ["actors:write"])),
+)]
 pub(super) async fn delete(
     State(portal): State<SharedPortal>,
     admin: Admin,
     PathIds(id): PathIds<ActorId>,
 ) -> Result<StatusCode, Failure> {
     let mut change = portal.store.change(&admin.by).await?;
+    admin.governs(&mut change, id).await?;
     change.delete_actor(id).await?;
     change.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -10,6 +10,15 @@ use crate::clock;
 use crate::portal::SharedPortal;
 use crate::store::{AuthorizationRow, Page};
 
+/// Lists who may reach what at this moment.
+#[utoipa::path(
+    get,
+    path = "/api/v1/authorizations",
+    tag = "authorizations",
+    params(Page),
+    responses((status = 200, description = "Here it is", body = Listed<AuthorizationRow>)),
+    security(("token" = ["authorizations:read"])),
+)]
 pub(super) async fn list(
     State(portal): State<SharedPortal>,
     _: Admin,
@@ -19,6 +28,15 @@ pub(super) async fn list(
     Ok(listed(page, rows, |row| row.id))
 }
 
+/// Ends one authorization.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/authorizations/{id}",
+    tag = "authorizations",
+    params(("id" = Uuid, Path)),
+    responses((status = 204, description = "Done")),
+    security(("token" = ["authorizations:write"])),
+)]
 pub(super) async fn revoke(
     State(portal): State<SharedPortal>,
     admin: Admin,

@@ -4,6 +4,7 @@ use adit_policy::{ActorId, ClientId, Decision, PolicyId, ResourceId, Verdict};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Admin, Failure, Params};
@@ -11,7 +12,8 @@ use crate::clock;
 use crate::portal::SharedPortal;
 use crate::store::Asker;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Question {
     actor: ActorId,
     resource: ResourceId,
@@ -19,7 +21,8 @@ pub(super) struct Question {
     device: Option<Uuid>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Explanation)]
 pub(super) struct Answer {
     actor: String,
     resource: String,
@@ -34,18 +37,27 @@ pub(super) struct Answer {
     gateways_online: usize,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Judged {
     id: Uuid,
     name: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct PolicyVerdict {
     policy: PolicyId,
     verdict: Verdict,
 }
 
+/// Says why an actor can or cannot reach a resource.
+#[utoipa::path(
+    get,
+    path = "/api/v1/explain",
+    tag = "explain",
+    params(Question),
+    responses((status = 200, description = "Here it is", body = Answer)),
+    security(("token" = ["explain:read"])),
+)]
 pub(super) async fn explain(
     State(portal): State<SharedPortal>,
     _: Admin,

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use adit_policy::ActorId;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -12,7 +11,7 @@ use super::Failure;
 use crate::clock;
 use crate::credential::PresentedToken;
 use crate::portal::SharedPortal;
-use crate::store::{By, Token, TokenKind};
+use crate::store::{Token, TokenKind};
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
@@ -50,27 +49,6 @@ pub(crate) async fn authenticate(
         return Err(Failure::forbidden("wrong_token_kind", &title));
     }
     Ok(token)
-}
-
-/// An administrator's request.
-#[derive(Debug)]
-pub(super) struct Admin {
-    pub(super) by: By,
-}
-
-impl FromRequestParts<SharedPortal> for Admin {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, portal: &SharedPortal) -> Result<Self, Failure> {
-        let remote = Remote::from_request_parts(parts, portal).await?;
-        let token = authenticate(portal, &parts.headers, TokenKind::Api).await?;
-        let actor = token.actor_id.ok_or_else(|| Failure::internal("an API token without actor"))?;
-        let actor = portal.store.actor(ActorId::from_uuid(actor)).await?;
-        if !actor.enabled || !actor.admin {
-            return Err(Failure::forbidden("not_an_admin", "Only administrators may use the API"));
-        }
-        Ok(Self { by: By { who: actor.name, address: remote.0.ip().to_string() } })
-    }
 }
 
 /// A JSON body; unknown fields and wrong types are the caller's mistake and said so.

@@ -71,6 +71,23 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title).with_detail(detail)
     }
 
+    /// A declaration is wrong, at a line and column.
+    pub(super) fn file(detail: &str) -> Self {
+        let title = "The file makes no sense";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_file", title).with_detail(detail)
+    }
+
+    /// Not now, because of something else that is so.
+    pub(crate) fn conflict(code: &'static str, title: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, code, title)
+    }
+
+    /// An idempotency key came with another request than before.
+    pub(crate) fn key_reused() -> Self {
+        let title = "The idempotency key was used for another request";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title)
+    }
+
     /// Too often; the caller is told when to come back.
     pub(crate) fn too_many(retry_after: Duration) -> Self {
         let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many connections");
@@ -87,6 +104,18 @@ impl Failure {
     pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The portal failed; see its log")
+    }
+}
+
+impl Failure {
+    /// What is wrong, in one line.
+    pub(crate) fn reason(&self) -> String {
+        self.detail.clone().unwrap_or_else(|| self.title.clone())
+    }
+
+    /// Its HTTP status.
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
     }
 }
 

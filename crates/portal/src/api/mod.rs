@@ -1,28 +1,38 @@
 //! The JSON API below `/api/v1`, for administrators and their scripts.
 //!
-//! One file for each noun, mirrored by one of the same name in `store`. Every request carries an
-//! API token of an administrator; errors are problem+json with stable codes; lists come in
-//! pages (`?limit=…&after=ID`, and `next` in the answer).
-//!
-//! Deliberately absent for now: OpenAPI, idempotency keys, roles below administrator.
+//! One file for each noun, mirrored by one of the same name in `store`. Every request carries an API token; what it may do
+//! is the less of its scopes and its actor's role (`permission`). Errors are problem+json with stable codes; lists come in
+//! pages (`?limit=…&after=ID`, and `next` in the answer). The OpenAPI document is made from the handlers (`document`), and
+//! a POST may carry an idempotency key (`idempotency`).
 
 mod actor;
 mod audit;
 mod authorization;
 mod device;
+mod document;
 mod explain;
 mod extract;
 mod failure;
 mod group;
+mod idempotency;
+mod permission;
+mod plan;
 mod policy;
 mod relay;
 mod resource;
+mod scope;
+mod settings;
 mod site;
 mod token;
 
-use axum::Router;
-use axum::routing::{get, put};
+use std::sync::Arc;
+
+use axum::{Router, middleware};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub(crate) use extract::{Remote, authenticate};
@@ -30,10 +40,14 @@ pub(crate) use failure::Failure;
 
 use crate::portal::SharedPortal;
 use crate::store::{LONGEST_PAGE, Page};
-use extract::{Admin, Body, Params, PathIds};
+use extract::{Body, Params, PathIds};
+use permission::{Admin, Permissions};
+
+/// The longest body of a request.
+pub(crate) const MAX_BODY: usize = 256 * 1024;
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Listed<T> {
     items: Vec<T>,
     /// Ask for the next page with `?after=` this; absent on the last page.
@@ -49,7 +63,7 @@ fn listed<T>(page: Page, items: Vec<T>, id: impl Fn(&T) -> Uuid) -> axum::Json<L
 }
 
 /// A name as people may choose it.
-fn checked_name(name: &str) -> Result<&str, Failure> {
+pub(crate) fn checked_name(name: &str) -> Result<&str, Failure> {
     let name = name.trim();
     if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
         return Err(Failure::invalid("a name has 1 to 100 characters and none to control terminals"));
@@ -58,32 +72,53 @@ fn checked_name(name: &str) -> Result<&str, Failure> {
 }
 
 /// All routes of the API.
-pub(crate) fn router() -> Router<SharedPortal> {
-    Router::new()
-        .route("/api/v1/sites", get(site::list).post(site::create))
-        .route("/api/v1/sites/{id}", get(site::show).delete(site::delete))
-        .route("/api/v1/resources", get(resource::list).post(resource::create))
-        .route("/api/v1/resources/{id}", get(resource::show).patch(resource::update).delete(resource::delete))
-        .route("/api/v1/groups", get(group::list).post(group::create))
-        .route("/api/v1/groups/{id}", axum::routing::delete(group::delete))
-        .route("/api/v1/groups/{id}/members", get(group::members))
-        .route("/api/v1/groups/{id}/members/{actor}", put(group::add).delete(group::remove))
-        .route("/api/v1/actors", get(actor::list).post(actor::create))
-        .route("/api/v1/actors/{id}", get(actor::show).patch(actor::update).delete(actor::delete))
-        .route("/api/v1/policies", get(policy::list).post(policy::create))
-        .route("/api/v1/policies/{id}", axum::routing::patch(policy::update).delete(policy::delete))
-        .route("/api/v1/tokens", get(token::list).post(token::create))
-        .route("/api/v1/tokens/{id}", axum::routing::delete(token::revoke))
-        .route("/api/v1/devices", get(device::clients))
-        .route(
-            "/api/v1/devices/{id}",
-            axum::routing::patch(device::update_client).delete(device::delete_client),
-        )
-        .route("/api/v1/gateways", get(device::gateways))
-        .route("/api/v1/gateways/{id}", axum::routing::delete(device::delete_gateway))
-        .route("/api/v1/relays", get(relay::list))
-        .route("/api/v1/authorizations", get(authorization::list))
-        .route("/api/v1/authorizations/{id}", axum::routing::delete(authorization::revoke))
-        .route("/api/v1/explain", get(explain::explain))
-        .route("/api/v1/audit", get(audit::list))
+pub(crate) fn router(portal: &SharedPortal) -> Router<SharedPortal> {
+    let (router, document) = documented();
+    let permissions = Arc::new(Permissions::of(&document));
+    let text: Arc<str> = document::text(&document).into();
+    let open = Router::new().route(
+        "/api/v1/openapi.json",
+        axum::routing::get(move || std::future::ready(document::answer(&text))),
+    );
+    router
+        .route_layer(middleware::from_fn_with_state(Arc::clone(portal), idempotency::once))
+        .route_layer(middleware::from_fn_with_state((Arc::clone(portal), permissions), permission::enforce))
+        .merge(open)
+}
+
+/// The routes and what is said of them.
+fn documented() -> (Router<SharedPortal>, OpenApi) {
+    let router = OpenApiRouter::with_openapi(document::head())
+        .routes(routes!(site::list, site::create))
+        .routes(routes!(site::show, site::update, site::delete))
+        .routes(routes!(resource::list, resource::create))
+        .routes(routes!(resource::show, resource::update, resource::delete))
+        .routes(routes!(group::list, group::create))
+        .routes(routes!(group::show, group::update, group::delete))
+        .routes(routes!(group::members))
+        .routes(routes!(group::add, group::remove))
+        .routes(routes!(actor::list, actor::create))
+        .routes(routes!(actor::show, actor::update, actor::delete))
+        .routes(routes!(actor::devices))
+        .routes(routes!(policy::list, policy::create))
+        .routes(routes!(policy::show, policy::update, policy::delete))
+        .routes(routes!(token::list, token::create))
+        .routes(routes!(token::show, token::revoke))
+        .routes(routes!(token::rotate))
+        .routes(routes!(device::clients))
+        .routes(routes!(device::update_client, device::delete_client))
+        .routes(routes!(device::gateways))
+        .routes(routes!(device::delete_gateway))
+        .routes(routes!(relay::list))
+        .routes(routes!(authorization::list))
+        .routes(routes!(authorization::revoke))
+        .routes(routes!(explain::explain))
+        .routes(routes!(audit::list))
+        .routes(routes!(settings::show, settings::update))
+        .routes(routes!(plan::plan))
+        .routes(routes!(plan::apply))
+        .routes(routes!(plan::export));
+    let (router, mut document) = router.split_for_parts();
+    document::complete(&mut document);
+    (router, document)
 }

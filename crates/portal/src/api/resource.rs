@@ -6,17 +6,19 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use ipnet::IpNet;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Admin, Body, Failure, Listed, Params, PathIds, checked_name, listed};
 use crate::portal::{Portal, SharedPortal};
 use crate::store::{Page, ResourceSpec};
 
 /// Filters of one resource; every packet of a new flow is compared with all of them.
-const MAX_FILTERS: usize = 100;
+pub(super) const MAX_FILTERS: usize = 100;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewResource {
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     address: ResourceAddress,
     site: SiteId,
@@ -24,7 +26,7 @@ pub(super) struct NewResource {
     filters: Vec<Filter>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResourceChange {
     name: Option<String>,
@@ -33,11 +35,12 @@ pub(super) struct ResourceChange {
     filters: Option<Vec<Filter>>,
 }
 
-/// Brings what an administrator wrote into its stored form, or says what is wrong with it.
-fn checked(portal: &Portal, new: NewResource) -> Result<ResourceSpec, Failure> {
-    let address = new.address.validated().map_err(|error| Failure::invalid(&error.to_string()))?;
+/// An address in its stored form, or what is wrong with it.
+pub(super) fn checked_address(portal: &Portal, address: ResourceAddress) -> Result<ResourceAddress, Failure> {
+    let address = address.validated().map_err(|error| Failure::invalid(&error.to_string()))?;
     if let Some(network) = address.network() {
-        let settings = &portal.account.settings;
+        let account = portal.account();
+        let settings = &account.settings;
         let own: [IpNet; 4] = [
             settings.ipv4_range.into(),
             settings.ipv4_proxy_range.into(),
@@ -49,6 +52,12 @@ fn checked(portal: &Portal, new: NewResource) -> Result<ResourceSpec, Failure> {
             return Err(Failure::invalid(&text));
         }
     }
+    Ok(address)
+}
+
+/// Brings what an administrator wrote into its stored form, or says what is wrong with it.
+fn checked(portal: &Portal, new: NewResource) -> Result<ResourceSpec, Failure> {
+    let address = checked_address(portal, new.address)?;
     if new.filters.len() > MAX_FILTERS {
         return Err(Failure::invalid("a resource has at most 100 filters"));
     }
@@ -56,6 +65,15 @@ fn checked(portal: &Portal, new: NewResource) -> Result<ResourceSpec, Failure> {
     Ok(ResourceSpec { name, address, site: new.site, filters: new.filters })
 }
 
+/// Lists resources.
+#[utoipa::path(
+    get,
+    path = "/api/v1/resources",
+    tag = "resources",
+    params(Page),
+    responses((status = 200, description = "Here it is", body = Listed<Resource>)),
+    security(("token" = ["resources:read"])),
+)]
 pub(super) async fn list(
     State(portal): State<SharedPortal>,
     _: Admin,
@@ -64,6 +82,15 @@ pub(super) async fn list(
     Ok(listed(page, portal.store.resources(page).await?, |resource| resource.id.as_uuid()))
 }
 
+/// Shows a resource.
+#[utoipa::path(
+    get,
+    path = "/api/v1/resources/{id}",
+    tag = "resources",
+    params(("id" = Uuid, Path)),
+    responses((status = 200, description = "Here it is", body = Resource)),
+    security(("token" = ["resources:read"])),
+)]
 pub(super) async fn show(
     State(portal): State<SharedPortal>,
     _: Admin,
@@ -72,6 +99,15 @@ pub(super) async fn show(
     Ok(Json(portal.store.resource(id).await?))
 }
 
+/// Creates a resource; nobody reaches it before a policy says so.
+#[utoipa::path(
+    post,
+    path = "/api/v1/resources",
+    tag = "resources",
+    request_body = NewResource,
+    responses((status = 201, description = "Created", body = Resource)),
+    security(("token" = ["resources:write"])),
+)]
 pub(super) async fn create(
     State(portal): State<SharedPortal>,
     admin: Admin,
@@ -84,6 +120,16 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(portal.store.resource(id).await?)))
 }
 
+/// Changes a resource; another address or site ends its authorizations.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/resources/{id}",
+    tag = "resources",
+    params(("id" = Uuid, Path)),
+    request_body = ResourceChange,
+    responses((status = 200, description = "Here it is", body = Resource)),
+    security(("token" = ["resources:write"])),
+)]
 pub(super) async fn update(
     State(portal): State<SharedPortal>,
     admin: Admin,
@@ -107,6 +153,15 @@ pub(super) async fn update(
     Ok(Json(portal.store.resource(id).await?))
 }
 
+/// Deletes a resource and ends its authorizations.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/resources/{id}",
+    tag = "resources",
+    params(("id" = Uuid, Path)),
+    responses((status = 204, description = "Done")),
+    security(("token" = ["resources:write"])),
+)]
 pub(super) async fn delete(
     State(portal): State<SharedPortal>,
     admin: Admin,

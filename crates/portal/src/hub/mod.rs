@@ -371,6 +371,11 @@ impl Hub {
         state.relays.values().for_each(|relay| relay.end_token(token));
     }
 
+    /// Sends all clients away for a moment, so that they get everything anew. Their tunnels stay.
+    pub(crate) fn restart_clients(&self) {
+        self.lock().clients.values().for_each(|entry| entry.line.end(DisconnectReason::Restart));
+    }
+
     /// Ends the session of a device, which may come back.
     pub(crate) fn end_device(&self, device: Uuid) {
         let state = self.lock();

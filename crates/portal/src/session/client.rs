@@ -138,7 +138,7 @@ impl ClientSession<'_> {
             portal_time_ms: clock::wire_ms(clock::now_ms()),
             client: self.id(),
             actor_name: self.actor.name.clone(),
-            interface: self.portal.account.interface(self.device.address_index),
+            interface: self.portal.account().interface(self.device.address_index),
             resources,
             relays: self.relays.again(&self.portal.hub).added,
             authorizations: snapshot.authorizations,

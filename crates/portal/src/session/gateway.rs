@@ -113,7 +113,7 @@ impl GatewaySession<'_> {
             portal_time_ms: clock::wire_ms(clock::now_ms()),
             gateway: self.id(),
             site: self.site.clone(),
-            interface: self.portal.account.interface(self.device.address_index),
+            interface: self.portal.account().interface(self.device.address_index),
             relays: self.relays.again(&self.portal.hub).added,
             authorizations,
         };

@@ -101,7 +101,7 @@ async fn admit(portal: &Portal, caller: &Caller, device: Device, hello: &Hello) 
             hello: &hello,
             token: caller.token,
             address: caller.address.clone(),
-            capacity: portal.account.tunnel_capacity(),
+            capacity: portal.account().tunnel_capacity(),
         })
         .await?;
     change.commit().await?;

@@ -8,7 +8,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Store, StoreError, sql};
+use super::{Change, Event, Store, StoreError, sql};
 
 /// What a new account is made of.
 #[derive(Debug, Clone)]
@@ -153,5 +153,25 @@ impl Change {
         .await?;
         self.set_account(AccountId::from_uuid(id));
         Ok(AccountId::from_uuid(id))
+    }
+}
+
+impl Change {
+    /// Gives clients other resolvers and search domains.
+    pub(crate) async fn set_dns(
+        &mut self,
+        upstreams: &[SocketAddr],
+        search_domains: &[String],
+    ) -> Result<(), StoreError> {
+        let account = self.account();
+        sql::query("UPDATE account SET dns_upstreams = $1, search_domains = $2 WHERE id = $3")
+            .bind(serde_json::to_string(upstreams).map_err(corrupt)?)
+            .bind(serde_json::to_string(search_domains).map_err(corrupt)?)
+            .bind(account.as_uuid())
+            .execute(self.sql())
+            .await?;
+        self.tell(&Event::SettingsChanged).await?;
+        let detail = serde_json::json!({ "dns_upstreams": upstreams, "search_domains": search_domains });
+        self.audit("settings.update", ("account", Some(account.as_uuid())), detail).await
     }
 }

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
+use super::{Change, Event, Page, Revoke, Role, Store, StoreError, sql};
 
 /// What an actor is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ActorKind {
     /// A person.
@@ -28,7 +28,7 @@ impl ActorKind {
 }
 
 /// A person or service account.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct Actor {
     /// Names it.
     pub(crate) id: Uuid,
@@ -36,10 +36,14 @@ pub(crate) struct Actor {
     pub(crate) kind: String,
     /// Shown to people; unique.
     pub(crate) name: String,
-    /// Whether it may administer the portal.
-    pub(crate) admin: bool,
+    /// What it may do with the portal itself.
+    #[sqlx(try_from = "String")]
+    pub(crate) role: Role,
     /// A disabled actor is granted nothing and cannot sign in.
     pub(crate) enabled: bool,
+    /// Where its name and state come from, if not from the administrators: `scim`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) managed_by: Option<String>,
     /// When it was created.
     pub(crate) created_ms: i64,
 }
@@ -72,18 +76,18 @@ impl Change {
         &mut self,
         kind: ActorKind,
         name: &str,
-        admin: bool,
+        role: Role,
     ) -> Result<Actor, StoreError> {
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
         sql::query(
-            "INSERT INTO actor (id, account_id, kind, name, admin, created_ms) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO actor (id, account_id, kind, name, role, created_ms) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(id)
         .bind(account.as_uuid())
         .bind(kind.name())
         .bind(name)
-        .bind(admin)
+        .bind(role.name())
         .bind(at)
         .execute(self.sql())
         .await?;
@@ -96,10 +100,10 @@ impl Change {
         .bind(account.as_uuid())
         .execute(self.sql())
         .await?;
-        let detail = serde_json::json!({ "name": name, "kind": kind.name(), "admin": admin });
+        let detail = serde_json::json!({ "name": name, "kind": kind.name(), "role": role });
         self.audit("actor.create", ("actor", Some(id)), detail).await?;
         let (kind, name) = (kind.name().to_owned(), name.to_owned());
-        Ok(Actor { id, kind, name, admin, enabled: true, created_ms: at })
+        Ok(Actor { id, kind, name, role, enabled: true, managed_by: None, created_ms: at })
     }
 
     /// Enables or disables an actor.
@@ -107,16 +111,17 @@ impl Change {
     /// Disabling revokes its tokens too: whoever was let go signs in again when let in again.
     pub(crate) async fn set_actor_enabled(&mut self, id: ActorId, enabled: bool) -> Result<(), StoreError> {
         let account = self.account();
-        let changed = sql::query("UPDATE actor SET enabled = $1 WHERE account_id = $2 AND id = $3")
-            .bind(enabled)
-            .bind(account.as_uuid())
-            .bind(id.as_uuid())
-            .execute(self.sql())
-            .await?;
-        if changed == 0 {
-            return Err(StoreError::NotFound("actor"));
-        }
+        let role: Option<String> = sql::query_scalar(
+            "UPDATE actor SET enabled = $1 WHERE account_id = $2 AND id = $3 RETURNING role",
+        )
+        .bind(enabled)
+        .bind(account.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        let role: Role = role.ok_or(StoreError::NotFound("actor"))?.try_into()?;
         if !enabled {
+            self.keep_an_owner(role).await?;
             self.revoke(Revoke::Actor(id)).await?;
             self.revoke_actor_tokens(id).await?;
         }
@@ -125,18 +130,44 @@ impl Change {
         self.audit(action, ("actor", Some(id.as_uuid())), serde_json::json!({})).await
     }
 
+    /// Gives an actor another role. Its API tokens stay and allow at once what the new role allows.
+    pub(crate) async fn set_actor_role(&mut self, id: ActorId, role: Role) -> Result<(), StoreError> {
+        let before = self.actor_role(id).await?;
+        sql::query("UPDATE actor SET role = $1 WHERE id = $2")
+            .bind(role.name())
+            .bind(id.as_uuid())
+            .execute(self.sql())
+            .await?;
+        self.keep_an_owner(before).await?;
+        let detail = serde_json::json!({ "before": before, "role": role });
+        self.audit("actor.role", ("actor", Some(id.as_uuid())), detail).await
+    }
+
+    /// The role of an actor, while no other change can happen.
+    pub(crate) async fn actor_role(&mut self, id: ActorId) -> Result<Role, StoreError> {
+        let account = self.account();
+        let role: Option<String> =
+            sql::query_scalar("SELECT role FROM actor WHERE account_id = $1 AND id = $2")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        role.ok_or(StoreError::NotFound("actor"))?.try_into()
+    }
+
     /// Deletes an actor with its tokens and devices.
     pub(crate) async fn delete_actor(&mut self, id: ActorId) -> Result<(), StoreError> {
         self.revoke(Revoke::Actor(id)).await?;
         self.revoke_actor_tokens(id).await?;
         let account = self.account();
-        let name: Option<String> =
-            sql::query_scalar("DELETE FROM actor WHERE account_id = $1 AND id = $2 RETURNING name")
+        let gone: Option<(String, String)> =
+            sql::query_as("DELETE FROM actor WHERE account_id = $1 AND id = $2 RETURNING name, role")
                 .bind(account.as_uuid())
                 .bind(id.as_uuid())
                 .fetch_optional(self.sql())
                 .await?;
-        let name = name.ok_or(StoreError::NotFound("actor"))?;
+        let (name, role) = gone.ok_or(StoreError::NotFound("actor"))?;
+        self.keep_an_owner(role.try_into()?).await?;
         self.audit("actor.delete", ("actor", Some(id.as_uuid())), serde_json::json!({ "name": name })).await
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Change, Page, Store, StoreError, sql};
 
 /// One entry.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct AuditRow {
     /// Names it; in the order of time.
     pub(crate) id: Uuid,
@@ -25,6 +25,7 @@ pub(crate) struct AuditRow {
     pub(crate) subject_id: Option<Uuid>,
     /// The values.
     #[serde(serialize_with = "as_json")]
+    #[schema(value_type = Object)]
     pub(crate) detail: String,
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Asker, Change, Event, Page, Store, StoreError, policy, sql};
 
 /// An authorization as the API shows it.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct AuthorizationRow {
     /// Names it.
     pub(crate) id: Uuid,

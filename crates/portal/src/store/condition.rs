@@ -22,6 +22,15 @@ use crate::clock;
 #[serde(transparent)]
 pub(crate) struct Written(serde_json::Value);
 
+impl Written {
+    /// The conditions themselves, of the policy with this id.
+    pub(crate) fn parsed(&self, policy: Uuid) -> Result<Conditions, StoreError> {
+        serde_json::from_value(self.0.clone()).map_err(|error| {
+            StoreError::Invalid(format!("the conditions of policy {policy} are damaged: {error}"))
+        })
+    }
+}
+
 impl From<String> for Written {
     fn from(text: String) -> Self {
         Self(serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text)))

@@ -78,7 +78,7 @@ impl Office {
         let mut change = store.change(&By::system()).await.unwrap();
         change.create_account(&account()).await.unwrap();
         let group = GroupId::from_uuid(change.create_group("staff", false).await.unwrap().id);
-        let actor = change.create_actor(ActorKind::User, "ana", false).await.unwrap();
+        let actor = change.create_actor(ActorKind::User, "ana", Role::None).await.unwrap();
         let actor = ActorId::from_uuid(actor.id);
         change.add_member(group, actor).await.unwrap();
         let site = change.create_site("office").await.unwrap().id;
@@ -232,10 +232,10 @@ async fn names_may_hold_any_text(database: Database) {
     let office = Office::open(&database).await;
     for name in ["'; DROP TABLE actor; --", "$1", "?", "\u{1F980} Ünïcödé", "%_\\", "\"lease\""] {
         let mut change = office.change().await;
-        let made = change.create_actor(ActorKind::ServiceAccount, name, true).await.unwrap();
+        let made = change.create_actor(ActorKind::ServiceAccount, name, Role::Admin).await.unwrap();
         change.commit().await.unwrap();
         let read = office.store.actor(ActorId::from_uuid(made.id)).await.unwrap();
-        assert_eq!((read.name.as_str(), read.admin), (name, true));
+        assert_eq!((read.name.as_str(), read.role), (name, Role::Admin));
     }
 }
 
@@ -461,6 +461,71 @@ async fn a_snapshot_knows_which_events_it_includes(database: Database) {
     assert!(office.store.undelivered().await.unwrap()[0].0 > later.seq);
 }
 
+/// Another account in the same database: its things are not there for us, not even to refer to.
+async fn things_of_another_account_do_not_exist(database: Database) {
+    let office = Office::open(&database).await;
+    let mut change = office.change().await;
+    change.create_account(&account()).await.unwrap();
+    let group = GroupId::from_uuid(change.create_group("theirs", false).await.unwrap().id);
+    let actor = change.create_actor(ActorKind::User, "theirs", Role::Owner).await.unwrap();
+    let actor = ActorId::from_uuid(actor.id);
+    let site = change.create_site("theirs").await.unwrap().id;
+    let address = ResourceAddress::Internet;
+    let spec = ResourceSpec { name: "theirs".to_owned(), address, site, filters: Vec::new() };
+    let resource = change.create_resource(&spec).await.unwrap();
+    let policy = change.create_policy(group, resource, &Conditions::default()).await.unwrap();
+    let token = token(&mut change, TokenKind::Api, Some(actor), None).await;
+    change.commit().await.unwrap();
+    let store = &office.store;
+    assert!(matches!(store.site(site).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(store.resource(resource).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(store.group(group).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(store.actor(actor).await, Err(StoreError::NotFound(_))));
+    assert!(matches!(store.policy(policy).await, Err(StoreError::NotFound(_))));
+    assert!(store.token(token).await.unwrap().is_none());
+    let inventory = store.inventory().await.unwrap();
+    assert_eq!((inventory.actors.len(), inventory.groups.len(), inventory.memberships.len()), (1, 1, 1));
+    macro_rules! missing {
+        ($($call:ident($($argument:expr),*);)*) => {$(
+            let mut change = office.change().await;
+            let done = change.$call($($argument),*).await;
+            assert!(matches!(done, Err(StoreError::NotFound(_))), concat!(stringify!($call), " {:?}"), done.err());
+            drop(change);
+        )*};
+    }
+    let none = Conditions::default();
+    let ours = ResourceSpec {
+        name: "ours".to_owned(),
+        address: ResourceAddress::Internet,
+        site,
+        filters: Vec::new(),
+    };
+    let before = store.resource(office.resource).await.unwrap();
+    missing! {
+        rename_site(site, "x");
+        delete_site(site);
+        create_resource(&ours);
+        update_resource(&before, &ours);
+        delete_resource(resource);
+        rename_group(group, "x");
+        delete_group(group);
+        add_member(group, office.actor);
+        add_member(office.group, actor);
+        remove_member(group, actor);
+        create_policy(group, office.resource, &none);
+        create_policy(office.group, resource, &none);
+        set_policy_enabled(policy, false);
+        set_policy_conditions(policy, &none);
+        delete_policy(policy);
+        set_actor_enabled(actor, false);
+        set_actor_role(actor, Role::None);
+        delete_actor(actor);
+        revoke_token(token);
+        delete_directory_user(actor);
+        delete_directory_group(group);
+    }
+}
+
 async fn a_newer_schema_is_refused(database: Database) {
     let office = Office::open(&database).await;
     sql::query(
@@ -489,5 +554,6 @@ on_both_databases! {
     an_epoch_only_grows,
     concurrent_changes_wait_for_each_other,
     a_snapshot_knows_which_events_it_includes,
+    things_of_another_account_do_not_exist,
     a_newer_schema_is_refused,
 }

@@ -172,6 +172,72 @@ mod tests {
         assert_eq!(newest(&SQLITE), newest(&POSTGRES));
     }
 
+    /// What an installation holds that was made before there were roles: two administrators, a lease, and who holds it.
+    const BEFORE_ROLES: &str = "
+        INSERT INTO account (id, name, ipv4_range, ipv6_range, ipv4_proxy_range, ipv6_proxy_range, created_ms)
+            VALUES (x'01', 'a', '', '', '', '', 1);
+        INSERT INTO actor (id, account_id, kind, name, admin, created_ms) VALUES
+            (x'10', x'01', 'user', 'owner', 1, 1), (x'11', x'01', 'user', 'second', 1, 2), (x'12', x'01', 'user', 'ana', 0, 3);
+        INSERT INTO actor_group (id, account_id, name, created_ms) VALUES (x'20', x'01', 'staff', 1);
+        INSERT INTO site (id, account_id, name, created_ms) VALUES (x'30', x'01', 'office', 1);
+        INSERT INTO resource (id, account_id, site_id, name, address, created_ms) VALUES (x'40', x'01', x'30', 'wiki', '{}', 1);
+        INSERT INTO policy (id, account_id, group_id, resource_id, created_ms) VALUES (x'50', x'01', x'20', x'40', 1);
+        INSERT INTO token (id, account_id, kind, name, hash, actor_id, site_id, created_ms) VALUES
+            (x'60', x'01', 'client', 'c', x'00', x'12', NULL, 1), (x'61', x'01', 'gateway', 'g', x'00', NULL, x'30', 1),
+            (x'62', x'01', 'relay', 'r', x'00', NULL, NULL, 1);
+        INSERT INTO device (id, account_id, kind, external_id, actor_id, site_id, token_id, name, public_key, version,
+                            address_index, created_ms, last_seen_ms) VALUES
+            (x'70', x'01', 'client', x'00', x'12', NULL, x'60', 'd', x'01', '1', 1, 1, 1),
+            (x'71', x'01', 'gateway', x'00', NULL, x'30', x'61', 'g', x'02', '1', 2, 1, 1);
+        INSERT INTO relay (id, account_id, external_id, token_id, name, version, port, created_ms, last_seen_ms)
+            VALUES (x'80', x'01', x'00', x'62', 'r', '1', 3478, 1, 1);
+        INSERT INTO lease (id, account_id, client_id, gateway_id, resource_id, policy_id, token_id, request_id,
+                           created_ms, expires_ms) VALUES (x'90', x'01', x'70', x'71', x'40', x'50', x'60', 1, 1, 2);";
+
+    /// SQLite's own deletions when a table is made anew must not reach what refers to it.
+    #[tokio::test]
+    async fn what_was_there_before_roles_is_there_after() {
+        const ROLES: i64 = 6;
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new()
+            .filename(directory.path().join("portal.db"))
+            .create_if_missing(true)
+            .foreign_keys(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let run = async |text: sqlx::SqlStr| {
+            let mut tx = pool.begin().await.unwrap();
+            sqlx::raw_sql(text).execute(&mut *tx).await.unwrap();
+            tx.commit().await.unwrap();
+        };
+        for migration in SQLITE.iter().filter(|migration| migration.version < ROLES) {
+            run(migration.sql.clone()).await;
+        }
+        run(sqlx::SqlStr::from_static(BEFORE_ROLES)).await;
+        for migration in SQLITE.iter().filter(|migration| migration.version >= ROLES) {
+            run(migration.sql.clone()).await;
+        }
+        let roles: Vec<(String, String)> =
+            sqlx::query_as("SELECT name, role FROM actor ORDER BY id").fetch_all(&pool).await.unwrap();
+        let roles: Vec<(&str, &str)> =
+            roles.iter().map(|(name, role)| (name.as_str(), role.as_str())).collect();
+        assert_eq!(roles, [("owner", "owner"), ("second", "admin"), ("ana", "none")]);
+        let held: (i64, i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM lease), (SELECT count(*) FROM token),
+                    (SELECT count(*) FROM device WHERE token_id IS NOT NULL),
+                    (SELECT count(*) FROM relay WHERE token_id IS NOT NULL)",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        assert_eq!(held, (1, 3, 2, 1));
+        let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&pool).await.unwrap();
+        assert!(broken.is_empty());
+        let deleted = sqlx::query("DELETE FROM token WHERE id = x'60'").execute(&pool).await.unwrap();
+        assert_eq!(deleted.rows_affected(), 1);
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&pool).await.unwrap();
+        assert_eq!(left, 0, "references still reach the table of this name");
+    }
+
     #[test]
     fn a_database_is_named_by_a_url() {
         assert_eq!("sqlite:/a/b.db".parse(), Ok(Database::Sqlite("/a/b.db".into())));

@@ -38,7 +38,7 @@ pub(crate) struct DeviceHello<'a> {
 }
 
 /// A device as it is stored, for the API.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct DeviceRow {
     /// Names it: a client id or a gateway id.
     pub(crate) id: Uuid,
@@ -76,6 +76,19 @@ pub(crate) struct SignedIn {
 }
 
 impl Store {
+    /// Clients of an actor in the order of their first sign-in.
+    pub(crate) async fn devices_of(&self, actor: ActorId, page: Page) -> Result<Vec<DeviceRow>, StoreError> {
+        Ok(sql::query_as(
+            "SELECT * FROM device WHERE account_id = $1 AND actor_id = $2 AND id > $3 ORDER BY id LIMIT $4",
+        )
+        .bind(self.account.as_uuid())
+        .bind(actor.as_uuid())
+        .bind(page.after())
+        .bind(page.limit())
+        .fetch_all(&self.reader)
+        .await?)
+    }
+
     /// Devices of a kind in the order of their first sign-in.
     pub(crate) async fn devices(&self, kind: &str, page: Page) -> Result<Vec<DeviceRow>, StoreError> {
         Ok(sql::query_as(

@@ -36,6 +36,8 @@ pub(crate) enum Event {
         /// The resource.
         id: ResourceId,
     },
+    /// Settings that clients have from the portal changed: they come back for the new ones.
+    SettingsChanged,
     /// A token was revoked: its sessions end for good.
     TokenRevoked {
         /// The token.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Actor, Change, Event, Page, Revoke, Store, StoreError, sql};
 
 /// A group of actors.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct Group {
     /// Names it.
     pub(crate) id: Uuid,
@@ -16,8 +16,18 @@ pub(crate) struct Group {
     pub(crate) name: String,
     /// Every actor is a member, always.
     pub(crate) everyone: bool,
+    /// Who decides who is a member, if not the administrators: `scim`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) managed_by: Option<String>,
     /// When it was created.
     pub(crate) created_ms: i64,
+}
+
+impl Group {
+    /// Whether a directory decides who is a member.
+    pub(crate) const fn is_managed(&self) -> bool {
+        self.managed_by.is_some()
+    }
 }
 
 impl Store {
@@ -29,6 +39,16 @@ impl Store {
             .bind(page.limit())
             .fetch_all(&self.reader)
             .await?)
+    }
+
+    /// One group.
+    pub(crate) async fn group(&self, id: GroupId) -> Result<Group, StoreError> {
+        sql::query_as("SELECT * FROM actor_group WHERE account_id = $1 AND id = $2")
+            .bind(self.account.as_uuid())
+            .bind(id.as_uuid())
+            .fetch_optional(&self.reader)
+            .await?
+            .ok_or(StoreError::NotFound("group"))
     }
 
     /// Members of a group in the order of their creation.
@@ -73,7 +93,20 @@ impl Change {
             .await?;
         }
         self.audit("group.create", ("group", Some(id)), serde_json::json!({ "name": name })).await?;
-        Ok(Group { id, name: name.to_owned(), everyone, created_ms: at })
+        Ok(Group { id, name: name.to_owned(), everyone, managed_by: None, created_ms: at })
+    }
+
+    /// Gives a group another name.
+    pub(crate) async fn rename_group(&mut self, id: GroupId, name: &str) -> Result<(), StoreError> {
+        self.expect_group(id).await?;
+        self.refuse_managed(id).await?;
+        sql::query("UPDATE actor_group SET name = $1 WHERE id = $2")
+            .bind(name)
+            .bind(id.as_uuid())
+            .execute(self.sql())
+            .await?;
+        let detail = serde_json::json!({ "name": name });
+        self.audit("group.rename", ("group", Some(id.as_uuid())), detail).await
     }
 
     /// Deletes a group with its policies.
@@ -89,6 +122,9 @@ impl Change {
     /// Makes an actor a member; doing it twice is no error.
     pub(crate) async fn add_member(&mut self, group: GroupId, actor: ActorId) -> Result<(), StoreError> {
         self.expect_group(group).await?;
+        self.refuse_managed(group).await?;
+        // Its existence, in this account.
+        self.actor_role(actor).await?;
         let at = self.at_ms();
         sql::query(
             "INSERT INTO membership (group_id, actor_id, created_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
@@ -106,6 +142,7 @@ impl Change {
     /// Takes an actor out of a group.
     pub(crate) async fn remove_member(&mut self, group: GroupId, actor: ActorId) -> Result<(), StoreError> {
         self.refuse_everyone(group, "always holds every actor").await?;
+        self.refuse_managed(group).await?;
         let removed = sql::query("DELETE FROM membership WHERE group_id = $1 AND actor_id = $2")
             .bind(group.as_uuid())
             .bind(actor.as_uuid())
@@ -138,7 +175,7 @@ impl Change {
     }
 
     /// Whether the group holds everyone; an error when there is no such group.
-    async fn expect_group(&mut self, id: GroupId) -> Result<bool, StoreError> {
+    pub(super) async fn expect_group(&mut self, id: GroupId) -> Result<bool, StoreError> {
         let account = self.account();
         sql::query_scalar("SELECT everyone FROM actor_group WHERE account_id = $1 AND id = $2")
             .bind(account.as_uuid())
@@ -146,6 +183,15 @@ impl Change {
             .fetch_optional(self.sql())
             .await?
             .ok_or(StoreError::NotFound("group"))
+    }
+
+    async fn refuse_managed(&mut self, id: GroupId) -> Result<(), StoreError> {
+        if self.is_managed_group(id).await? {
+            return Err(StoreError::Conflict(
+                "SCIM manages the name and the members of this group".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     async fn refuse_everyone(&mut self, id: GroupId, why: &str) -> Result<(), StoreError> {

@@ -20,14 +20,18 @@ mod condition;
 mod connection;
 mod database;
 mod device;
+mod directory;
 mod event;
 mod group;
+mod idempotency;
+mod inventory;
 mod lease;
 mod node;
 mod outbox;
 mod policy;
 mod relay;
 mod resource;
+mod role;
 mod site;
 mod sql;
 mod token;
@@ -51,13 +55,17 @@ pub(crate) use connection::{Connection, ConnectionIce};
 pub use database::Database;
 pub(crate) use database::newest_schema;
 pub(crate) use device::{Device, DeviceHello, DeviceRow};
+pub(crate) use directory::{DirectoryFilter, DirectoryGroup, DirectoryUser, Slice, UserContent};
 pub(crate) use event::Event;
 pub(crate) use group::Group;
+pub(crate) use idempotency::{Claim, Keyed};
+pub(crate) use inventory::Inventory;
 pub(crate) use lease::{Lease, LeaseEnd};
 pub(crate) use node::{NODE_LEASE, PresenceRow, Signal, Signals};
 pub(crate) use policy::{Asker, Policy};
 pub(crate) use relay::RelayRow;
 pub(crate) use resource::ResourceSpec;
+pub(crate) use role::Role;
 pub(crate) use token::{NewToken, Token, TokenKind};
 pub use transfer::Copied;
 pub(crate) use transfer::{Arrival, Tally, import};
@@ -108,16 +116,30 @@ impl From<sqlx::Error> for StoreError {
 }
 
 /// A part of a list: rows after `after`, at most `limit` of them.
-#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// The last id of the page before.
     pub(crate) after: Option<uuid::Uuid>,
-    /// How many rows; at most [`LONGEST_PAGE`].
+    /// How many rows; at most 500, and so many if nothing is said.
+    #[serde(default, deserialize_with = "page_length")]
+    #[param(minimum = 1, maximum = 500)]
     pub(crate) limit: Option<u32>,
+}
+
+/// A query string has texts only: a number in one is read as one.
+fn page_length<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    use serde::{Deserialize as _, de::Error as _};
+    let length = Option::<u32>::deserialize(deserializer)?;
+    if length.is_some_and(|length| !(1..=LONGEST_PAGE).contains(&length)) {
+        return Err(D::Error::custom("a page has 1 to 500 rows"));
+    }
+    Ok(length)
 }
 
 impl Page {
     /// Everything that fits into one page.
+    #[cfg(test)]
     pub(crate) const FIRST: Self = Self { after: None, limit: None };
 
     fn after(self) -> uuid::Uuid {

@@ -13,7 +13,7 @@ use super::{Change, Page, Revoke, Store, StoreError, sql};
 use crate::clock;
 
 /// A policy with the names of what it joins.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct Policy {
     /// Names it.
     pub(crate) id: Uuid,
@@ -29,6 +29,7 @@ pub(crate) struct Policy {
     pub(crate) enabled: bool,
     /// What it asks for besides.
     #[sqlx(try_from = "String")]
+    #[schema(value_type = Conditions)]
     pub(crate) conditions: Written,
     /// When it was created.
     pub(crate) created_ms: i64,
@@ -50,6 +51,23 @@ impl Store {
         .bind(page.limit())
         .fetch_all(&self.reader)
         .await?)
+    }
+
+    /// One policy.
+    pub(crate) async fn policy(&self, id: PolicyId) -> Result<Policy, StoreError> {
+        sql::query_as(
+            "SELECT policy.id, group_id, actor_group.name AS group_name, resource_id,
+                    resource.name AS resource_name, enabled, conditions, policy.created_ms
+             FROM policy
+             JOIN actor_group ON actor_group.id = policy.group_id
+             JOIN resource ON resource.id = policy.resource_id
+             WHERE policy.account_id = $1 AND policy.id = $2",
+        )
+        .bind(self.account.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(&self.reader)
+        .await?
+        .ok_or(StoreError::NotFound("policy"))
     }
 
     /// The decision of this moment and what each policy has to do with it, for an administrator who asks why.
@@ -179,6 +197,8 @@ impl Change {
         resource: ResourceId,
         conditions: &Conditions,
     ) -> Result<PolicyId, StoreError> {
+        self.expect_group(group).await?;
+        self.expect_resource(resource).await?;
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
         sql::query(

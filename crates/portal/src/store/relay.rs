@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Change, Page, Store, StoreError, sql};
 
 /// A relay as it is stored.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct RelayRow {
     /// Names it.
     pub(crate) id: Uuid,

@@ -192,8 +192,21 @@ fn next_look(now: u64, conditions: &Conditions, circumstances: &Circumstances<'_
 }
 
 impl Change {
+    /// An error when there is no such resource.
+    pub(super) async fn expect_resource(&mut self, id: ResourceId) -> Result<(), StoreError> {
+        let account = self.account();
+        let known: bool =
+            sql::query_scalar("SELECT EXISTS (SELECT 1 FROM resource WHERE account_id = $1 AND id = $2)")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_one(self.sql())
+                .await?;
+        if known { Ok(()) } else { Err(StoreError::NotFound("resource")) }
+    }
+
     /// Creates a resource; nobody sees it before a policy names it.
     pub(crate) async fn create_resource(&mut self, spec: &ResourceSpec) -> Result<ResourceId, StoreError> {
+        self.expect_site(spec.site).await?;
         let id = Uuid::now_v7();
         let (address, filters) = spec.columns()?;
         let (account, at) = (self.account(), self.at_ms());
@@ -223,6 +236,7 @@ impl Change {
         before: &Resource,
         spec: &ResourceSpec,
     ) -> Result<(), StoreError> {
+        self.expect_site(spec.site).await?;
         let viewers = self.viewers_of_resource(before.id).await?;
         let (address, filters) = spec.columns()?;
         let account = self.account();

@@ -31,6 +31,18 @@ impl Store {
 }
 
 impl Change {
+    /// An error when there is no such site.
+    pub(super) async fn expect_site(&mut self, id: SiteId) -> Result<(), StoreError> {
+        let account = self.account();
+        let known: bool =
+            sql::query_scalar("SELECT EXISTS (SELECT 1 FROM site WHERE account_id = $1 AND id = $2)")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_one(self.sql())
+                .await?;
+        if known { Ok(()) } else { Err(StoreError::NotFound("site")) }
+    }
+
     /// Creates a site.
     pub(crate) async fn create_site(&mut self, name: &str) -> Result<Site, StoreError> {
         let id = Uuid::now_v7();
@@ -44,6 +56,24 @@ impl Change {
             .await?;
         self.audit("site.create", ("site", Some(id)), serde_json::json!({ "name": name })).await?;
         Ok(Site { id: SiteId::from_uuid(id), name: name.to_owned() })
+    }
+
+    /// Gives a site another name, which whoever sees its resources sees too.
+    pub(crate) async fn rename_site(&mut self, id: SiteId, name: &str) -> Result<(), StoreError> {
+        let account = self.account();
+        let renamed = sql::query("UPDATE site SET name = $1 WHERE account_id = $2 AND id = $3")
+            .bind(name)
+            .bind(account.as_uuid())
+            .bind(id.as_uuid())
+            .execute(self.sql())
+            .await?;
+        if renamed == 0 {
+            return Err(StoreError::NotFound("site"));
+        }
+        let viewers = self.viewers_of_site(id).await?;
+        self.tell_visibility(viewers).await?;
+        let detail = serde_json::json!({ "name": name });
+        self.audit("site.rename", ("site", Some(id.as_uuid())), detail).await
     }
 
     /// Deletes a site with its resources, gateways and their tokens.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
 
 /// What a token may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TokenKind {
     /// The client session of an actor.
@@ -23,6 +23,8 @@ pub(crate) enum TokenKind {
     Relay,
     /// The JSON API, as an actor.
     Api,
+    /// Provisioning by a directory.
+    Scim,
 }
 
 impl TokenKind {
@@ -33,6 +35,7 @@ impl TokenKind {
             Self::Gateway => "gateway",
             Self::Relay => "relay",
             Self::Api => "api",
+            Self::Scim => "scim",
         }
     }
 }
@@ -46,13 +49,14 @@ impl FromStr for TokenKind {
             "gateway" => Ok(Self::Gateway),
             "relay" => Ok(Self::Relay),
             "api" => Ok(Self::Api),
+            "scim" => Ok(Self::Scim),
             _ => Err(StoreError::Invalid("there is no such kind of token".to_owned())),
         }
     }
 }
 
 /// A token as it is stored.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct Token {
     /// Names it; part of the token's text.
     pub(crate) id: Uuid,
@@ -75,6 +79,8 @@ pub(crate) struct Token {
     pub(crate) revoked_ms: Option<i64>,
     /// When it was last presented, to the minute.
     pub(crate) last_used_ms: Option<i64>,
+    /// What it may be used for, separated by spaces; everything that its actor may do when absent (API).
+    pub(crate) scopes: Option<String>,
 }
 
 impl Token {
@@ -167,6 +173,44 @@ impl Change {
         self.revoke(Revoke::Token(id)).await?;
         self.tell(&Event::TokenRevoked { id }).await?;
         self.audit("token.revoke", ("token", Some(id.as_uuid())), serde_json::json!({})).await
+    }
+
+    /// Limits a token that was just stored to these scopes.
+    pub(crate) async fn set_token_scopes(&mut self, id: TokenId, scopes: String) -> Result<(), StoreError> {
+        let account = self.account();
+        sql::query("UPDATE token SET scopes = $1 WHERE account_id = $2 AND id = $3")
+            .bind(scopes)
+            .bind(account.as_uuid())
+            .bind(id.as_uuid())
+            .execute(self.sql())
+            .await?;
+        Ok(())
+    }
+
+    /// Lets `old` end not later than `until_ms`, because `new` takes its place. Both are good until then.
+    pub(crate) async fn replace_token(
+        &mut self,
+        old: TokenId,
+        new: &NewToken,
+        until_ms: i64,
+    ) -> Result<(), StoreError> {
+        self.create_token(new).await?;
+        let (account, at) = (self.account(), self.at_ms());
+        let replaced = sql::query(
+            "UPDATE token SET expires_ms = CASE WHEN expires_ms < $1 THEN expires_ms ELSE $1 END
+             WHERE account_id = $2 AND id = $3 AND revoked_ms IS NULL AND coalesce(expires_ms > $4, TRUE)",
+        )
+        .bind(until_ms)
+        .bind(account.as_uuid())
+        .bind(old.as_uuid())
+        .bind(at)
+        .execute(self.sql())
+        .await?;
+        if replaced == 0 {
+            return Err(StoreError::Conflict("the token has ended; make a new one".to_owned()));
+        }
+        let detail = serde_json::json!({ "by": new.id, "until_ms": until_ms });
+        self.audit("token.replace", ("token", Some(old.as_uuid())), detail).await
     }
 
     /// Whether a token is neither revoked nor expired, inside the change that rests on it.

@@ -4,7 +4,7 @@
 //! JSON arrays. Two databases with the same content give the same lines, whichever kind they
 //! are, so a digest of the lines proves a copy.
 //!
-//! Deliberately absent: the outbox, nodes and presence. Whoever connects after a move or a
+//! Deliberately absent: the outbox, nodes, presence, and answers to repeated requests. Whoever connects after a move or a
 //! restoration gets complete state.
 
 use aws_lc_rs::digest;
@@ -64,8 +64,12 @@ const TABLES: [Table; 13] = [
             ("account_id", Id),
             ("kind", Text),
             ("name", Text),
-            ("admin", Boolean),
+            ("role", Text),
             ("enabled", Boolean),
+            ("managed_by", Text),
+            ("external_id", Text),
+            ("attributes", Text),
+            ("modified_ms", Integer),
             ("created_ms", Integer),
         ],
     },
@@ -77,6 +81,9 @@ const TABLES: [Table; 13] = [
             ("account_id", Id),
             ("name", Text),
             ("everyone", Boolean),
+            ("managed_by", Text),
+            ("external_id", Text),
+            ("modified_ms", Integer),
             ("created_ms", Integer),
         ],
     },
@@ -131,6 +138,7 @@ const TABLES: [Table; 13] = [
             ("expires_ms", Integer),
             ("revoked_ms", Integer),
             ("last_used_ms", Integer),
+            ("scopes", Text),
         ],
     },
     Table {
@@ -466,7 +474,8 @@ mod tests {
              WHERE m.type = 'table'"
         };
         let stored: Vec<String> = sql::query_scalar(text).fetch_all(&store.reader).await.unwrap();
-        let left_out = ["outbox.", "node.", "presence.", "_sqlx_migrations.", "sqlite_sequence."];
+        let left_out =
+            ["outbox.", "node.", "presence.", "idempotency.", "_sqlx_migrations.", "sqlite_sequence."];
         let stored: BTreeSet<String> =
             stored.into_iter().filter(|name| !left_out.iter().any(|out| name.starts_with(out))).collect();
         let known: BTreeSet<String> = TABLES

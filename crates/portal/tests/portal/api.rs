@@ -50,6 +50,8 @@ async fn bodies_and_paths_that_cannot_be_read_are_the_callers_fault() {
         (Method::POST, "sites", json!([])),
         (Method::GET, "sites/not-a-uuid", Value::Null),
         (Method::GET, "sites?limit=many", Value::Null),
+        (Method::GET, "sites?limit=0", Value::Null),
+        (Method::GET, "sites?limit=501", Value::Null),
         (Method::GET, "explain", Value::Null),
     ] {
         let (status, answer) = world.call(method, path, Some(body).filter(|body| !body.is_null())).await;
@@ -205,4 +207,31 @@ async fn devices_show_who_is_online() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     panic!("still online");
+}
+
+#[tokio::test]
+async fn clients_come_back_for_new_settings() {
+    let world = World::new().await;
+    let office = world.office().await;
+    let mut client = world.client(&office.client_token, 1, 1).await;
+    assert!(client.init.interface.dns_upstreams.is_empty());
+    let wanted = json!({ "dns_upstreams": ["192.0.2.53:53"], "search_domains": ["Corp.Example."] });
+    let settings = world.patch("settings", wanted).await;
+    assert_eq!(settings["search_domains"], json!(["corp.example"]));
+    while client.peer.try_next().await.is_some() {}
+    let client = world.client(&office.client_token, 1, 1).await;
+    assert_eq!(client.init.interface.dns_upstreams, ["192.0.2.53:53".parse().unwrap()]);
+    assert_eq!(client.init.interface.search_domains, ["corp.example"]);
+    world.patch("settings", json!({ "dns_upstreams": [] })).await;
+    let shown = world.admin(Method::GET, "settings", None).await;
+    assert_eq!((&shown["dns_upstreams"], &shown["search_domains"]), (&json!([]), &json!(["corp.example"])));
+    for wrong in [
+        json!({}),
+        json!({ "search_domains": ["*.corp"] }),
+        json!({ "search_domains": ["a b"] }),
+        json!({ "dns_upstreams": ["192.0.2.53"] }),
+    ] {
+        let (status, _) = world.call(Method::PATCH, "settings", Some(wrong.clone())).await;
+        assert!([400, 422].contains(&status), "{wrong} {status}");
+    }
 }

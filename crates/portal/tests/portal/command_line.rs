@@ -66,6 +66,12 @@ impl Tls {
     }
 
     /// A command that must fail: its exit code and what it says.
+    async fn succeeds(&self, arguments: &'static [&'static str]) -> String {
+        let output = self.run(arguments).await;
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     async fn fails(&self, arguments: &'static [&'static str]) -> (i32, String) {
         let output = self.run(arguments).await;
         assert_eq!(output.stdout, b"");
@@ -224,4 +230,32 @@ async fn secrets_are_for_their_owner_only() {
         seen += 1;
     }
     assert_eq!(seen, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_planned_and_applied_from_the_command_line() {
+    let portal = Tls::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("office.yaml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "sites: [{name: office}]\ngroups: [{name: crew, members: [owner]}]\n").unwrap();
+    let said = portal.succeeds(leak(&["plan", path])).await;
+    assert_eq!(said, "+ site office\n+ group crew\n+ member crew: owner\n\nNobody gains or loses access.\n");
+    let (code, error) = portal.fails(leak(&["apply", path])).await;
+    assert!(code == 2 && error.contains("give --yes"), "{error}");
+    portal.succeeds(leak(&["apply", path, "--yes"])).await;
+    assert_eq!(portal.succeeds(leak(&["apply", path])).await, "Nothing is to be changed.\n");
+    let more = "resources: [{name: wiki, site: office, type: dns, address: wiki.corp}]
+policies: [{group: crew, resource: wiki}]";
+    std::fs::write(&file, more).unwrap();
+    let said = portal.succeeds(leak(&["plan", path])).await;
+    assert!(said.contains("+ policy crew → wiki\n\nGain access:\n  owner → wiki\n"), "{said}");
+    portal.succeeds(leak(&["apply", path, "--yes"])).await;
+    let exported = portal.succeeds(&["export"]).await;
+    std::fs::write(&file, &exported).unwrap();
+    assert_eq!(portal.succeeds(leak(&["plan", path, "--prune"])).await, "Nothing is to be changed.\n");
+    std::fs::write(&file, "sites:\n  - name: office\ngroups:\n  - nmae: x\n").unwrap();
+    let (code, error) = portal.fails(leak(&["plan", path])).await;
+    assert!(code == 1 && error.contains(&format!("{path}: line 4, column 5: ")), "{error}");
+    portal.running.stop().await;
 }

@@ -16,20 +16,30 @@ mod backend;
 mod conditions;
 #[path = "../portal/crash.rs"]
 mod crash;
+#[path = "../portal/declarations.rs"]
+mod declarations;
 #[path = "../portal/devices.rs"]
 mod devices;
+#[path = "../portal/directory.rs"]
+mod directory;
 #[path = "../portal/ground.rs"]
 mod ground;
 #[path = "../portal/hostile.rs"]
 mod hostile;
 mod migration;
 mod nodes;
+#[path = "../portal/permissions.rs"]
+mod permissions;
 #[path = "../portal/program.rs"]
 mod program;
 #[path = "../portal/relays.rs"]
 mod relays;
+#[path = "../portal/repeated.rs"]
+mod repeated;
 #[path = "../portal/revocation.rs"]
 mod revocation;
 mod server;
+#[path = "../portal/texts.rs"]
+mod texts;
 #[path = "../portal/world.rs"]
 mod world;

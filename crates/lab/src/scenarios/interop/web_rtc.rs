@@ -1,10 +1,8 @@
 //! WebRTC through relays alone: aiortc and Chromium, over UDP, TCP and TLS, with our relay and with coturn.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use super::ground::{Ground, Machine};
@@ -12,6 +10,7 @@ use super::turn_servers::{Options, Server, Servers, Transport, credentials};
 use crate::probe::browser::Browser;
 use crate::process;
 use crate::scenario::{Context, Target};
+use crate::scenarios::python;
 use crate::world::Host;
 
 /// Messages of a visit, each way.
@@ -20,14 +19,8 @@ const MESSAGES: u32 = 100;
 /// Longest visit: the judges have limits of their own, which are shorter.
 const LIMIT: Duration = Duration::from_secs(70);
 
-/// Longest time to fetch and install aiortc.
-const INSTALL_LIMIT: Duration = Duration::from_secs(300);
-
 /// What is installed from PyPI, once.
 const PACKAGES: [&str; 2] = ["aiortc==1.16.0", "aioice==0.13.0"];
-
-/// Debian's own, whatever else is installed: its package `python3-venv` is what we make sure of.
-const PYTHON: &str = "/usr/bin/python3";
 
 const AIORTC: &str = include_str!("judges/relay_only.py");
 const CHROMIUM: &str = include_str!("judges/relay_only.js");
@@ -48,7 +41,7 @@ struct Visit {
 }
 
 pub(crate) fn aiortc(context: &mut Context) -> Result<()> {
-    let python = install_aiortc()?;
+    let python = python::install(&PACKAGES)?.join("python");
     judge(context, |host, servers, machine, transport| {
         let (username, password) = credentials("aiortc")?;
         let mut command = host.command(&python);
@@ -100,33 +93,5 @@ fn record(context: &mut Context, name: &str, visit: &Visit) -> Result<()> {
     context.record(&format!("{name}: lost"), lost, "messages", Target::AtMost(0.0));
     context.record(&format!("{name}: to the open channel"), visit.open, "ms", Target::Shown);
     context.record(&format!("{name}: messages there and back"), visit.exchange, "ms", Target::Shown);
-    Ok(())
-}
-
-/// Python with aiortc, in a directory of its own; made when it is not there. Remove the directory to make it anew.
-fn install_aiortc() -> Result<PathBuf> {
-    let home = std::env::var_os("HOME").context("HOME is not set")?;
-    let directory = Path::new(&home).join(".cache/adit-lab").join(PACKAGES.join("-").replace("==", "-"));
-    let (python, is_complete) = (directory.join("bin/python"), directory.join("complete"));
-    if is_complete.is_file() {
-        return Ok(python);
-    }
-    println!("  installing {}, once", PACKAGES.join(" and "));
-    let mut make = Command::new(PYTHON);
-    make.args(["-m", "venv", "--clear"]).arg(&directory);
-    run(make, "python3 -m venv (Debian package python3-venv)")?;
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
-    run(install, "pip install")?;
-    // Last, since it says that all is there.
-    std::fs::write(&is_complete, "")?;
-    Ok(python)
-}
-
-fn run(command: Command, what: &str) -> Result<()> {
-    let finished = process::finish(command, INSTALL_LIMIT).with_context(|| what.to_owned())?;
-    if !finished.success() {
-        bail!("{what}: {}", finished.complaint());
-    }
     Ok(())
 }

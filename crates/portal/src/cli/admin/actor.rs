@@ -15,6 +15,30 @@ pub(in crate::cli) enum Kind {
     ServiceAccount,
 }
 
+/// What an actor may do with the portal itself.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(in crate::cli) enum Role {
+    /// Everything
+    Owner,
+    /// Everything but owners, roles and the API tokens of others
+    Admin,
+    /// Reads everything, changes nothing
+    Auditor,
+    /// Nothing
+    None,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Auditor => "auditor",
+            Self::None => "none",
+        }
+    }
+}
+
 /// What can be done with actors.
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum Action {
@@ -25,12 +49,20 @@ pub(in crate::cli) enum Action {
         /// What it is
         #[arg(long = "type", value_enum, default_value = "user", value_name = "TYPE")]
         kind: Kind,
-        /// May administer the portal
-        #[arg(long)]
-        admin: bool,
+        /// What it may do with the portal itself
+        #[arg(long, value_enum, default_value = "none", value_name = "ROLE")]
+        role: Role,
     },
     /// List actors
     List,
+    /// Give an actor another role
+    SetRole {
+        /// Name or id
+        actor: String,
+        /// What it may do with the portal itself
+        #[arg(value_enum)]
+        role: Role,
+    },
     /// Let a disabled actor in again; it needs new tokens
     Enable {
         /// Name or id
@@ -51,16 +83,20 @@ pub(in crate::cli) enum Action {
 impl Action {
     pub(super) async fn run(self, admin: &Admin) -> Result<(), AdminError> {
         match self {
-            Self::Create { name, kind, admin: is_admin } => {
+            Self::Create { name, kind, role } => {
                 let kind = match kind {
                     Kind::User => "user",
                     Kind::ServiceAccount => "service_account",
                 };
                 admin
-                    .create("actors", "actor", json!({ "name": name, "kind": kind, "admin": is_admin }))
+                    .create("actors", "actor", json!({ "name": name, "kind": kind, "role": role.name() }))
                     .await
             }
             Self::List => admin.list("actors", &columns()).await,
+            Self::SetRole { actor, role } => {
+                let id = admin.api.find("actors", &actor).await?;
+                admin.patch(&format!("actors/{id}"), json!({ "role": role.name() }), "changed").await
+            }
             Self::Enable { actor } => set_enabled(admin, &actor, true).await,
             Self::Disable { actor } => set_enabled(admin, &actor, false).await,
             Self::Delete { actor } => {
@@ -82,7 +118,7 @@ pub(super) fn columns() -> [Column; 5] {
         Column { head: "ID", show: |actor| text(&actor["id"]) },
         Column { head: "NAME", show: |actor| text(&actor["name"]) },
         Column { head: "TYPE", show: |actor| text(&actor["kind"]) },
-        Column { head: "ADMIN", show: |actor| text(&actor["admin"]) },
+        Column { head: "ROLE", show: |actor| text(&actor["role"]) },
         Column { head: "ENABLED", show: |actor| text(&actor["enabled"]) },
     ]
 }

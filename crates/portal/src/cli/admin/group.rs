@@ -21,6 +21,13 @@ pub(in crate::cli) enum Action {
         /// Name or id
         group: String,
     },
+    /// Give a group another name
+    Rename {
+        /// Name or id
+        group: String,
+        /// Its new name
+        name: String,
+    },
     /// Delete a group with its policies
     Delete {
         /// Name or id
@@ -45,6 +52,10 @@ impl Action {
             Self::Members { group } => {
                 let id = admin.api.find("groups", &group).await?;
                 admin.list(&format!("groups/{id}/members"), &super::actor::columns()).await
+            }
+            Self::Rename { group, name } => {
+                let id = admin.api.find("groups", &group).await?;
+                admin.patch(&format!("groups/{id}"), serde_json::json!({ "name": name }), "renamed").await
             }
             Self::Delete { group } => {
                 let id = admin.api.find("groups", &group).await?;

@@ -4,11 +4,13 @@ mod actor;
 mod audit;
 mod authorization;
 mod condition;
+mod declaration;
 mod device;
 mod explain;
 mod group;
 mod policy;
 mod resource;
+mod settings;
 mod site;
 mod token;
 
@@ -44,10 +46,18 @@ pub(super) enum Command {
     Relay(Online<device::RelayAction>),
     /// Who may reach what at this moment
     Authorization(Online<authorization::Action>),
+    /// What clients get from the portal besides resources
+    Settings(Online<settings::Action>),
     /// What was changed, and by whom
     Audit(Online<audit::Action>),
     /// Why somebody can or cannot reach a resource
     Explain(explain::Explain),
+    /// What a file would change, and who would gain or lose access
+    Plan(declaration::Plan),
+    /// Make everything so as a file declares it
+    Apply(declaration::Apply),
+    /// Print the file that declares what is there
+    Export(declaration::Export),
 }
 
 /// A noun's actions, and how to reach the portal for them.
@@ -80,8 +90,12 @@ impl Command {
             Self::Gateway(online) => run!(online),
             Self::Relay(online) => run!(online),
             Self::Authorization(online) => run!(online),
+            Self::Settings(online) => run!(online),
             Self::Audit(online) => run!(online),
             Self::Explain(explain) => explain.run().await,
+            Self::Plan(plan) => plan.run().await,
+            Self::Apply(apply) => apply.run().await,
+            Self::Export(export) => export.run().await,
         }
     }
 }

@@ -15,6 +15,13 @@ pub(in crate::cli) enum Action {
     },
     /// List sites
     List,
+    /// Give a site another name
+    Rename {
+        /// Name or id
+        site: String,
+        /// Its new name
+        name: String,
+    },
     /// Delete a site with its resources, gateways and their tokens
     Delete {
         /// Name or id
@@ -32,6 +39,10 @@ impl Action {
                     Column { head: "NAME", show: |site| text(&site["name"]) },
                 ];
                 admin.list("sites", &columns).await
+            }
+            Self::Rename { site, name } => {
+                let id = admin.api.find("sites", &site).await?;
+                admin.patch(&format!("sites/{id}"), serde_json::json!({ "name": name }), "renamed").await
             }
             Self::Delete { site } => {
                 let id = admin.api.find("sites", &site).await?;

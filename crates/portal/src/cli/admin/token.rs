@@ -17,6 +17,15 @@ pub(in crate::cli) enum Action {
     Create(Create),
     /// List tokens, without their secrets
     List,
+    /// Make a token that takes the place of one for the API or SCIM
+    Rotate {
+        /// Its id
+        #[arg(value_name = "TOKEN")]
+        id: Uuid,
+        /// How long the old one stays good: 12h, 7d (default: 24h)
+        #[arg(long, value_parser = duration, value_name = "DURATION")]
+        overlap: Option<u64>,
+    },
     /// Revoke a token; its sessions end at once
     Revoke {
         /// Its id
@@ -50,11 +59,19 @@ pub(in crate::cli) enum Create {
         #[command(flatten)]
         details: Details,
     },
-    /// For the API, as an administrator
+    /// For a directory that provisions people and groups through SCIM
+    Scim {
+        #[command(flatten)]
+        details: Details,
+    },
+    /// For the API, as somebody who has a role
     Api {
         /// Name or id of the actor
         #[arg(long)]
         actor: String,
+        /// What it may be used for: read, write, sites:read (repeatable)
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
         #[command(flatten)]
         details: Details,
     },
@@ -75,6 +92,13 @@ impl Action {
         match self {
             Self::Create(create) => create.run(admin).await,
             Self::List => admin.list("tokens", &columns()).await,
+            Self::Rotate { id, overlap } => {
+                let body = overlap.map_or(json!({}), |overlap| json!({ "overlap": overlap }));
+                let path = format!("tokens/{id}/rotate");
+                let made = admin.api.call(Method::POST, &path, Some(&body)).await?;
+                admin.say(&made, &text(&made["token"]));
+                Ok(())
+            }
             Self::Revoke { id } => admin.delete(&format!("tokens/{id}"), "revoked").await,
         }
     }
@@ -92,9 +116,11 @@ impl Create {
                 (json!({ "kind": "gateway", "site": site }), details)
             }
             Self::Relay { details } => (json!({ "kind": "relay" }), details),
-            Self::Api { actor, details } => {
+            Self::Scim { details } => (json!({ "kind": "scim" }), details),
+            Self::Api { actor, scopes, details } => {
                 let actor = admin.api.find("actors", &actor).await?;
-                (json!({ "kind": "api", "actor": actor }), details)
+                let scopes = Some(scopes).filter(|scopes| !scopes.is_empty());
+                (json!({ "kind": "api", "actor": actor, "scopes": scopes }), details)
             }
         };
         body["name"] = json!(details.name);
