@@ -21,6 +21,7 @@ mod connect_limit;
 mod credential;
 mod data_dir;
 mod dispatcher;
+mod doctor;
 mod hub;
 mod nodes;
 mod portal;

@@ -10,22 +10,23 @@ use adit_protocol::problem::MEDIA_TYPE;
 use adit_telemetry::{HealthServer, MetricsHandle, Readiness};
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::api::{self, Failure};
+use crate::api::{self, Failure, Remote};
 use crate::connect_limit::ConnectLimit;
 use crate::data_dir::DataDir;
 use crate::hub::Hub;
 use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
-use crate::server::{Server, acceptor};
-use crate::store::{Database, Store};
+use crate::server::{Server, Tls};
+use crate::store::{Database, Sealer, Store};
 use crate::{dispatcher, session};
 
 /// The largest body of an API request.
@@ -55,7 +56,14 @@ pub struct Options {
     pub health: Option<SocketAddr>,
     /// How long entries of the audit log are kept; for ever when absent.
     pub keep_audit: Option<Duration>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub behind_proxy: Vec<IpNet>,
+    /// Requests a second that one token may make of the API, in the long run.
+    pub api_rate: u32,
 }
+
+/// Requests a second that one token may make of the API unless said otherwise.
+pub const API_RATE: u32 = 100;
 
 /// How connections are secured.
 #[derive(Debug, Clone)]
@@ -97,10 +105,10 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
     let portal = open(options).await?;
     let tls = match &options.security {
         Security::Plain => None,
-        Security::Files { certificate, key } => Some(acceptor(certificate, key)?),
+        Security::Files { certificate, key } => Some(Tls::load(certificate.clone(), key.clone())?),
         Security::Bootstrapped => {
             let directory = DataDir::new(options.data_dir.clone());
-            Some(acceptor(&directory.tls("server.pem"), &directory.tls("server.key"))?)
+            Some(Tls::load(directory.tls("server.pem"), directory.tls("server.key"))?)
         }
     };
     let mut bound = Vec::new();
@@ -113,7 +121,7 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
     let node = nodes::join(&portal).await.context("cannot join the other nodes")?;
     dispatcher::deliver_all(&portal).await.context("cannot replay the outbox")?;
     let (closing, closed) = watch::channel(false);
-    let server = Server::new(router(&portal), tls, closed);
+    let server = Server::new(router(&portal), tls.clone(), &options.behind_proxy, closed);
     let mut listeners = JoinSet::new();
     let mut addresses = Vec::new();
     for listener in bound {
@@ -121,6 +129,9 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
         listeners.spawn(server.clone().run(listener));
     }
     let mut background = JoinSet::new();
+    if let Some(tls) = tls {
+        background.spawn(tls.watch());
+    }
     background.spawn(dispatcher::run(Arc::clone(&portal)));
     background.spawn(dispatcher::expire(Arc::clone(&portal)));
     if let Some(keep) = options.keep_audit {
@@ -167,7 +178,8 @@ async fn open(options: &Options) -> Result<SharedPortal> {
             options.data_dir.join("secrets").display()
         );
     }
-    let limit = ConnectLimit::new(Instant::now());
+    store.seal_audit(Sealer::new(&secrets.audit_key()?));
+    let limit = ConnectLimit::with_api_rate(Instant::now(), options.api_rate);
     let hub = Hub::new(store.is_shared());
     Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit }))
 }
@@ -177,7 +189,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 fn router(portal: &SharedPortal) -> Router {
-    let api = api::router().layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(limit_time));
+    let api = api::router()
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(limit_time))
+        .layer(middleware::from_fn_with_state(Arc::clone(portal), limit_rate));
     Router::new()
         .merge(api)
         .merge(session::router())
@@ -197,6 +212,19 @@ async fn limit_time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Failure::unavailable("The portal did not answer in time").into_response(),
+    }
+}
+
+/// Before anything is read: an address that asks too often is told when to come back.
+async fn limit_rate(
+    State(portal): State<SharedPortal>,
+    remote: Remote,
+    request: Request,
+    next: Next,
+) -> Response {
+    match portal.limit.request_from(Instant::now(), remote.0.ip()) {
+        Ok(()) => next.run(request).await,
+        Err(wait) => Failure::too_many(wait).into_response(),
     }
 }
 

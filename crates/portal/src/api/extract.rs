@@ -1,6 +1,7 @@
 //! What handlers need to know of a request, with errors in our own form.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use adit_policy::ActorId;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -64,6 +65,7 @@ impl FromRequestParts<SharedPortal> for Admin {
     async fn from_request_parts(parts: &mut Parts, portal: &SharedPortal) -> Result<Self, Failure> {
         let remote = Remote::from_request_parts(parts, portal).await?;
         let token = authenticate(portal, &parts.headers, TokenKind::Api).await?;
+        portal.limit.request_with(Instant::now(), token.token_id()).map_err(Failure::too_many)?;
         let actor = token.actor_id.ok_or_else(|| Failure::internal("an API token without actor"))?;
         let actor = portal.store.actor(ActorId::from_uuid(actor)).await?;
         if !actor.enabled || !actor.admin {

@@ -86,4 +86,5 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/api/v1/authorizations/{id}", axum::routing::delete(authorization::revoke))
         .route("/api/v1/explain", get(explain::explain))
         .route("/api/v1/audit", get(audit::list))
+        .route("/api/v1/audit/export", get(audit::export))
 }

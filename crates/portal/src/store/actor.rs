@@ -2,6 +2,7 @@
 
 use adit_policy::ActorId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -97,7 +98,7 @@ impl Change {
         .execute(self.sql())
         .await?;
         let detail = serde_json::json!({ "name": name, "kind": kind.name(), "admin": admin });
-        self.audit("actor.create", ("actor", Some(id)), detail).await?;
+        self.audit_change("actor.create", ("actor", id), Json::Null, detail).await?;
         let (kind, name) = (kind.name().to_owned(), name.to_owned());
         Ok(Actor { id, kind, name, admin, enabled: true, created_ms: at })
     }
@@ -107,22 +108,26 @@ impl Change {
     /// Disabling revokes its tokens too: whoever was let go signs in again when let in again.
     pub(crate) async fn set_actor_enabled(&mut self, id: ActorId, enabled: bool) -> Result<(), StoreError> {
         let account = self.account();
-        let changed = sql::query("UPDATE actor SET enabled = $1 WHERE account_id = $2 AND id = $3")
+        let was: Option<bool> =
+            sql::query_scalar("SELECT enabled FROM actor WHERE account_id = $1 AND id = $2")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        let was = was.ok_or(StoreError::NotFound("actor"))?;
+        sql::query("UPDATE actor SET enabled = $1 WHERE id = $2")
             .bind(enabled)
-            .bind(account.as_uuid())
             .bind(id.as_uuid())
             .execute(self.sql())
             .await?;
-        if changed == 0 {
-            return Err(StoreError::NotFound("actor"));
-        }
         if !enabled {
             self.revoke(Revoke::Actor(id)).await?;
             self.revoke_actor_tokens(id).await?;
         }
         self.tell(&Event::VisibilityChanged { actors: vec![id] }).await?;
         let action = if enabled { "actor.enable" } else { "actor.disable" };
-        self.audit(action, ("actor", Some(id.as_uuid())), serde_json::json!({})).await
+        let state = |enabled: bool| serde_json::json!({ "enabled": enabled });
+        self.audit_change(action, ("actor", id.as_uuid()), state(was), state(enabled)).await
     }
 
     /// Deletes an actor with its tokens and devices.
@@ -130,13 +135,15 @@ impl Change {
         self.revoke(Revoke::Actor(id)).await?;
         self.revoke_actor_tokens(id).await?;
         let account = self.account();
-        let name: Option<String> =
-            sql::query_scalar("DELETE FROM actor WHERE account_id = $1 AND id = $2 RETURNING name")
-                .bind(account.as_uuid())
-                .bind(id.as_uuid())
-                .fetch_optional(self.sql())
-                .await?;
-        let name = name.ok_or(StoreError::NotFound("actor"))?;
-        self.audit("actor.delete", ("actor", Some(id.as_uuid())), serde_json::json!({ "name": name })).await
+        let gone: Option<(String, String, bool, bool)> = sql::query_as(
+            "DELETE FROM actor WHERE account_id = $1 AND id = $2 RETURNING name, kind, admin, enabled",
+        )
+        .bind(account.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        let (name, kind, admin, enabled) = gone.ok_or(StoreError::NotFound("actor"))?;
+        let before = serde_json::json!({ "name": name, "kind": kind, "admin": admin, "enabled": enabled });
+        self.audit_change("actor.delete", ("actor", id.as_uuid()), before, Json::Null).await
     }
 }

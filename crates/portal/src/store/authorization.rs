@@ -224,11 +224,23 @@ impl Change {
 
     /// Ends one authorization on an administrator's word.
     pub(crate) async fn revoke_authorization(&mut self, id: AuthorizationId) -> Result<(), StoreError> {
+        let lease: Option<(Uuid, Uuid, Uuid, Uuid, i64)> = sql::query_as(
+            "SELECT client_id, gateway_id, resource_id, policy_id, expires_ms FROM lease WHERE id = $1",
+        )
+        .bind(id.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        let (client, gateway, resource, policy, expires_ms) =
+            lease.ok_or(StoreError::NotFound("authorization"))?;
         if self.revoke(Revoke::One(id)).await? == 0 {
             return Err(StoreError::NotFound("authorization"));
         }
-        let subject = ("authorization", Some(id.as_uuid()));
-        self.audit("authorization.revoke", subject, serde_json::json!({})).await
+        let before = serde_json::json!({
+            "client": client, "gateway": gateway, "resource": resource, "policy": policy,
+            "expires_ms": expires_ms,
+        });
+        let subject = ("authorization", id.as_uuid());
+        self.audit_change("authorization.revoke", subject, before, serde_json::Value::Null).await
     }
 
     /// Forgets leases whose time is over; their holders have timers of their own.

@@ -5,6 +5,7 @@ use adit_policy::{
     ResourceId, Subject, Verdict,
 };
 use serde::Serialize;
+use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -196,29 +197,34 @@ impl Change {
         let members = self.members_of(group).await?;
         self.tell_visibility(members).await?;
         let detail = serde_json::json!({ "group": group, "resource": resource, "conditions": conditions });
-        self.audit("policy.create", ("policy", Some(id)), detail).await?;
+        self.audit_change("policy.create", ("policy", id), Json::Null, detail).await?;
         Ok(PolicyId::from_uuid(id))
     }
 
     /// Enables or disables a policy; disabling ends what it granted.
     pub(crate) async fn set_policy_enabled(&mut self, id: PolicyId, enabled: bool) -> Result<(), StoreError> {
         let account = self.account();
-        let group: Option<Uuid> = sql::query_scalar(
-            "UPDATE policy SET enabled = $1 WHERE account_id = $2 AND id = $3 RETURNING group_id",
-        )
-        .bind(enabled)
-        .bind(account.as_uuid())
-        .bind(id.as_uuid())
-        .fetch_optional(self.sql())
-        .await?;
-        let group = GroupId::from_uuid(group.ok_or(StoreError::NotFound("policy"))?);
+        let was: Option<(Uuid, bool)> =
+            sql::query_as("SELECT group_id, enabled FROM policy WHERE account_id = $1 AND id = $2")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        let (group, was_enabled) = was.ok_or(StoreError::NotFound("policy"))?;
+        let group = GroupId::from_uuid(group);
+        sql::query("UPDATE policy SET enabled = $1 WHERE id = $2")
+            .bind(enabled)
+            .bind(id.as_uuid())
+            .execute(self.sql())
+            .await?;
         if !enabled {
             self.revoke(Revoke::Policy(id)).await?;
         }
         let members = self.members_of(group).await?;
         self.tell_visibility(members).await?;
         let action = if enabled { "policy.enable" } else { "policy.disable" };
-        self.audit(action, ("policy", Some(id.as_uuid())), serde_json::json!({})).await
+        let state = |enabled: bool| serde_json::json!({ "enabled": enabled });
+        self.audit_change(action, ("policy", id.as_uuid()), state(was_enabled), state(enabled)).await
     }
 
     /// Gives a policy other conditions; what it would not grant under these ends.
@@ -243,8 +249,9 @@ impl Change {
         self.review(Review::Policy(id)).await?;
         let members = self.members_of(GroupId::from_uuid(group)).await?;
         self.tell_visibility(members).await?;
-        let detail = serde_json::json!({ "before": Written::from(before), "conditions": conditions });
-        self.audit("policy.conditions", ("policy", Some(id.as_uuid())), detail).await
+        let before = serde_json::json!({ "conditions": Written::from(before) });
+        let after = serde_json::json!({ "conditions": conditions });
+        self.audit_change("policy.conditions", ("policy", id.as_uuid()), before, after).await
     }
 
     /// Deletes a policy and ends what it granted.
@@ -262,6 +269,6 @@ impl Change {
         let members = self.members_of(GroupId::from_uuid(group)).await?;
         self.tell_visibility(members).await?;
         let detail = serde_json::json!({ "group": group, "resource": resource });
-        self.audit("policy.delete", ("policy", Some(id.as_uuid())), detail).await
+        self.audit_change("policy.delete", ("policy", id.as_uuid()), detail, Json::Null).await
     }
 }

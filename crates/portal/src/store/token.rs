@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use adit_policy::{ActorId, GatewayId, SiteId, TokenId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -147,26 +148,28 @@ impl Change {
             "name": new.name, "kind": new.kind, "actor": new.actor, "site": new.site,
             "expires_ms": new.expires_ms,
         });
-        self.audit("token.create", ("token", Some(new.id.as_uuid())), detail).await
+        self.audit_change("token.create", ("token", new.id.as_uuid()), Json::Null, detail).await
     }
 
     /// Revokes a token: its sessions and what rests on them end. Twice is no error.
     pub(crate) async fn revoke_token(&mut self, id: TokenId) -> Result<(), StoreError> {
         let (account, at) = (self.account(), self.at_ms());
-        let known = sql::query(
-            "UPDATE token SET revoked_ms = coalesce(revoked_ms, $1) WHERE account_id = $2 AND id = $3",
+        let known: Option<(String, String, Option<Uuid>, Option<Uuid>, Option<i64>)> = sql::query_as(
+            "UPDATE token SET revoked_ms = coalesce(revoked_ms, $1) WHERE account_id = $2 AND id = $3
+             RETURNING name, kind, actor_id, site_id, expires_ms",
         )
         .bind(at)
         .bind(account.as_uuid())
         .bind(id.as_uuid())
-        .execute(self.sql())
+        .fetch_optional(self.sql())
         .await?;
-        if known == 0 {
-            return Err(StoreError::NotFound("token"));
-        }
+        let (name, kind, actor, site, expires_ms) = known.ok_or(StoreError::NotFound("token"))?;
+        let before = serde_json::json!({
+            "name": name, "kind": kind, "actor": actor, "site": site, "expires_ms": expires_ms,
+        });
         self.revoke(Revoke::Token(id)).await?;
         self.tell(&Event::TokenRevoked { id }).await?;
-        self.audit("token.revoke", ("token", Some(id.as_uuid())), serde_json::json!({})).await
+        self.audit_change("token.revoke", ("token", id.as_uuid()), before, Json::Null).await
     }
 
     /// Whether a token is neither revoked nor expired, inside the change that rests on it.
