@@ -172,26 +172,15 @@ impl Change {
         self.audit_change("token.revoke", ("token", id.as_uuid()), before, Json::Null).await
     }
 
-    /// Whether a token is neither revoked nor expired, inside the change that rests on it.
-    pub(crate) async fn token_is_good(&mut self, id: TokenId) -> Result<bool, StoreError> {
-        let at = self.at_ms();
-        let good = sql::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM token
-                            WHERE id = $1 AND revoked_ms IS NULL AND coalesce(expires_ms > $2, TRUE))",
-        );
-        Ok(good.bind(id.as_uuid()).bind(at).fetch_one(self.sql()).await?)
-    }
-
     /// Whether the token with which a gateway signed in is still good.
     pub(crate) async fn gateway_is_admitted(&mut self, id: GatewayId) -> Result<bool, StoreError> {
-        let token: Option<Option<Uuid>> = sql::query_scalar("SELECT token_id FROM device WHERE id = $1")
-            .bind(id.as_uuid())
-            .fetch_optional(self.sql())
-            .await?;
-        match token.flatten() {
-            Some(token) => self.token_is_good(TokenId::from_uuid(token)).await,
-            None => Ok(false),
-        }
+        let at = self.at_ms();
+        let good = sql::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM device JOIN token ON token.id = device.token_id
+                            WHERE device.id = $1 AND revoked_ms IS NULL
+                              AND coalesce(expires_ms > $2, TRUE))",
+        );
+        Ok(good.bind(id.as_uuid()).bind(at).fetch_one(self.sql()).await?)
     }
 
     /// Revokes every token of an actor.
