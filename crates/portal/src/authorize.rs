@@ -140,7 +140,9 @@ async fn loads(
     open: &BTreeMap<GatewayId, i64>,
 ) -> Result<Vec<(GatewayId, i64)>, StoreError> {
     let candidates = online.iter().filter(|gateway| !gateway.is_draining);
-    if candidates.clone().count() < 2 || candidates.filter(|gateway| open.contains_key(&gateway.id)).count() == 1 {
+    if candidates.clone().count() < 2
+        || candidates.filter(|gateway| open.contains_key(&gateway.id)).count() == 1
+    {
         return Ok(Vec::new());
     }
     let now = Instant::now();

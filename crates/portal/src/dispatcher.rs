@@ -64,10 +64,7 @@ pub(crate) async fn deliver_all(portal: &Portal) -> Result<(), StoreError> {
 
 /// The leases that a batch of events introduces, several read at a time. One that is revoked
 /// meanwhile is introduced all the same: its revocation follows.
-async fn leases(
-    portal: &Portal,
-    events: &[(i64, Option<Event>)],
-) -> Result<HashMap<i64, Lease>, StoreError> {
+async fn leases(portal: &Portal, events: &[(i64, Option<Event>)]) -> Result<HashMap<i64, Lease>, StoreError> {
     let now_ms = clock::now_ms();
     let mut introduced = Vec::new();
     for (seq, event) in events {
@@ -84,12 +81,7 @@ async fn leases(
     Ok(leases)
 }
 
-async fn deliver(
-    portal: &Portal,
-    seq: i64,
-    event: &Event,
-    lease: Option<Lease>,
-) -> Result<(), StoreError> {
+async fn deliver(portal: &Portal, seq: i64, event: &Event, lease: Option<Lease>) -> Result<(), StoreError> {
     let hub = &portal.hub;
     match event {
         // Without a lease it was revoked meanwhile: its own event follows.
@@ -124,12 +116,7 @@ async fn deliver(
     Ok(())
 }
 
-async fn introduce(
-    portal: &Portal,
-    seq: i64,
-    lease: &Lease,
-    request_id: u64,
-) -> Result<(), StoreError> {
+async fn introduce(portal: &Portal, seq: i64, lease: &Lease, request_id: u64) -> Result<(), StoreError> {
     let (to_client, to_gateway) =
         portal.introduction(lease, request_id).map_err(|error| StoreError::Invalid(error.to_string()))?;
     let (client, resource) = (to_gateway.client.id, lease.resource.id);

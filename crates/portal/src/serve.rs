@@ -15,7 +15,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -37,6 +37,15 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 
 /// How long sessions and requests have to finish when the portal stops.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// How long a successor waits for the portal before it.
+const TAKE_OVER_TIME: Duration = Duration::from_secs(60);
+
+/// How often it looks.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Connections that wait to be accepted: a whole company may come back at once.
+const BACKLOG: u32 = 4096;
 
 /// How often readiness looks at the database.
 const READINESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -60,6 +69,8 @@ pub struct Options {
     pub behind_proxy: Vec<IpNet>,
     /// Requests a second that one token may make of the API, in the long run.
     pub api_rate: u32,
+    /// Take the place of the portal that listens on the same addresses and is about to stop.
+    pub take_over: bool,
 }
 
 /// Requests a second that one token may make of the API unless said otherwise.
@@ -102,7 +113,7 @@ pub struct Running {
 /// When the data directory was not bootstrapped, an address is taken, or the certificate
 /// cannot be used.
 pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<Running> {
-    let portal = open(options).await?;
+    expect_portal(options)?;
     let tls = match &options.security {
         Security::Plain => None,
         Security::Files { certificate, key } => Some(Tls::load(certificate.clone(), key.clone())?),
@@ -113,9 +124,11 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
     };
     let mut bound = Vec::new();
     for address in &options.listen {
-        bound.push(listen(*address).await?);
+        bound.push(listen(*address, options.take_over)?);
     }
-    let database = database_of(options).lock()?;
+    // Whoever connects from here on waits for the one before to be done.
+    let database = lock(&database_of(options), options.take_over).await?;
+    let portal = open(options).await?;
     // Before anybody connects: this node, so that no event is forgotten that its sessions need,
     // and what was committed and never pushed.
     let node = nodes::join(&portal).await.context("cannot join the other nodes")?;
@@ -158,12 +171,34 @@ fn database_of(options: &Options) -> Database {
     options.database.clone().unwrap_or_else(default)
 }
 
+fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    Ok(socket)
+}
+
+fn expect_portal(options: &Options) -> Result<()> {
+    if !database_of(options).may_exist() {
+        bail!("{} holds no portal; run `adit-portal bootstrap` first", options.data_dir.display());
+    }
+    Ok(())
+}
+
+/// The lock of a file; a successor waits until the portal before it has let go.
+async fn lock(database: &Database, take_over: bool) -> Result<Option<File>> {
+    let deadline = Instant::now() + TAKE_OVER_TIME;
+    loop {
+        match database.lock() {
+            Err(_) if take_over && Instant::now() < deadline => tokio::time::sleep(LOCK_INTERVAL).await,
+            locked => return Ok(locked?),
+        }
+    }
+}
+
 async fn open(options: &Options) -> Result<SharedPortal> {
     let directory = DataDir::new(options.data_dir.clone());
     let database = database_of(options);
-    if !database.may_exist() {
-        bail!("{} holds no portal; run `adit-portal bootstrap` first", options.data_dir.display());
-    }
     let store = Store::open(&database, false)
         .await
         .with_context(|| format!("cannot open the database {database}"))?;
@@ -184,8 +219,21 @@ async fn open(options: &Options) -> Result<SharedPortal> {
     Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit }))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+/// Listens on an address that a successor may share.
+fn listen(address: SocketAddr, take_over: bool) -> Result<TcpListener> {
+    let listen = || {
+        if !take_over && address.port() != 0 {
+            // Sharing must be asked for; otherwise an address that is taken is a mistake.
+            let alone = socket(address)?;
+            alone.bind(address)?;
+        }
+        let shared = socket(address)?;
+        #[cfg(unix)]
+        shared.set_reuseport(true)?;
+        shared.bind(address)?;
+        shared.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address}"))
 }
 
 fn router(portal: &SharedPortal) -> Router {

@@ -123,6 +123,10 @@ struct Serve {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     api_rate: u32,
+    /// Take over from the portal that listens here now: wait until it stops,
+    /// and keep whoever connects meanwhile
+    #[arg(long)]
+    take_over: bool,
     /// Serve /healthz, /readyz and /metrics here
     #[arg(long, env = "ADIT_PORTAL_HEALTH", value_name = "ADDRESS:PORT")]
     health: Option<SocketAddr>,

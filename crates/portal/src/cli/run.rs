@@ -76,6 +76,7 @@ pub(super) fn serve(arguments: Serve) -> ExitCode {
         health: arguments.health,
         behind_proxy: arguments.behind_proxy,
         api_rate: arguments.api_rate,
+        take_over: arguments.take_over,
         keep_audit: Some(arguments.keep_audit).filter(|time| *time > 0).map(Duration::from_secs),
     };
     let served = many_threads().and_then(|runtime| runtime.block_on(serve_until_signal(&options)));

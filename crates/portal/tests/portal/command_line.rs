@@ -45,6 +45,7 @@ impl Tls {
             keep_audit: None,
             behind_proxy: Vec::new(),
             api_rate: serve::API_RATE,
+            take_over: false,
         };
         let running = serve::start(&options, None).await.unwrap();
         Self { _directory: directory, made, address: running.addresses()[0], running }
@@ -193,6 +194,7 @@ async fn a_taken_port_is_named() {
         keep_audit: None,
         behind_proxy: Vec::new(),
         api_rate: serve::API_RATE,
+        take_over: false,
     };
     let error = serve::start(&options, None).await.unwrap_err();
     assert!(format!("{error:#}").starts_with(&format!("cannot listen on {}", portal.address)), "{error:#}");

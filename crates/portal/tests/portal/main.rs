@@ -12,6 +12,7 @@ mod crash;
 mod devices;
 mod ground;
 mod hostile;
+mod operations;
 mod program;
 mod relays;
 mod revocation;

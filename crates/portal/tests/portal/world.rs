@@ -69,6 +69,7 @@ pub(crate) fn options(directory: &TempDir, backend: &Backend) -> serve::Options 
         keep_audit: None,
         behind_proxy: Vec::new(),
         api_rate: serve::API_RATE,
+        take_over: false,
     }
 }
 

@@ -24,6 +24,8 @@ mod ground;
 mod hostile;
 mod migration;
 mod nodes;
+#[path = "../portal/operations.rs"]
+mod operations;
 #[path = "../portal/program.rs"]
 mod program;
 #[path = "../portal/relays.rs"]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::store::{ActorKind, By, Database, NewAccount, Page, Store, StoreError, on_both_databases};
+use crate::store::{ActorKind, By, Database, NewAccount, Page, Store, StoreError, on_both_databases, sql};
 
 async fn open(database: &Database) -> Arc<Store> {
     let store = Store::open(database, true).await.unwrap();
@@ -111,4 +111,34 @@ on_both_databases! {
     a_failure_undoes_only_itself,
     changes_that_wait_share_commits,
     one_that_is_interrupted_holds_up_nobody,
+}
+
+/// A disk without room, as SQLite sees it.
+#[tokio::test]
+async fn a_full_database_refuses_changes_until_there_is_room() {
+    let scratch = crate::store::conformance::Scratch::sqlite();
+    let store = open(&scratch.database()).await;
+    create(&store, "first").await.unwrap();
+    let pages = "SELECT page_count FROM pragma_page_count";
+    let pages: i64 = sql::query_scalar(pages).fetch_one(&store.writer).await.unwrap();
+    assert!((30..200).contains(&pages), "{pages}: the limit below is for a small database");
+    sql::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+    let mut done = Vec::new();
+    let error = loop {
+        let name = format!("{}-{}", "x".repeat(90), done.len());
+        match create(&store, &name).await {
+            Ok(()) => done.push(name),
+            Err(error) => break error,
+        }
+        assert!(done.len() < 10_000, "the limit is not reached");
+    };
+    assert!(error.to_string().contains("full"), "{error}");
+    // Nothing that was acknowledged is lost, reading goes on, and the next try fails the same way.
+    let mut found = names(&store).await;
+    found.truncate(done.len() + 1);
+    assert_eq!(found[1..].to_vec(), done[..found.len() - 1].to_vec());
+    assert!(create(&store, &"y".repeat(5000)).await.is_err());
+    sql::query("PRAGMA max_page_count = 1000000").execute(&store.writer).await.unwrap();
+    create(&store, "last").await.unwrap();
+    assert_eq!(store.integrity().await.unwrap(), "ok");
 }
