@@ -74,6 +74,18 @@ struct Group {
 pub(super) struct Turn {
     writer: Arc<Writer>,
     group: OwnedMutexGuard<Option<Group>>,
+    has_savepoint: bool,
+}
+
+/// A turn that whoever asked for it may give up before it has begun.
+struct Beginning(Option<Turn>);
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if let Some(turn) = self.0.take() {
+            turn.abandon();
+        }
+    }
 }
 
 /// Counts one who waits, also when it gives up.
@@ -109,9 +121,11 @@ impl Writer {
         let queue = Arc::clone(&self.turn).lock_owned();
         let group = tokio::time::timeout(TURN_TIME, queue).await.map_err(|_| sqlx::Error::PoolTimedOut)?;
         drop(waiting);
-        let mut turn = Turn { writer: Arc::clone(self), group };
-        turn.begin().await?;
-        Ok(turn)
+        let mut beginning = Beginning(Some(Turn { writer: Arc::clone(self), group, has_savepoint: false }));
+        if let Some(turn) = &mut beginning.0 {
+            turn.begin().await?;
+        }
+        beginning.0.take().ok_or_else(|| StoreError::NotCommitted("there is no transaction".to_owned()))
     }
 
     async fn open(&self) -> Result<Group, sqlx::Error> {
@@ -167,8 +181,13 @@ impl Turn {
         if self.group.is_none() {
             *self.group = Some(self.writer.open().await?);
         }
-        let saved = sql::query("SAVEPOINT change").execute(self.sql()).await;
-        saved.map(drop).map_err(|error| self.give_up(error))
+        match sql::query("SAVEPOINT change").execute(self.sql()).await {
+            Ok(_) => {
+                self.has_savepoint = true;
+                Ok(())
+            }
+            Err(error) => Err(self.give_up(error).await),
+        }
     }
 
     /// The transaction.
@@ -181,10 +200,11 @@ impl Turn {
     }
 
     /// Ends a group whose state is unknown.
-    fn give_up(&mut self, error: sqlx::Error) -> StoreError {
-        if let Some(group) = self.group.take() {
-            tracing::error!(%error, changes = group.changes, "a group of changes is given up");
-            group.outcome.send_replace(Some(Err(Arc::from(error.to_string()))));
+    async fn give_up(&mut self, error: sqlx::Error) -> StoreError {
+        if let Some(Group { tx, changes, outcome, .. }) = self.group.take() {
+            tracing::error!(%error, changes, "a group of changes is given up");
+            outcome.send_replace(Some(Err(Arc::from(error.to_string()))));
+            tx.give_up().await;
         }
         StoreError::from(error)
     }
@@ -207,7 +227,7 @@ impl Turn {
     /// Adds the change to its group.
     async fn keep(mut self) -> Result<watch::Receiver<Outcome>, StoreError> {
         if let Err(error) = sql::query("RELEASE SAVEPOINT change").execute(self.sql()).await {
-            return Err(self.give_up(error));
+            return Err(self.give_up(error).await);
         }
         let Some(group) = self.group.as_mut() else {
             return Err(StoreError::NotCommitted("there is no transaction".to_owned()));
@@ -220,10 +240,12 @@ impl Turn {
 
     /// Undoes the change and nothing else.
     async fn undo(mut self) {
-        const BACK: [&str; 2] = ["ROLLBACK TO SAVEPOINT change", "RELEASE SAVEPOINT change"];
-        for statement in BACK {
+        // Without the first, what an interrupted beginning has left is somebody else's savepoint or none.
+        const BACK: [&str; 3] =
+            ["SAVEPOINT change", "ROLLBACK TO SAVEPOINT change", "RELEASE SAVEPOINT change"];
+        for statement in BACK.into_iter().skip(usize::from(self.has_savepoint)) {
             if let Err(error) = sql::query(statement).execute(self.sql()).await {
-                self.give_up(error);
+                self.give_up(error).await;
                 return;
             }
         }
@@ -244,6 +266,9 @@ impl Turn {
 
     /// Undoes a change that was not committed, also where nobody waits for it.
     pub(super) fn abandon(mut self) {
+        if self.group.is_none() {
+            return;
+        }
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(self.undo())),
             // The program ends; dropping the transaction undoes it.
