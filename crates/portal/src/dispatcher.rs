@@ -85,10 +85,11 @@ async fn deliver(portal: &Portal, seq: i64, event: &Event, lease: Option<Lease>)
     let hub = &portal.hub;
     match event {
         // Without a lease it was revoked meanwhile: its own event follows.
-        Event::AuthorizationCreated { request_id, .. } => match lease {
-            Some(lease) => introduce(portal, seq, &lease, *request_id).await?,
-            None => {}
-        },
+        Event::AuthorizationCreated { request_id, .. } => {
+            if let Some(lease) = lease {
+                introduce(portal, seq, &lease, *request_id).await?;
+            }
+        }
         Event::AuthorizationRevoked { id, client, gateway, resource } => {
             let (id, client, gateway, resource) = (*id, *client, *gateway, *resource);
             // The gateway first: it is the one that enforces.

@@ -59,9 +59,7 @@ pub(super) fn permissions(directory: &DataDir) -> Check {
 pub(super) fn disk(path: &Path) -> Check {
     const NAME: &str = "disk";
     match nix::sys::statvfs::statvfs(path) {
-        Ok(stat) => {
-            judge_space(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
-        }
+        Ok(stat) => judge_space(stat.blocks_available().saturating_mul(stat.fragment_size())),
         Err(error) => Check::failed(NAME, format!("cannot look at {}: {error}", path.display())),
     }
 }
@@ -109,7 +107,7 @@ pub(super) async fn reachability(url: Option<&Url>, directory: &DataDir) -> Chec
     const NAME: &str = "reachable";
     let Some(url) = url else { return Check::skipped(NAME, "no URL is known; give --url") };
     match ask(url, directory).await {
-        Ok(status) if status == 200 => Check::ok(NAME, format!("{url} answers")),
+        Ok(200) => Check::ok(NAME, format!("{url} answers")),
         Ok(status) => Check::failed(NAME, format!("{url} answers with status {status}")),
         Err(error) => Check::failed(NAME, format!("{url} does not answer: {error:#}")),
     }

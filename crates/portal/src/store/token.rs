@@ -154,18 +154,19 @@ impl Change {
     /// Revokes a token: its sessions and what rests on them end. Twice is no error.
     pub(crate) async fn revoke_token(&mut self, id: TokenId) -> Result<(), StoreError> {
         let (account, at) = (self.account(), self.at_ms());
-        let known: Option<(String, String, Option<Uuid>, Option<Uuid>, Option<i64>)> = sql::query_as(
+        let known: Option<Token> = sql::query_as(
             "UPDATE token SET revoked_ms = coalesce(revoked_ms, $1) WHERE account_id = $2 AND id = $3
-             RETURNING name, kind, actor_id, site_id, expires_ms",
+             RETURNING *",
         )
         .bind(at)
         .bind(account.as_uuid())
         .bind(id.as_uuid())
         .fetch_optional(self.sql())
         .await?;
-        let (name, kind, actor, site, expires_ms) = known.ok_or(StoreError::NotFound("token"))?;
+        let token = known.ok_or(StoreError::NotFound("token"))?;
         let before = serde_json::json!({
-            "name": name, "kind": kind, "actor": actor, "site": site, "expires_ms": expires_ms,
+            "name": token.name, "kind": token.kind, "actor": token.actor_id, "site": token.site_id,
+            "expires_ms": token.expires_ms,
         });
         self.revoke(Revoke::Token(id)).await?;
         self.tell(&Event::TokenRevoked { id }).await?;
