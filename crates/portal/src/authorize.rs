@@ -6,8 +6,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use adit_policy::{ActorId, AuthorizationId, ClientId, Decision, GatewayId, Grant, TokenId};
+use adit_policy::{ActorId, AuthorizationId, ClientId, Decision, GatewayId, Grant, SiteId, TokenId};
 use adit_protocol::client::{FailureReason, RequestAuthorization};
 
 use crate::credential;
@@ -84,10 +85,11 @@ pub(crate) async fn authorize(
     let mut change = portal.store.change(by).await?;
     // The session of a revoked token ends a moment after the revocation. What it asks for in
     // that moment would rest on nothing, and nobody would take it back.
-    if !change.token_is_good(who.token).await? {
+    let standing = change.standing(who.client, who.token, request.resource).await?;
+    if !standing.is_token_good {
         return Ok(Err(Denied::UNAVAILABLE));
     }
-    let Some(site) = change.resource_site(request.resource).await? else {
+    let Some(site) = standing.site else {
         return Ok(Err(Denied::new(FailureReason::NotFound, None)));
     };
     let asker =
@@ -99,12 +101,12 @@ pub(crate) async fn authorize(
             return Ok(Err(Denied::new(FailureReason::Forbidden, None)));
         }
     };
-    if change.held_count(who.client).await? >= MAX_LEASES {
+    if standing.held >= MAX_LEASES {
         return Ok(Err(Denied::UNAVAILABLE));
     }
     let open = open_connections(&mut change, who, request).await?;
-    let loads = change.gateway_loads(site).await?;
     let online = portal.hub.gateways_of_site(site);
+    let loads = loads(portal, &mut change, site, &online, &open).await?;
     let Some(gateway) = choose(&online, &open, &Wishes::of(request), &loads) else {
         let is_returning = portal.hub.is_gateway_returning(site);
         return Ok(Err(if is_returning { Denied::RETURNING } else { Denied::OFFLINE }));
@@ -117,6 +119,7 @@ pub(crate) async fn authorize(
     let id = if !open.contains_key(&gateway) {
         let Ok(ice) = new_ice() else { return Ok(Err(Denied::UNAVAILABLE)) };
         change.begin_epoch(who.client, gateway, &ice).await?;
+        portal.hub.loads.add(site, gateway);
         store_lease(&mut change, who, request, gateway, grant).await?
     } else if let Some(id) = reusable(&held, request.request_id, gateway, grant, change.at_ms()) {
         change.tell(&Event::AuthorizationCreated { id, request_id: request.request_id }).await?;
@@ -126,6 +129,29 @@ pub(crate) async fn authorize(
     };
     change.commit().await?;
     Ok(Ok(id))
+}
+
+/// How many clients the gateways serve; counted only where it may decide.
+async fn loads(
+    portal: &Portal,
+    change: &mut Change,
+    site: SiteId,
+    online: &[OnlineGateway],
+    open: &BTreeMap<GatewayId, i64>,
+) -> Result<Vec<(GatewayId, i64)>, StoreError> {
+    let candidates = online.iter().filter(|gateway| !gateway.is_draining);
+    if candidates.clone().count() < 2
+        || candidates.filter(|gateway| open.contains_key(&gateway.id)).count() == 1
+    {
+        return Ok(Vec::new());
+    }
+    let now = Instant::now();
+    if let Some(known) = portal.hub.loads.of(now, site) {
+        return Ok(known);
+    }
+    let counted = change.gateway_loads(site).await?;
+    portal.hub.loads.counted(now, site, &counted);
+    Ok(counted)
 }
 
 fn new_ice() -> Result<ConnectionIce, credential::NoRandomness> {

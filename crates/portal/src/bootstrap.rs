@@ -12,7 +12,7 @@ use url::Url;
 use crate::certificate;
 use crate::credential::{self, Secrets};
 use crate::data_dir::DataDir;
-use crate::store::{ActorKind, By, Database, NewAccount, NewToken, Role, Store, TokenKind};
+use crate::store::{ActorKind, By, Database, NewAccount, NewToken, Role, Sealer, Store, TokenKind};
 
 /// The name of the actor whom the first API token belongs to, and of the token itself.
 const OWNER: &str = "owner";
@@ -123,6 +123,7 @@ async fn create(
     if let Database::Sqlite(path) = database {
         restrict(path)?;
     }
+    store.seal_audit(Sealer::new(&secrets.audit_key()?));
     let mut change = store.change(&By::system()).await?;
     change.create_account(&account).await?;
     change.create_group("Everyone", true).await?;
@@ -142,6 +143,7 @@ async fn create(
 async fn rotate(directory: &DataDir, database: &Database) -> Result<(String, Option<String>)> {
     let secrets = directory.secrets()?;
     let store = open(database, false).await?;
+    store.seal_audit(Sealer::new(&secrets.audit_key()?));
     let owner = store.first_owner().await?;
     let mut change = store.change(&By::system()).await?;
     change.revoke_tokens_named(TokenKind::Api, OWNER).await?;

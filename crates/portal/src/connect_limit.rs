@@ -1,4 +1,4 @@
-//! How often one address, and one token, may connect.
+//! How often one address, and one token, may connect and ask.
 //!
 //! A token bucket for each key. The table is bounded: full buckets carry no information and
 //! are forgotten first; when every bucket is in use, newcomers share one.
@@ -96,12 +96,42 @@ impl Allowance {
 pub(crate) struct ConnectLimit {
     addresses: Mutex<Table<IpAddr>>,
     tokens: Mutex<Table<TokenId>>,
+    requests_from: Mutex<Table<IpAddr>>,
+    requests_with: Mutex<Table<TokenId>>,
+}
+
+/// Requests in the long run, and ten seconds' worth of them at once.
+const fn allowance(rate: f64) -> Allowance {
+    Allowance { burst: rate * 10.0, rate }
 }
 
 impl ConnectLimit {
-    /// Nobody has connected yet.
+    /// Nobody has connected yet; for tests.
+    #[cfg(test)]
     pub(crate) fn new(now: Instant) -> Self {
-        Self { addresses: Mutex::new(Table::new(now, ADDRESS)), tokens: Mutex::new(Table::new(now, TOKEN)) }
+        Self::with_api_rate(now, crate::serve::API_RATE)
+    }
+
+    /// Nobody has connected or asked yet. A token may ask `api_rate` times a second, and an
+    /// address, behind which there may be several, twice as often.
+    pub(crate) fn with_api_rate(now: Instant, api_rate: u32) -> Self {
+        let rate = f64::from(api_rate.max(1));
+        Self {
+            addresses: Mutex::new(Table::new(now, ADDRESS)),
+            tokens: Mutex::new(Table::new(now, TOKEN)),
+            requests_from: Mutex::new(Table::new(now, allowance(2.0 * rate))),
+            requests_with: Mutex::new(Table::new(now, allowance(rate))),
+        }
+    }
+
+    /// Counts a request from `address`, before it is looked at.
+    pub(crate) fn request_from(&self, now: Instant, address: IpAddr) -> Result<(), Duration> {
+        self.requests_from.lock().unwrap_or_else(PoisonError::into_inner).take(now, network(address))
+    }
+
+    /// Counts a request with a good `token`.
+    pub(crate) fn request_with(&self, now: Instant, token: TokenId) -> Result<(), Duration> {
+        self.requests_with.lock().unwrap_or_else(PoisonError::into_inner).take(now, token)
     }
 
     /// Counts a connection from `address`; `Err` says how long to wait.
@@ -136,6 +166,18 @@ mod tests {
         assert_eq!(limit.address(start, address), Err(Duration::from_secs(1)));
         assert!(limit.address(start, "192.0.2.2".parse().unwrap()).is_ok());
         assert!(limit.address(start + Duration::from_secs(1), address).is_ok());
+    }
+
+    #[test]
+    fn requests_have_limits_of_their_own() {
+        let start = Instant::now();
+        let limit = ConnectLimit::with_api_rate(start, 10);
+        let (address, token) = ("192.0.2.1".parse().unwrap(), TokenId::from_uuid(uuid::Uuid::nil()));
+        assert_eq!((0..300).filter(|_| limit.request_with(start, token).is_ok()).count(), 100);
+        assert_eq!((0..300).filter(|_| limit.request_from(start, address).is_ok()).count(), 200);
+        assert!(limit.address(start, address).is_ok() && limit.token(start, token).is_ok());
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..300).filter(|_| limit.request_with(later, token).is_ok()).count(), 10);
     }
 
     #[test]

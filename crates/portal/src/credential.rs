@@ -127,6 +127,16 @@ impl Secrets {
         Ok(both)
     }
 
+    /// The key of the seals of the audit log.
+    pub(crate) fn audit_key(&self) -> Result<[u8; 32], NoRandomness> {
+        let mut key = [0; 32];
+        self.connections
+            .expand(&[b"adit audit seals v1"], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut key))
+            .map_err(|_| NoRandomness)?;
+        Ok(key)
+    }
+
     /// Makes a new token.
     pub(crate) fn mint(&self, kind: TokenKind) -> Result<MintedToken, NoRandomness> {
         let id = TokenId::from_uuid(Uuid::now_v7());

@@ -5,19 +5,23 @@
 //! restart it finds what was committed but never pushed; nobody is connected then, and whoever
 //! connects gets the complete state, so replaying is cheap and repeats are harmless.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use adit_policy::AuthorizationId;
 use adit_protocol::client::{self, AuthorizationFailed, FailureReason};
 use adit_protocol::{PortalToClient, PortalToGateway, gateway};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::authorize::OFFLINE_PATIENCE;
 use crate::clock;
 use crate::portal::{Portal, SharedPortal};
-use crate::store::{By, Event, Revoke, StoreError};
+use crate::store::{By, Event, Lease, Revoke, StoreError};
 
 /// How long an event waits at most if its wake-up was lost.
 const POLL: Duration = Duration::from_secs(1);
+
+/// Leases that are read at a time; another connection stays free for others.
+const AT_ONCE: usize = 3;
 
 /// The longest sleep of the task that deletes expired leases.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -47,9 +51,10 @@ pub(crate) async fn deliver_all(portal: &Portal) -> Result<(), StoreError> {
         if events.is_empty() {
             return Ok(());
         }
+        let mut leases = leases(portal, &events).await?;
         for (seq, event) in events {
             match event {
-                Some(event) => deliver(portal, seq, &event).await?,
+                Some(event) => deliver(portal, seq, &event, leases.remove(&seq)).await?,
                 None => tracing::error!(seq, "an event cannot be read and is skipped"),
             }
             portal.store.mark_delivered(seq);
@@ -57,10 +62,34 @@ pub(crate) async fn deliver_all(portal: &Portal) -> Result<(), StoreError> {
     }
 }
 
-async fn deliver(portal: &Portal, seq: i64, event: &Event) -> Result<(), StoreError> {
+/// The leases that a batch of events introduces, several read at a time. One that is revoked
+/// meanwhile is introduced all the same: its revocation follows.
+async fn leases(portal: &Portal, events: &[(i64, Option<Event>)]) -> Result<HashMap<i64, Lease>, StoreError> {
+    let now_ms = clock::now_ms();
+    let mut introduced = Vec::new();
+    for (seq, event) in events {
+        if let Some(Event::AuthorizationCreated { id, .. }) = event {
+            introduced.push((*seq, *id));
+        }
+    }
+    let read = async |(seq, id)| portal.store.lease(id, now_ms).await.map(|lease| Some((seq, lease?)));
+    let mut leases = HashMap::new();
+    let mut reads = stream::iter(introduced).map(read).buffer_unordered(AT_ONCE);
+    while let Some(lease) = reads.try_next().await? {
+        leases.extend(lease);
+    }
+    Ok(leases)
+}
+
+async fn deliver(portal: &Portal, seq: i64, event: &Event, lease: Option<Lease>) -> Result<(), StoreError> {
     let hub = &portal.hub;
     match event {
-        Event::AuthorizationCreated { id, request_id } => introduce(portal, seq, *id, *request_id).await?,
+        // Without a lease it was revoked meanwhile: its own event follows.
+        Event::AuthorizationCreated { request_id, .. } => {
+            if let Some(lease) = lease {
+                introduce(portal, seq, &lease, *request_id).await?;
+            }
+        }
         Event::AuthorizationRevoked { id, client, gateway, resource } => {
             let (id, client, gateway, resource) = (*id, *client, *gateway, *resource);
             // The gateway first: it is the one that enforces.
@@ -92,16 +121,9 @@ async fn deliver(portal: &Portal, seq: i64, event: &Event) -> Result<(), StoreEr
     Ok(())
 }
 
-async fn introduce(
-    portal: &Portal,
-    seq: i64,
-    id: AuthorizationId,
-    request_id: u64,
-) -> Result<(), StoreError> {
-    // Revoked meanwhile: its own event follows.
-    let Some(lease) = portal.store.lease(id, clock::now_ms()).await? else { return Ok(()) };
+async fn introduce(portal: &Portal, seq: i64, lease: &Lease, request_id: u64) -> Result<(), StoreError> {
     let (to_client, to_gateway) =
-        portal.introduction(&lease, request_id).map_err(|error| StoreError::Invalid(error.to_string()))?;
+        portal.introduction(lease, request_id).map_err(|error| StoreError::Invalid(error.to_string()))?;
     let (client, resource) = (to_gateway.client.id, lease.resource.id);
     if portal.hub.introduce(seq, to_client, to_gateway) || !portal.hub.is_here(client) {
         return Ok(());
@@ -109,7 +131,7 @@ async fn introduce(
     // The gateway left between choice and introduction. Its lease would only mislead. The node
     // of the client, which waits for an answer, takes it back.
     let mut change = portal.store.change(&By::system()).await?;
-    change.revoke(Revoke::One(id)).await?;
+    change.revoke(Revoke::One(lease.id)).await?;
     change.commit().await?;
     let failed = AuthorizationFailed {
         request_id,
@@ -177,7 +199,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId};
+    use adit_policy::{
+        ActorId, AuthorizationId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId,
+    };
     use adit_protocol::client::RequestAuthorization;
     use adit_protocol::{EncodedKey, Hello, IceCredentials};
     use uuid::Uuid;
@@ -295,9 +319,10 @@ mod tests {
         let mut line = next.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), who);
         deliver_all(&next).await.unwrap();
         match line.queue.try_recv().unwrap() {
-            Push::Message { message: PortalToGateway::AuthorizationRevoked(revoked), .. } => {
-                assert_eq!(revoked.id, id);
-            }
+            Push::Message { message, .. } => match *message {
+                PortalToGateway::AuthorizationRevoked(revoked) => assert_eq!(revoked.id, id),
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         }
         assert!(line.queue.try_recv().is_err(), "the lease itself is not introduced any more");
@@ -377,9 +402,12 @@ mod tests {
         let mut line = portal.hub.join_client(client, ActorId::from_uuid(Uuid::nil()), who);
         deliver_all(&portal).await.unwrap();
         match line.queue.try_recv().unwrap() {
-            Push::Message { message: PortalToClient::AuthorizationFailed(failed), .. } => {
-                assert_eq!((failed.request_id, failed.reason), (1, FailureReason::Offline));
-            }
+            Push::Message { message, .. } => match *message {
+                PortalToClient::AuthorizationFailed(failed) => {
+                    assert_eq!((failed.request_id, failed.reason), (1, FailureReason::Offline));
+                }
+                other => panic!("{other:?}"),
+            },
             other => panic!("{other:?}"),
         }
         assert!(portal.store.lease(id, clock::now_ms()).await.unwrap().is_none());

@@ -20,6 +20,7 @@ mod connect_limit;
 mod credential;
 mod data_dir;
 mod dispatcher;
+mod doctor;
 mod hub;
 mod nodes;
 mod plan;

@@ -10,22 +10,23 @@ use adit_protocol::problem::MEDIA_TYPE;
 use adit_telemetry::{HealthServer, MetricsHandle, Readiness};
 use anyhow::{Context as _, Result, bail};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use tokio::net::TcpListener;
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::api::{self, Failure};
+use crate::api::{self, Failure, Remote};
 use crate::connect_limit::ConnectLimit;
 use crate::data_dir::DataDir;
 use crate::hub::Hub;
 use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
-use crate::server::{Server, acceptor};
-use crate::store::{Database, Store};
+use crate::server::{Server, Tls};
+use crate::store::{Database, Sealer, Store};
 use crate::{dispatcher, scim, session};
 
 /// An API request is answered within this time.
@@ -33,6 +34,15 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 
 /// How long sessions and requests have to finish when the portal stops.
 const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// How long a successor waits for the portal before it.
+const TAKE_OVER_TIME: Duration = Duration::from_secs(60);
+
+/// How often it looks.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Connections that wait to be accepted: a whole company may come back at once.
+const BACKLOG: u32 = 4096;
 
 /// How often readiness looks at the database.
 const READINESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -52,7 +62,16 @@ pub struct Options {
     pub health: Option<SocketAddr>,
     /// How long entries of the audit log are kept; for ever when absent.
     pub keep_audit: Option<Duration>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub behind_proxy: Vec<IpNet>,
+    /// Requests a second that one token may make of the API, in the long run.
+    pub api_rate: u32,
+    /// Take the place of the portal that listens on the same addresses and is about to stop.
+    pub take_over: bool,
 }
+
+/// Requests a second that one token may make of the API unless said otherwise.
+pub const API_RATE: u32 = 100;
 
 /// How connections are secured.
 #[derive(Debug, Clone)]
@@ -91,26 +110,28 @@ pub struct Running {
 /// When the data directory was not bootstrapped, an address is taken, or the certificate
 /// cannot be used.
 pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<Running> {
-    let portal = open(options).await?;
+    expect_portal(options)?;
     let tls = match &options.security {
         Security::Plain => None,
-        Security::Files { certificate, key } => Some(acceptor(certificate, key)?),
+        Security::Files { certificate, key } => Some(Tls::load(certificate.clone(), key.clone())?),
         Security::Bootstrapped => {
             let directory = DataDir::new(options.data_dir.clone());
-            Some(acceptor(&directory.tls("server.pem"), &directory.tls("server.key"))?)
+            Some(Tls::load(directory.tls("server.pem"), directory.tls("server.key"))?)
         }
     };
     let mut bound = Vec::new();
     for address in &options.listen {
-        bound.push(listen(*address).await?);
+        bound.push(listen(*address, options.take_over)?);
     }
-    let database = database_of(options).lock()?;
+    // Whoever connects from here on waits for the one before to be done.
+    let database = lock(&database_of(options), options.take_over).await?;
+    let portal = open(options).await?;
     // Before anybody connects: this node, so that no event is forgotten that its sessions need,
     // and what was committed and never pushed.
     let node = nodes::join(&portal).await.context("cannot join the other nodes")?;
     dispatcher::deliver_all(&portal).await.context("cannot replay the outbox")?;
     let (closing, closed) = watch::channel(false);
-    let server = Server::new(router(&portal), tls, closed);
+    let server = Server::new(router(&portal), tls.clone(), &options.behind_proxy, closed);
     let mut listeners = JoinSet::new();
     let mut addresses = Vec::new();
     for listener in bound {
@@ -118,6 +139,9 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
         listeners.spawn(server.clone().run(listener));
     }
     let mut background = JoinSet::new();
+    if let Some(tls) = tls {
+        background.spawn(tls.watch());
+    }
     background.spawn(dispatcher::run(Arc::clone(&portal)));
     background.spawn(dispatcher::expire(Arc::clone(&portal)));
     if let Some(keep) = options.keep_audit {
@@ -144,12 +168,34 @@ fn database_of(options: &Options) -> Database {
     options.database.clone().unwrap_or_else(default)
 }
 
+fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    Ok(socket)
+}
+
+fn expect_portal(options: &Options) -> Result<()> {
+    if !database_of(options).may_exist() {
+        bail!("{} holds no portal; run `adit-portal bootstrap` first", options.data_dir.display());
+    }
+    Ok(())
+}
+
+/// The lock of a file; a successor waits until the portal before it has let go.
+async fn lock(database: &Database, take_over: bool) -> Result<Option<File>> {
+    let deadline = Instant::now() + TAKE_OVER_TIME;
+    loop {
+        match database.lock() {
+            Err(_) if take_over && Instant::now() < deadline => tokio::time::sleep(LOCK_INTERVAL).await,
+            locked => return Ok(locked?),
+        }
+    }
+}
+
 async fn open(options: &Options) -> Result<SharedPortal> {
     let directory = DataDir::new(options.data_dir.clone());
     let database = database_of(options);
-    if !database.may_exist() {
-        bail!("{} holds no portal; run `adit-portal bootstrap` first", options.data_dir.display());
-    }
     let store = Store::open(&database, false)
         .await
         .with_context(|| format!("cannot open the database {database}"))?;
@@ -164,21 +210,38 @@ async fn open(options: &Options) -> Result<SharedPortal> {
             options.data_dir.join("secrets").display()
         );
     }
-    let limit = ConnectLimit::new(Instant::now());
+    store.seal_audit(Sealer::new(&secrets.audit_key()?));
+    let limit = ConnectLimit::with_api_rate(Instant::now(), options.api_rate);
     let hub = Hub::new(store.is_shared());
     let account = RwLock::new(Arc::new(account));
     Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit }))
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+/// Listens on an address that a successor may share.
+fn listen(address: SocketAddr, take_over: bool) -> Result<TcpListener> {
+    let listen = || {
+        if !take_over && address.port() != 0 {
+            // Sharing must be asked for; otherwise an address that is taken is a mistake.
+            let alone = socket(address)?;
+            alone.bind(address)?;
+        }
+        let shared = socket(address)?;
+        #[cfg(unix)]
+        shared.set_reuseport(true)?;
+        shared.bind(address)?;
+        shared.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address}"))
 }
 
 fn router(portal: &SharedPortal) -> Router {
     let api = api::router(portal)
         .layer(DefaultBodyLimit::max(api::MAX_BODY))
-        .layer(middleware::from_fn(limit_time));
-    let scim = scim::router().layer(middleware::from_fn(limit_time));
+        .layer(middleware::from_fn(limit_time))
+        .layer(middleware::from_fn_with_state(Arc::clone(portal), limit_rate));
+    let scim = scim::router()
+        .layer(middleware::from_fn(limit_time))
+        .layer(middleware::from_fn_with_state(Arc::clone(portal), limit_rate));
     Router::new()
         .merge(api)
         .merge(scim)
@@ -199,6 +262,19 @@ async fn limit_time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Failure::unavailable("The portal did not answer in time").into_response(),
+    }
+}
+
+/// Before anything is read: an address that asks too often is told when to come back.
+async fn limit_rate(
+    State(portal): State<SharedPortal>,
+    remote: Remote,
+    request: Request,
+    next: Next,
+) -> Response {
+    match portal.limit.request_from(Instant::now(), remote.0.ip()) {
+        Ok(()) => next.run(request).await,
+        Err(wait) => Failure::too_many(wait).into_response(),
     }
 }
 

@@ -109,6 +109,9 @@ struct BenchArguments {
     /// Length of one throughput measurement, and of a profile.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60), value_name = "S")]
     seconds: u32,
+    /// How long many devices stay connected to a portal.
+    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400), value_name = "S")]
+    stay: u32,
     /// Run these cases alone.
     #[arg(long, value_delimiter = ',', value_name = "CASE")]
     cases: Vec<String>,

@@ -106,6 +106,12 @@ impl Workspace {
         self.build(&arguments, "the relay")
     }
 
+    /// Builds the portal, for a bench that needs no other program.
+    pub(crate) fn build_portal(&self, profile: &str) -> Result<()> {
+        let arguments = ["build", "--locked", "--profile", profile, "--package", "adit-portal"];
+        self.build(&arguments, "the portal")
+    }
+
     /// Builds one example with what it needs itself and nothing else, for a bench that needs no world; its program.
     pub(crate) fn build_example_alone(&self, profile: &str, package: &str, example: &str) -> Result<PathBuf> {
         self.build_example_with(profile, package, example, &[])

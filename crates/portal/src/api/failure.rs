@@ -90,7 +90,7 @@ impl Failure {
 
     /// Too often; the caller is told when to come back.
     pub(crate) fn too_many(retry_after: Duration) -> Self {
-        let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many connections");
+        let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests");
         Self { retry_after: Some(retry_after), ..failure }
     }
 
@@ -130,6 +130,10 @@ impl From<StoreError> for Failure {
             StoreError::Database(error) if is_out_of_reach(&error) => {
                 tracing::error!(%error, "the database is out of reach");
                 Self::unavailable("The database is out of reach")
+            }
+            StoreError::NotCommitted(error) => {
+                tracing::error!(error, "a change was not committed");
+                Self::unavailable("The change was not stored")
             }
             error @ (StoreError::NewerSchema { .. } | StoreError::Database(_)) => Self::internal(error),
         }

@@ -114,6 +114,7 @@ fn documented() -> (Router<SharedPortal>, OpenApi) {
         .routes(routes!(authorization::revoke))
         .routes(routes!(explain::explain))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(settings::show, settings::update))
         .routes(routes!(plan::plan))
         .routes(routes!(plan::apply))

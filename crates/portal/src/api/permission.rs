@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use adit_policy::ActorId;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -140,6 +141,7 @@ async fn admit(
 ) -> Result<Admin, Failure> {
     let remote = Remote::from_request_parts(parts, portal).await?;
     let token = authenticate(portal, &parts.headers, TokenKind::Api).await?;
+    portal.limit.request_with(Instant::now(), token.token_id()).map_err(Failure::too_many)?;
     let actor = token.actor_id.ok_or_else(|| Failure::internal("an API token without actor"))?;
     let actor = portal.store.actor(ActorId::from_uuid(actor)).await?;
     let need =

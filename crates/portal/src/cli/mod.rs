@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! `bootstrap`, `serve`, `backup`, `restore` and `migrate` work on a data directory; every other command is a client of the
+//! `bootstrap`, `serve`, `backup`, `restore`, `migrate` and `doctor` work on a data directory; every other command is a client of the
 //! JSON API and works from anywhere.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 portal unreachable, 4 token refused,
@@ -8,6 +8,7 @@
 
 mod admin;
 mod client;
+mod doctor;
 mod output;
 mod run;
 
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use url::Url;
 
 use crate::store::Database;
@@ -40,6 +42,8 @@ enum Command {
     Restore(Restore),
     /// Move a portal that does not run to another database
     Migrate(Migrate),
+    /// Look for what is wrong with an installation; changes nothing
+    Doctor(doctor::Doctor),
     #[command(flatten)]
     Admin(admin::Command),
 }
@@ -107,6 +111,22 @@ struct Serve {
     /// Serve without TLS: for tests, or behind a proxy on the same machine
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     insecure_plain: bool,
+    /// Believe X-Forwarded-For of requests from here: a proxy (repeatable)
+    #[arg(long, env = "ADIT_PORTAL_BEHIND_PROXY", value_delimiter = ',', value_name = "CIDR")]
+    behind_proxy: Vec<IpNet>,
+    /// Requests a second that one token may make of the API, in the long run
+    #[arg(
+        long,
+        env = "ADIT_PORTAL_API_RATE",
+        value_name = "N",
+        default_value_t = crate::serve::API_RATE,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    api_rate: u32,
+    /// Take over from the portal that listens here now: wait until it stops,
+    /// and keep whoever connects meanwhile
+    #[arg(long)]
+    take_over: bool,
     /// Serve /healthz, /readyz and /metrics here
     #[arg(long, env = "ADIT_PORTAL_HEALTH", value_name = "ADDRESS:PORT")]
     health: Option<SocketAddr>,
@@ -177,6 +197,7 @@ pub fn main() -> ExitCode {
         Command::Backup(arguments) => run::backup(arguments),
         Command::Restore(arguments) => run::restore(arguments),
         Command::Migrate(arguments) => run::migrate(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Admin(command) => run::admin(command),
     }
 }
@@ -225,7 +246,7 @@ mod tests {
     fn every_administrative_command_takes_the_portal_and_the_token() {
         let mut command = Cli::command();
         command.build();
-        for name in ["bootstrap", "serve", "backup", "restore", "migrate", "help"] {
+        for name in ["bootstrap", "serve", "backup", "restore", "migrate", "doctor", "help"] {
             command = command.mut_subcommand(name, |own| own.hide(true));
         }
         command.get_subcommands().filter(|one| !one.is_hide_set()).for_each(check_connection);

@@ -74,6 +74,9 @@ pub(super) fn serve(arguments: Serve) -> ExitCode {
         listen: arguments.listen,
         security,
         health: arguments.health,
+        behind_proxy: arguments.behind_proxy,
+        api_rate: arguments.api_rate,
+        take_over: arguments.take_over,
         keep_audit: Some(arguments.keep_audit).filter(|time| *time > 0).map(Duration::from_secs),
     };
     let served = many_threads().and_then(|runtime| runtime.block_on(serve_until_signal(&options)));
@@ -186,12 +189,12 @@ pub(super) fn admin(command: admin::Command) -> ExitCode {
     }
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
+pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("adit-portal: {error:#}");
     ExitCode::FAILURE
 }
 
-fn one_thread() -> Result<Runtime> {
+pub(super) fn one_thread() -> Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 

@@ -25,8 +25,8 @@ pub(crate) enum Push<M> {
     Message {
         /// The event's place in the outbox; `None` for what is not stored.
         seq: Option<i64>,
-        /// The message.
-        message: M,
+        /// The message; boxed, because the queue of every peer has room for many from the start.
+        message: Box<M>,
     },
     /// What the actor may see may have changed.
     VisibilityChanged {
@@ -81,7 +81,7 @@ impl<M> Line<M> {
     }
 
     pub(super) fn message(&self, seq: Option<i64>, message: M) {
-        self.push(Push::Message { seq, message });
+        self.push(Push::Message { seq, message: Box::new(message) });
     }
 
     /// Ends the session; the first reason stands.

@@ -7,6 +7,7 @@
 
 mod candidates;
 mod line;
+mod loads;
 mod relays;
 mod remote;
 
@@ -27,6 +28,7 @@ pub(crate) use remote::{Learned, Presence};
 
 use candidates::apply;
 use line::Line;
+use loads::Loads;
 use relays::Relay;
 use remote::Remote;
 
@@ -99,6 +101,8 @@ impl State {
 pub(crate) struct Hub {
     state: Mutex<State>,
     announce: Notify,
+    /// How many clients gateways serve.
+    pub(crate) loads: Loads,
     /// Whether there may be other nodes.
     is_shared: bool,
 }

@@ -5,6 +5,7 @@
 //! stranger holds little and not for long. WebSockets leave these limits behind when they are
 //! upgraded and live under the limits of `session`.
 
+mod proxy;
 mod tls;
 
 use std::net::SocketAddr;
@@ -18,12 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 
-pub(crate) use tls::acceptor;
+pub(crate) use tls::{Tls, acceptor};
 
 use crate::api::Remote;
 
@@ -50,15 +51,28 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(crate) struct Server {
     router: Router,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
+    /// Whose word on where a request comes from is believed.
+    proxies: Arc<[IpNet]>,
     slots: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
 }
 
 impl Server {
     /// Serves `router`, over TLS when an acceptor is given, until `closing` becomes true.
-    pub(crate) fn new(router: Router, tls: Option<TlsAcceptor>, closing: watch::Receiver<bool>) -> Self {
-        Self { router, tls, slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)), closing }
+    pub(crate) fn new(
+        router: Router,
+        tls: Option<Tls>,
+        proxies: &[IpNet],
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            router,
+            tls,
+            proxies: proxies.into(),
+            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            closing,
+        }
     }
 
     /// Accepts connections until the server closes.
@@ -89,7 +103,7 @@ impl Server {
         // Control messages are small and urgent.
         let _ = stream.set_nodelay(true);
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        match self.tls.clone() {
+        match self.tls.as_ref().map(Tls::acceptor) {
             None => self.http(stream, address, slot).await,
             Some(tls) => match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
                 Ok(Ok(stream)) => self.http(stream, address, slot).await,
@@ -110,12 +124,13 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { router, mut closing, .. } = self;
+        let Self { router, proxies, mut closing, .. } = self;
         // The permit travels with the requests, so that an upgraded connection keeps holding it.
         let slot = ConnectionSlot(Arc::new(slot));
         let router = TowerToHyperService::new(router);
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Remote(address));
+            let client = proxy::client(address.ip(), request.headers(), &proxies);
+            request.extensions_mut().insert(Remote(SocketAddr::new(client, address.port())));
             request.extensions_mut().insert(slot.clone());
             router.call(request)
         });

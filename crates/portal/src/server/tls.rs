@@ -1,13 +1,82 @@
-//! TLS of the listeners: TLS 1.3 and 1.2, hybrid key exchange preferred.
+//! TLS of the listeners: TLS 1.3 and 1.2, hybrid key exchange preferred, certificates that can
+//! be replaced while the portal runs.
+//!
+//! Whoever renews a certificate writes two files. They are looked at now and then; once they have
+//! changed and fit together, new connections get the new certificate. Files that are damaged or
+//! half-written change nothing: the old certificate stays, and the log says so. Deliberately absent:
+//! ACME. A client like certbot or lego writes the files; a challenge needs port 80 or the DNS,
+//! neither of which is the portal's.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// A certificate and key in two PEM files, as they were when they last fitted together.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: Arc<RwLock<TlsAcceptor>>,
+}
+
+/// What tells two states of a file apart.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Tls {
+    /// Reads the files.
+    pub(crate) fn load(certificate: PathBuf, key: PathBuf) -> Result<Self> {
+        let current = Arc::new(RwLock::new(acceptor(&certificate, &key)?));
+        Ok(Self { certificate, key, current })
+    }
+
+    /// For the next connection.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the files again whenever they have changed, until the task is aborted.
+    pub(crate) async fn watch(self) {
+        let mut known = self.stamps();
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let stamps = self.stamps();
+            if stamps != known {
+                self.reload();
+                known = stamps;
+            }
+        }
+    }
+
+    fn reload(&self) {
+        match acceptor(&self.certificate, &self.key) {
+            Ok(acceptor) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
+                tracing::info!(certificate = %self.certificate.display(), "a new certificate is served");
+            }
+            Err(error) => {
+                metrics::counter!("adit_portal_certificate_reload_failures_total").increment(1);
+                let error = format!("{error:#}");
+                tracing::error!(error, "the new certificate cannot be used; the old one is still served");
+            }
+        }
+    }
+
+    fn stamps(&self) -> [Stamp; 2] {
+        [&self.certificate, &self.key].map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+    }
+}
 
 /// An acceptor for the certificate chain and key in two PEM files.
 ///
@@ -28,4 +97,39 @@ pub(crate) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
         .context("certificate and key do not fit together")?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        let (certificate, key) = (directory.join("server.pem"), directory.join("server.key"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        (certificate, key)
+    }
+
+    fn same(one: &TlsAcceptor, other: &TlsAcceptor) -> bool {
+        Arc::ptr_eq(one.config(), other.config())
+    }
+
+    #[test]
+    fn a_new_certificate_is_taken_and_a_damaged_one_is_not() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = write(directory.path(), "one.example");
+        let tls = Tls::load(certificate.clone(), key).unwrap();
+        let (first, stamps) = (tls.acceptor(), tls.stamps());
+        // The certificate of another key, as between two writes of a renewal.
+        let other = rcgen::generate_simple_self_signed(vec!["two.example".to_owned()]).unwrap();
+        std::fs::write(&certificate, other.cert.pem() + "\n").unwrap();
+        assert_ne!(tls.stamps(), stamps);
+        tls.reload();
+        assert!(same(&tls.acceptor(), &first), "the old one is still served");
+        write(directory.path(), "two.example");
+        tls.reload();
+        assert!(!same(&tls.acceptor(), &first));
+    }
 }

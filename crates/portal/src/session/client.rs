@@ -45,12 +45,14 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
     let actor_id = ActorId::from_uuid(actor.id);
     let hello = match link.hello::<ClientToPortal>().await {
         Ok(ClientToPortal::Hello(hello)) => hello,
-        Ok(_) => return turn_away::<PortalToClient>(link, "client", &Ended::NoHello).await,
-        Err(ended) => return turn_away::<PortalToClient>(link, "client", &ended).await,
+        Ok(_) => return Box::pin(turn_away::<PortalToClient>(link, "client", &Ended::NoHello)).await,
+        Err(ended) => return Box::pin(turn_away::<PortalToClient>(link, "client", &ended)).await,
     };
-    let device = match admit(&portal, &caller, Device::Client(actor_id), &hello).await {
+    // What is done rarely is boxed, here and below: a session is as large as the largest thing
+    // that it ever does, and nearly all of the time it waits.
+    let device = match Box::pin(admit(&portal, &caller, Device::Client(actor_id), &hello)).await {
         Ok(device) => device,
-        Err(ended) => return turn_away::<PortalToClient>(link, "client", &ended).await,
+        Err(ended) => return Box::pin(turn_away::<PortalToClient>(link, "client", &ended)).await,
     };
     let id = ClientId::from_uuid(device.id);
     let mut hub = portal.hub.join_client(id, actor_id, attendee(&caller, &hello));
@@ -76,12 +78,12 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         Ok(never) => match never {},
     };
     let seq = session.seq;
-    link.flush(&mut hub, seq, &ended).await;
+    Box::pin(link.flush(&mut hub, seq, &ended)).await;
     if portal.hub.leave_client(id, hub.session) {
-        gone(&portal, id).await;
+        Box::pin(gone(&portal, id)).await;
     }
     note_end("client", &id, &ended);
-    link.close::<PortalToClient>(&ended).await;
+    Box::pin(link.close::<PortalToClient>(&ended)).await;
 }
 
 /// Tells the gateways that know a client that its session is lost: a hint.
@@ -104,14 +106,14 @@ impl ClientSession<'_> {
     }
 
     async fn run(&mut self, hub: &mut Receiver<PortalToClient>) -> Result<std::convert::Infallible, Ended> {
-        still_valid(self.portal, self.caller).await?;
-        self.init().await?;
+        Box::pin(still_valid(self.portal, self.caller)).await?;
+        Box::pin(self.init()).await?;
         loop {
             let alarm = renewal(&self.relays).into_iter().chain(self.next_look()).min();
             match self.link.step::<ClientToPortal, _>(hub, alarm).await? {
-                Step::Received(message) => self.received(message).await?,
-                Step::Push(push) => self.pushed(push).await?,
-                Step::Alarm => self.alarm().await?,
+                Step::Received(message) => Box::pin(self.received(message)).await?,
+                Step::Push(push) => Box::pin(self.pushed(push)).await?,
+                Step::Alarm => Box::pin(self.alarm()).await?,
             }
         }
     }
@@ -150,7 +152,7 @@ impl ClientSession<'_> {
     async fn pushed(&mut self, push: Push<PortalToClient>) -> Result<(), Ended> {
         match push {
             Push::Message { seq, message } if seq.is_none_or(|seq| seq > self.seq) => {
-                self.link.send(&message).await
+                self.link.send(&*message).await
             }
             Push::VisibilityChanged { seq } if seq > self.seq => self.look_again().await,
             Push::RelaysChanged => self.update_relays().await,
@@ -268,5 +270,22 @@ impl ClientSession<'_> {
         change.sign_out(self.id(), token).await?;
         change.commit().await?;
         Err(Ended::Disconnected(DisconnectReason::RevokedToken))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function returns.
+    const fn size<A, B, C, D, R>(_: fn(A, B, C, D) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    /// There may be tens of thousands of them.
+    #[test]
+    fn a_session_that_waits_is_small() {
+        let bytes = size(serve);
+        assert!(bytes <= 4096, "{bytes} bytes");
     }
 }

@@ -90,7 +90,7 @@ impl GatewaySession<'_> {
                 Step::Received(message) => self.received(message).await?,
                 Step::Push(Push::Message { seq, message }) => {
                     if seq.is_none_or(|seq| seq > self.seq) {
-                        self.link.send(&message).await?;
+                        self.link.send(&*message).await?;
                     }
                 }
                 Step::Push(Push::RelaysChanged) | Step::Alarm => self.update_relays().await?,

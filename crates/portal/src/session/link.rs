@@ -207,7 +207,7 @@ impl Link {
                 if let Push::Message { seq: event, message } = push
                     && event.is_none_or(|event| event > seq)
                 {
-                    self.send(&message).await?;
+                    self.send(&*message).await?;
                 }
             }
             Ok::<(), Ended>(())

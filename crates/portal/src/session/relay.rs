@@ -93,7 +93,7 @@ async fn run(
                 portal.hub.rotate_relay_secret(id, rotated.secret);
             }
             Step::Received(RelayToPortal::Draining(_)) => portal.hub.drain_relay(id),
-            Step::Push(Push::Message { message, .. }) => link.send(&message).await?,
+            Step::Push(Push::Message { message, .. }) => link.send(&*message).await?,
             Step::Push(_) | Step::Alarm => {}
         }
     }

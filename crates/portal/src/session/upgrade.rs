@@ -24,6 +24,9 @@ const MAX_SESSIONS: usize = 50_000;
 /// Bytes that may wait in a socket's own buffer before writing fails.
 const MAX_WRITE_BUFFER: usize = 2 * MAX_MESSAGE;
 
+/// Bytes that are read at once. Most sessions only ever say a few hundred, and there are many.
+const READ_BUFFER: usize = 2 * 1024;
+
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// The three endpoints.
@@ -108,6 +111,8 @@ where
         .max_message_size(MAX_MESSAGE_TO_PORTAL)
         .max_frame_size(MAX_MESSAGE_TO_PORTAL)
         .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
         .on_failed_upgrade(|error| tracing::debug!(%error, "a WebSocket upgrade failed"))
         .on_upgrade(move |socket| async move {
             serve(socket).await;

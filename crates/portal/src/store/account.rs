@@ -114,6 +114,14 @@ impl Store {
 }
 
 impl Store {
+    /// The digest of the secret files that the database is bound to.
+    pub(crate) async fn secrets_digest(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(sql::query_scalar("SELECT secrets_digest FROM account WHERE id = $1")
+            .bind(self.account.as_uuid())
+            .fetch_one(&self.reader)
+            .await?)
+    }
+
     /// Binds the database to the secret files with this digest, the first ones it is served with.
     /// `false` when it is bound to others.
     pub(crate) async fn bind_secrets(&self, digest: &[u8; 32]) -> Result<bool, StoreError> {

@@ -2,6 +2,7 @@
 
 use adit_policy::ActorId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -101,7 +102,7 @@ impl Change {
         .execute(self.sql())
         .await?;
         let detail = serde_json::json!({ "name": name, "kind": kind.name(), "role": role });
-        self.audit("actor.create", ("actor", Some(id)), detail).await?;
+        self.audit_change("actor.create", ("actor", id), Json::Null, detail).await?;
         let (kind, name) = (kind.name().to_owned(), name.to_owned());
         Ok(Actor { id, kind, name, role, enabled: true, managed_by: None, created_ms: at })
     }
@@ -111,15 +112,19 @@ impl Change {
     /// Disabling revokes its tokens too: whoever was let go signs in again when let in again.
     pub(crate) async fn set_actor_enabled(&mut self, id: ActorId, enabled: bool) -> Result<(), StoreError> {
         let account = self.account();
-        let role: Option<String> = sql::query_scalar(
-            "UPDATE actor SET enabled = $1 WHERE account_id = $2 AND id = $3 RETURNING role",
-        )
-        .bind(enabled)
-        .bind(account.as_uuid())
-        .bind(id.as_uuid())
-        .fetch_optional(self.sql())
-        .await?;
-        let role: Role = role.ok_or(StoreError::NotFound("actor"))?.try_into()?;
+        let was: Option<(bool, String)> =
+            sql::query_as("SELECT enabled, role FROM actor WHERE account_id = $1 AND id = $2")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        let (was, role) = was.ok_or(StoreError::NotFound("actor"))?;
+        let role: Role = role.try_into()?;
+        sql::query("UPDATE actor SET enabled = $1 WHERE id = $2")
+            .bind(enabled)
+            .bind(id.as_uuid())
+            .execute(self.sql())
+            .await?;
         if !enabled {
             self.keep_an_owner(role).await?;
             self.revoke(Revoke::Actor(id)).await?;
@@ -127,7 +132,8 @@ impl Change {
         }
         self.tell(&Event::VisibilityChanged { actors: vec![id] }).await?;
         let action = if enabled { "actor.enable" } else { "actor.disable" };
-        self.audit(action, ("actor", Some(id.as_uuid())), serde_json::json!({})).await
+        let state = |enabled: bool| serde_json::json!({ "enabled": enabled });
+        self.audit_change(action, ("actor", id.as_uuid()), state(was), state(enabled)).await
     }
 
     /// Gives an actor another role. Its API tokens stay and allow at once what the new role allows.
@@ -160,14 +166,16 @@ impl Change {
         self.revoke(Revoke::Actor(id)).await?;
         self.revoke_actor_tokens(id).await?;
         let account = self.account();
-        let gone: Option<(String, String)> =
-            sql::query_as("DELETE FROM actor WHERE account_id = $1 AND id = $2 RETURNING name, role")
-                .bind(account.as_uuid())
-                .bind(id.as_uuid())
-                .fetch_optional(self.sql())
-                .await?;
-        let (name, role) = gone.ok_or(StoreError::NotFound("actor"))?;
+        let gone: Option<(String, String, String, bool)> = sql::query_as(
+            "DELETE FROM actor WHERE account_id = $1 AND id = $2 RETURNING name, kind, role, enabled",
+        )
+        .bind(account.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        let (name, kind, role, enabled) = gone.ok_or(StoreError::NotFound("actor"))?;
+        let before = serde_json::json!({ "name": name, "kind": kind, "role": role, "enabled": enabled });
         self.keep_an_owner(role.try_into()?).await?;
-        self.audit("actor.delete", ("actor", Some(id.as_uuid())), serde_json::json!({ "name": name })).await
+        self.audit_change("actor.delete", ("actor", id.as_uuid()), before, Json::Null).await
     }
 }

@@ -191,6 +191,17 @@ pub(crate) struct NewAuthorization {
     pub(crate) expires_ms: i64,
 }
 
+/// What a request rests on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// The token of its session is neither revoked nor expired.
+    pub(crate) is_token_good: bool,
+    /// The site of the resource; `None` when there is no such resource.
+    pub(crate) site: Option<SiteId>,
+    /// Leases that the client holds.
+    pub(crate) held: i64,
+}
+
 /// A live authorization of a client.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct HeldAuthorization {
@@ -224,11 +235,23 @@ impl Change {
 
     /// Ends one authorization on an administrator's word.
     pub(crate) async fn revoke_authorization(&mut self, id: AuthorizationId) -> Result<(), StoreError> {
+        let lease: Option<(Uuid, Uuid, Uuid, Uuid, i64)> = sql::query_as(
+            "SELECT client_id, gateway_id, resource_id, policy_id, expires_ms FROM lease WHERE id = $1",
+        )
+        .bind(id.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        let (client, gateway, resource, policy, expires_ms) =
+            lease.ok_or(StoreError::NotFound("authorization"))?;
         if self.revoke(Revoke::One(id)).await? == 0 {
             return Err(StoreError::NotFound("authorization"));
         }
-        let subject = ("authorization", Some(id.as_uuid()));
-        self.audit("authorization.revoke", subject, serde_json::json!({})).await
+        let before = serde_json::json!({
+            "client": client, "gateway": gateway, "resource": resource, "policy": policy,
+            "expires_ms": expires_ms,
+        });
+        let subject = ("authorization", id.as_uuid());
+        self.audit_change("authorization.revoke", subject, before, serde_json::Value::Null).await
     }
 
     /// Forgets leases whose time is over; their holders have timers of their own.
@@ -249,16 +272,28 @@ impl Change {
         policy::decide(self.sql(), at, asker, resource).await
     }
 
-    /// The site of a resource; `None` when there is no such resource.
-    pub(crate) async fn resource_site(&mut self, resource: ResourceId) -> Result<Option<SiteId>, StoreError> {
-        let account = self.account();
-        let id: Option<Uuid> =
-            sql::query_scalar("SELECT site_id FROM resource WHERE account_id = $1 AND id = $2")
-                .bind(account.as_uuid())
-                .bind(resource.as_uuid())
-                .fetch_optional(self.sql())
-                .await?;
-        Ok(id.map(SiteId::from_uuid))
+    /// What a request rests on before anything is decided, in one statement.
+    pub(crate) async fn standing(
+        &mut self,
+        client: ClientId,
+        token: TokenId,
+        resource: ResourceId,
+    ) -> Result<Standing, StoreError> {
+        let (account, at) = (self.account(), self.at_ms());
+        let (is_token_good, site, held): (bool, Option<Uuid>, i64) = sql::query_as(
+            "SELECT EXISTS (SELECT 1 FROM token
+                            WHERE id = $1 AND revoked_ms IS NULL AND coalesce(expires_ms > $2, TRUE)),
+                    (SELECT site_id FROM resource WHERE account_id = $3 AND id = $4),
+                    (SELECT count(*) FROM lease WHERE client_id = $5)",
+        )
+        .bind(token.as_uuid())
+        .bind(at)
+        .bind(account.as_uuid())
+        .bind(resource.as_uuid())
+        .bind(client.as_uuid())
+        .fetch_one(self.sql())
+        .await?;
+        Ok(Standing { is_token_good, site: site.map(SiteId::from_uuid), held })
     }
 
     /// What a client holds on a resource now.
@@ -277,14 +312,6 @@ impl Change {
         .bind(at)
         .fetch_all(self.sql())
         .await?)
-    }
-
-    /// How many live leases a client holds.
-    pub(crate) async fn held_count(&mut self, client: ClientId) -> Result<i64, StoreError> {
-        Ok(sql::query_scalar("SELECT count(*) FROM lease WHERE client_id = $1")
-            .bind(client.as_uuid())
-            .fetch_one(self.sql())
-            .await?)
     }
 
     /// How many clients each gateway serves; gateways without any are left out.

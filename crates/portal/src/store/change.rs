@@ -1,12 +1,11 @@
-//! One change: a transaction that carries its audit row and the events that tell the peers.
+//! One change: domain rows, its entry in the audit log, and the events that tell the peers.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use adit_policy::AccountId;
-use tokio::sync::Notify;
-use uuid::Uuid;
 
+use super::audit::seal::Sealer;
+use super::commit::Turn;
 use super::{Event, Store, StoreError, sql};
 use crate::clock;
 
@@ -26,54 +25,40 @@ impl By {
     }
 }
 
-/// A transaction in the making; dropping it undoes everything.
+/// A change in the making; dropping it undoes everything.
 #[derive(Debug)]
 pub(crate) struct Change {
-    tx: sql::Transaction,
-    /// Declared after `tx`, so that the dispatcher is woken after the transaction has ended.
-    wake: WakeDispatcher,
+    /// Taken by the commit.
+    turn: Option<Turn>,
     account: AccountId,
     at_ms: i64,
     by: By,
+    sealer: Arc<OnceLock<Sealer>>,
     events: usize,
 }
 
-/// Wakes the dispatchers of this node and the others when dropped: a request whose client went away while the commit was
-/// under way must still be pushed.
-#[derive(Debug)]
-struct WakeDispatcher {
-    here: Arc<Notify>,
-    elsewhere: Arc<Notify>,
-}
-
-impl Drop for WakeDispatcher {
+impl Drop for Change {
     fn drop(&mut self) {
-        self.here.notify_one();
-        self.elsewhere.notify_one();
+        if let Some(turn) = self.turn.take() {
+            turn.abandon();
+        }
     }
 }
 
 impl Change {
     pub(super) async fn begin(store: &Store, by: By) -> Result<Self, StoreError> {
-        let wake = WakeDispatcher {
-            here: Arc::clone(&store.committed),
-            elsewhere: Arc::clone(&store.committed_here),
-        };
-        let mut tx = store.writer.begin_change().await?;
-        if !store.is_shared() {
-            // Delivered events leave with the next change, which saves a commit of their own.
-            let delivered = store.delivered.load(Ordering::Acquire);
-            sql::query("DELETE FROM outbox WHERE seq <= $1").bind(delivered).execute(&mut tx).await?;
-        }
-        Ok(Self { tx, wake, account: store.account, at_ms: clock::now_ms(), by, events: 0 })
+        let turn = store.changes.turn().await?;
+        let (account, at_ms, sealer) = (store.account, clock::now_ms(), Arc::clone(&store.sealer));
+        Ok(Self { turn: Some(turn), account, at_ms, by, sealer, events: 0 })
     }
 
-    /// Makes the change durable; the dispatcher then tells the peers.
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        let Self { tx, wake, .. } = self;
-        tx.commit().await?;
-        drop(wake);
-        Ok(())
+    /// Makes the change durable, together with others that wait; the dispatcher then tells the
+    /// peers.
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        match self.turn.take() {
+            Some(turn) => turn.commit().await,
+            None => Ok(()),
+        }
     }
 
     /// Tells the peers of something once this change is committed.
@@ -82,39 +67,27 @@ impl Change {
         sql::query("INSERT INTO outbox (account_id, event) VALUES ($1, $2)")
             .bind(self.account.as_uuid())
             .bind(text)
-            .execute(&mut self.tx)
+            .execute(self.sql())
             .await?;
         self.events += 1;
         Ok(())
     }
 
-    /// Writes the audit row of this change.
-    pub(crate) async fn audit(
-        &mut self,
-        action: &str,
-        subject: (&str, Option<Uuid>),
-        detail: serde_json::Value,
-    ) -> Result<(), StoreError> {
-        sql::query(
-            "INSERT INTO audit (id, account_id, at_ms, who, address, action, subject_kind, subject_id, detail)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        )
-        .bind(Uuid::now_v7())
-        .bind(self.account.as_uuid())
-        .bind(self.at_ms)
-        .bind(&self.by.who)
-        .bind(&self.by.address)
-        .bind(action)
-        .bind(subject.0)
-        .bind(subject.1)
-        .bind(detail.to_string())
-        .execute(&mut self.tx)
-        .await?;
-        Ok(())
+    /// # Panics
+    ///
+    /// Never: the turn is there until the commit consumes the change.
+    pub(super) fn sql(&mut self) -> &mut sql::Transaction {
+        self.turn.as_mut().expect("a change has its turn until it is committed").sql()
     }
 
-    pub(super) const fn sql(&mut self) -> &mut sql::Transaction {
-        &mut self.tx
+    /// Who makes it.
+    pub(super) const fn by(&self) -> &By {
+        &self.by
+    }
+
+    /// What seals the entries of the audit log; absent where the portal's secrets are not known.
+    pub(super) fn sealer(&self) -> Option<&Sealer> {
+        self.sealer.get()
     }
 
     /// The account that the change belongs to.

@@ -11,8 +11,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::StoreError;
 use super::sql::Pool;
+use super::{StoreError, sql};
 
 static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
@@ -102,6 +102,25 @@ impl Database {
             Self::Sqlite(path) => path.exists(),
             Self::Postgres(_) => true,
         }
+    }
+
+    /// Which schema it has; nothing is changed. Zero when it has none.
+    pub(crate) async fn schema(&self) -> Result<i64, StoreError> {
+        let pool = match self {
+            Self::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+                let pool = SqlitePoolOptions::new().max_connections(1);
+                Pool::Sqlite(pool.connect_with(options.read_only(true)).await?)
+            }
+            Self::Postgres(url) => {
+                let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
+                Pool::Postgres(pool.connect_with(PgConnectOptions::from_str(url)?).await?)
+            }
+        };
+        let text = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+        let version = sql::query_scalar(text).fetch_one(&pool).await;
+        pool.close().await;
+        Ok(version?)
     }
 
     /// Opens it: a pool for changes and one for reading. A SQLite file is made when `create` is

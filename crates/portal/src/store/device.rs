@@ -306,6 +306,7 @@ impl Change {
         is_verified: bool,
     ) -> Result<(), StoreError> {
         let (account, at) = (self.account(), self.at_ms());
+        let was_verified = self.is_verified(id).await?;
         let actor: Option<Uuid> = sql::query_scalar(
             "UPDATE device SET verified_ms = CASE WHEN $1 THEN coalesce(verified_ms, $2) END
              WHERE account_id = $3 AND kind = 'client' AND id = $4 RETURNING actor_id",
@@ -320,7 +321,17 @@ impl Change {
         self.review(Review::Client(id)).await?;
         self.tell_visibility(vec![actor]).await?;
         let action = if is_verified { "device.verify" } else { "device.unverify" };
-        self.audit(action, ("client", Some(id.as_uuid())), serde_json::json!({})).await
+        let state = |is_verified: bool| serde_json::json!({ "verified": is_verified });
+        self.audit_change(action, ("client", id.as_uuid()), state(was_verified), state(is_verified)).await
+    }
+
+    async fn is_verified(&mut self, id: ClientId) -> Result<bool, StoreError> {
+        let found: Option<bool> =
+            sql::query_scalar("SELECT verified_ms IS NOT NULL FROM device WHERE id = $1")
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        Ok(found.unwrap_or(false))
     }
 
     /// Deletes a device; it comes back as another one if its token is still good.
@@ -338,6 +349,7 @@ impl Change {
         .await?;
         let name = name.ok_or(StoreError::NotFound("device"))?;
         self.tell(&Event::DeviceDeleted { id }).await?;
-        self.audit("device.delete", (kind, Some(id)), serde_json::json!({ "name": name })).await
+        let before = serde_json::json!({ "name": name });
+        self.audit_change("device.delete", (kind, id), before, serde_json::Value::Null).await
     }
 }

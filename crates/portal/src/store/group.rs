@@ -2,6 +2,7 @@
 
 use adit_policy::{ActorId, GroupId};
 use serde::Serialize;
+use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -92,7 +93,8 @@ impl Change {
             .execute(self.sql())
             .await?;
         }
-        self.audit("group.create", ("group", Some(id)), serde_json::json!({ "name": name })).await?;
+        let after = serde_json::json!({ "name": name, "everyone": everyone });
+        self.audit_change("group.create", ("group", id), Json::Null, after).await?;
         Ok(Group { id, name: name.to_owned(), everyone, managed_by: None, created_ms: at })
     }
 
@@ -114,9 +116,13 @@ impl Change {
         self.refuse_everyone(id, "cannot be deleted").await?;
         let members = self.members_of(id).await?;
         self.revoke(Revoke::Group(id)).await?;
-        sql::query("DELETE FROM actor_group WHERE id = $1").bind(id.as_uuid()).execute(self.sql()).await?;
+        let name: Option<String> = sql::query_scalar("DELETE FROM actor_group WHERE id = $1 RETURNING name")
+            .bind(id.as_uuid())
+            .fetch_optional(self.sql())
+            .await?;
+        let before = serde_json::json!({ "name": name, "members": members });
         self.tell_visibility(members).await?;
-        self.audit("group.delete", ("group", Some(id.as_uuid())), serde_json::json!({})).await
+        self.audit_change("group.delete", ("group", id.as_uuid()), before, Json::Null).await
     }
 
     /// Makes an actor a member; doing it twice is no error.
@@ -136,7 +142,7 @@ impl Change {
         .await?;
         self.tell(&Event::VisibilityChanged { actors: vec![actor] }).await?;
         let detail = serde_json::json!({ "actor": actor });
-        self.audit("membership.add", ("group", Some(group.as_uuid())), detail).await
+        self.audit_change("membership.add", ("group", group.as_uuid()), Json::Null, detail).await
     }
 
     /// Takes an actor out of a group.
@@ -154,7 +160,7 @@ impl Change {
         self.revoke(Revoke::Membership { group, actor }).await?;
         self.tell(&Event::VisibilityChanged { actors: vec![actor] }).await?;
         let detail = serde_json::json!({ "actor": actor });
-        self.audit("membership.remove", ("group", Some(group.as_uuid())), detail).await
+        self.audit_change("membership.remove", ("group", group.as_uuid()), detail, Json::Null).await
     }
 
     /// Actors in a group.

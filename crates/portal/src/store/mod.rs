@@ -6,7 +6,7 @@
 //! back revoked access). The dispatcher delivers events after the commit, in commit order,
 //! and finds them again after a crash, because they are rows of the outbox.
 //!
-//! Changes happen one after the other: on SQLite because there is one writer, on PostgreSQL
+//! Changes that wait together share a commit (see [`commit`]). They happen one after the other: on SQLite because there is one writer, on PostgreSQL
 //! because each begins by taking the same advisory lock, whichever node it comes from. So
 //! nothing is decided on rows that another change is about to take away, no transaction fails
 //! to serialize, and the numbers of the outbox are in the order of the commits.
@@ -16,6 +16,7 @@ mod actor;
 mod audit;
 mod authorization;
 mod change;
+mod commit;
 mod condition;
 mod connection;
 mod database;
@@ -40,15 +41,16 @@ mod transfer;
 #[cfg(test)]
 pub(crate) mod conformance;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, OnceLock};
 
 use adit_policy::AccountId;
 use tokio::sync::Notify;
 
 pub(crate) use account::{Account, NewAccount};
 pub(crate) use actor::{Actor, ActorKind};
-pub(crate) use audit::AuditRow;
+pub(crate) use audit::seal::Sealer;
+pub(crate) use audit::{AuditFilter, AuditRow, Verified};
 pub(crate) use authorization::{AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke};
 pub(crate) use change::{By, Change};
 pub(crate) use connection::{Connection, ConnectionIce};
@@ -99,6 +101,9 @@ pub(crate) enum StoreError {
     /// The database failed.
     #[error("database: {0}")]
     Database(sqlx::Error),
+    /// The change, and others that shared its commit, did not become durable.
+    #[error("the change was not committed: {0}")]
+    NotCommitted(String),
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -139,8 +144,10 @@ fn page_length<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opti
 
 impl Page {
     /// Everything that fits into one page.
-    #[cfg(test)]
     pub(crate) const FIRST: Self = Self { after: None, limit: None };
+
+    /// The first entry alone.
+    pub(crate) const NEWEST: Self = Self { after: None, limit: Some(1) };
 
     fn after(self) -> uuid::Uuid {
         self.after.unwrap_or(uuid::Uuid::nil())
@@ -155,8 +162,10 @@ impl Page {
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     writer: sql::Pool,
+    changes: Arc<commit::Writer>,
     reader: sql::Pool,
     account: AccountId,
+    sealer: Arc<OnceLock<Sealer>>,
     committed: Arc<Notify>,
     /// For the other nodes.
     committed_here: Arc<Notify>,
@@ -168,14 +177,16 @@ impl Store {
     pub(crate) async fn open(database: &Database, create: bool) -> Result<Self, StoreError> {
         let (writer, reader) = database.open(create).await?;
         let account = account::first(&reader).await?.unwrap_or(AccountId::from_uuid(uuid::Uuid::nil()));
-        Ok(Self {
-            writer,
-            reader,
-            account,
-            committed: Arc::new(Notify::new()),
-            committed_here: Arc::new(Notify::new()),
-            delivered: Arc::new(AtomicI64::new(0)),
-        })
+        let (committed, committed_here) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let delivered = Arc::new(AtomicI64::new(0));
+        let changes = Arc::new(commit::Writer::new(
+            writer.clone(),
+            Arc::clone(&committed),
+            Arc::clone(&committed_here),
+            Arc::clone(&delivered),
+        ));
+        let sealer = Arc::default();
+        Ok(Self { writer, changes, reader, account, sealer, committed, committed_here, delivered })
     }
 
     /// The account that this portal serves; nil before [`Change::create_account`].
@@ -188,6 +199,11 @@ impl Store {
         Change::begin(self, by.clone()).await
     }
 
+    /// Has the entries of the audit log sealed from now on; the first key stands.
+    pub(crate) fn seal_audit(&self, sealer: Sealer) {
+        let _ = self.sealer.set(sealer);
+    }
+
     /// Whether other nodes may use the same database.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self.writer, sql::Pool::Postgres(_))
@@ -197,6 +213,22 @@ impl Store {
     pub(crate) async fn ping(&self) -> Result<(), StoreError> {
         sql::query("SELECT 1").execute(&self.reader).await?;
         Ok(())
+    }
+
+    /// `ok`, or what is damaged.
+    pub(crate) async fn integrity(&self) -> Result<String, StoreError> {
+        let text = if self.is_shared() { "SELECT 'ok'" } else { "PRAGMA quick_check(1)" };
+        Ok(sql::query_scalar(text).fetch_one(&self.reader).await?)
+    }
+
+    /// What the database takes for the time, in Unix milliseconds.
+    pub(crate) async fn clock_ms(&self) -> Result<i64, StoreError> {
+        let text = if self.is_shared() {
+            "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
+        } else {
+            "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+        };
+        Ok(sql::query_scalar(text).fetch_one(&self.reader).await?)
     }
 
     /// Closes all connections, so that the write-ahead log is merged into the database.

@@ -5,6 +5,7 @@ use adit_policy::{
     ResourceId, Subject, Verdict,
 };
 use serde::Serialize;
+use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -107,9 +108,39 @@ pub(crate) struct Explained {
     pub(crate) verdicts: Vec<(PolicyId, Verdict)>,
 }
 
+/// A policy of a resource beside the one who asks; no policy at all is one row without any.
+#[derive(FromRow)]
+struct FactRow {
+    actor_enabled: bool,
+    id: Option<Uuid>,
+    group_id: Option<Uuid>,
+    enabled: Option<bool>,
+    conditions: Option<String>,
+    /// The asker, who is in the policy's group.
+    member: Option<Uuid>,
+}
+
+impl FactRow {
+    fn group_of_member(&self) -> Option<GroupId> {
+        self.member.and(self.group_id).map(GroupId::from_uuid)
+    }
+
+    fn into_rule(self, resource: ResourceId) -> Option<PolicyRule> {
+        let (id, group) = (self.id?, self.group_id?);
+        Some(PolicyRule {
+            id: PolicyId::from_uuid(id),
+            group: GroupId::from_uuid(group),
+            resource,
+            enabled: self.enabled?,
+            conditions: condition::read(id, &self.conditions?)?,
+        })
+    }
+}
+
 /// What a decision rests on.
 struct Facts {
     is_enabled: bool,
+    /// Those that a policy of the resource names.
     groups: Vec<GroupId>,
     rules: Vec<PolicyRule>,
     circumstances: Circumstances<'static>,
@@ -122,21 +153,28 @@ impl Facts {
         asker: &Asker,
         resource: ResourceId,
     ) -> Result<Option<Self>, StoreError> {
-        let is_enabled: Option<bool> = sql::query_scalar("SELECT enabled FROM actor WHERE id = $1")
-            .bind(asker.actor.as_uuid())
-            .fetch_optional(&mut *tx)
-            .await?;
-        let Some(is_enabled) = is_enabled else { return Ok(None) };
-        let groups: Vec<Uuid> = sql::query_scalar("SELECT group_id FROM membership WHERE actor_id = $1")
-            .bind(asker.actor.as_uuid())
-            .fetch_all(&mut *tx)
-            .await?;
-        let rules = rules(tx, resource).await?;
+        // One statement rather than three: it is a part of every request for access.
+        let rows: Vec<FactRow> = sql::query_as(
+            "SELECT actor.enabled AS actor_enabled, policy.id, policy.group_id, policy.enabled,
+                    policy.conditions, membership.actor_id AS member
+             FROM actor
+             LEFT JOIN policy ON policy.resource_id = $2
+             LEFT JOIN membership ON membership.group_id = policy.group_id
+                                 AND membership.actor_id = actor.id
+             WHERE actor.id = $1 ORDER BY policy.id",
+        )
+        .bind(asker.actor.as_uuid())
+        .bind(resource.as_uuid())
+        .fetch_all(&mut *tx)
+        .await?;
+        let Some(is_enabled) = rows.first().map(|row| row.actor_enabled) else { return Ok(None) };
+        let groups: Vec<GroupId> = rows.iter().filter_map(FactRow::group_of_member).collect();
+        let rules: Vec<PolicyRule> = rows.into_iter().filter_map(|row| row.into_rule(resource)).collect();
         let is_conditional = rules.iter().any(|rule| !rule.conditions.is_empty());
         let client = asker.client.filter(|_| is_conditional);
         Ok(Some(Self {
             is_enabled,
-            groups: groups.into_iter().map(GroupId::from_uuid).collect(),
+            groups,
             rules,
             circumstances: condition::circumstances(tx, client).await?,
         }))
@@ -155,25 +193,6 @@ impl Facts {
     fn decide(&self, now: u64, asker: &Asker, resource: ResourceId) -> Decision {
         adit_policy::decide(now, &self.subject(asker), resource, &self.rules)
     }
-}
-
-async fn rules(tx: &mut sql::Transaction, resource: ResourceId) -> Result<Vec<PolicyRule>, StoreError> {
-    let rows: Vec<(Uuid, Uuid, bool, String)> = sql::query_as(
-        "SELECT id, group_id, enabled, conditions FROM policy WHERE resource_id = $1 ORDER BY id",
-    )
-    .bind(resource.as_uuid())
-    .fetch_all(tx)
-    .await?;
-    let rule = |(id, group, enabled, conditions): (Uuid, Uuid, bool, String)| {
-        Some(PolicyRule {
-            id: PolicyId::from_uuid(id),
-            group: GroupId::from_uuid(group),
-            resource,
-            enabled,
-            conditions: condition::read(id, &conditions)?,
-        })
-    };
-    Ok(rows.into_iter().filter_map(rule).collect())
 }
 
 /// Loads what the decision needs and decides.
@@ -216,29 +235,34 @@ impl Change {
         let members = self.members_of(group).await?;
         self.tell_visibility(members).await?;
         let detail = serde_json::json!({ "group": group, "resource": resource, "conditions": conditions });
-        self.audit("policy.create", ("policy", Some(id)), detail).await?;
+        self.audit_change("policy.create", ("policy", id), Json::Null, detail).await?;
         Ok(PolicyId::from_uuid(id))
     }
 
     /// Enables or disables a policy; disabling ends what it granted.
     pub(crate) async fn set_policy_enabled(&mut self, id: PolicyId, enabled: bool) -> Result<(), StoreError> {
         let account = self.account();
-        let group: Option<Uuid> = sql::query_scalar(
-            "UPDATE policy SET enabled = $1 WHERE account_id = $2 AND id = $3 RETURNING group_id",
-        )
-        .bind(enabled)
-        .bind(account.as_uuid())
-        .bind(id.as_uuid())
-        .fetch_optional(self.sql())
-        .await?;
-        let group = GroupId::from_uuid(group.ok_or(StoreError::NotFound("policy"))?);
+        let was: Option<(Uuid, bool)> =
+            sql::query_as("SELECT group_id, enabled FROM policy WHERE account_id = $1 AND id = $2")
+                .bind(account.as_uuid())
+                .bind(id.as_uuid())
+                .fetch_optional(self.sql())
+                .await?;
+        let (group, was_enabled) = was.ok_or(StoreError::NotFound("policy"))?;
+        let group = GroupId::from_uuid(group);
+        sql::query("UPDATE policy SET enabled = $1 WHERE id = $2")
+            .bind(enabled)
+            .bind(id.as_uuid())
+            .execute(self.sql())
+            .await?;
         if !enabled {
             self.revoke(Revoke::Policy(id)).await?;
         }
         let members = self.members_of(group).await?;
         self.tell_visibility(members).await?;
         let action = if enabled { "policy.enable" } else { "policy.disable" };
-        self.audit(action, ("policy", Some(id.as_uuid())), serde_json::json!({})).await
+        let state = |enabled: bool| serde_json::json!({ "enabled": enabled });
+        self.audit_change(action, ("policy", id.as_uuid()), state(was_enabled), state(enabled)).await
     }
 
     /// Gives a policy other conditions; what it would not grant under these ends.
@@ -263,8 +287,9 @@ impl Change {
         self.review(Review::Policy(id)).await?;
         let members = self.members_of(GroupId::from_uuid(group)).await?;
         self.tell_visibility(members).await?;
-        let detail = serde_json::json!({ "before": Written::from(before), "conditions": conditions });
-        self.audit("policy.conditions", ("policy", Some(id.as_uuid())), detail).await
+        let before = serde_json::json!({ "conditions": Written::from(before) });
+        let after = serde_json::json!({ "conditions": conditions });
+        self.audit_change("policy.conditions", ("policy", id.as_uuid()), before, after).await
     }
 
     /// Deletes a policy and ends what it granted.
@@ -282,6 +307,6 @@ impl Change {
         let members = self.members_of(GroupId::from_uuid(group)).await?;
         self.tell_visibility(members).await?;
         let detail = serde_json::json!({ "group": group, "resource": resource });
-        self.audit("policy.delete", ("policy", Some(id.as_uuid())), detail).await
+        self.audit_change("policy.delete", ("policy", id.as_uuid()), detail, Json::Null).await
     }
 }

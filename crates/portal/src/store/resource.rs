@@ -223,7 +223,8 @@ impl Change {
         .bind(at)
         .execute(self.sql())
         .await?;
-        self.audit("resource.create", ("resource", Some(id)), spec.detail()).await?;
+        self.audit_change("resource.create", ("resource", id), serde_json::Value::Null, spec.detail())
+            .await?;
         Ok(ResourceId::from_uuid(id))
     }
 
@@ -261,7 +262,14 @@ impl Change {
             self.tell(&Event::ResourceChanged { id: before.id }).await?;
         }
         self.tell_visibility(viewers).await?;
-        self.audit("resource.update", ("resource", Some(before.id.as_uuid())), spec.detail()).await
+        let was = ResourceSpec {
+            name: before.name.clone(),
+            address: before.address.clone(),
+            site: before.site.id,
+            filters: before.filters.clone(),
+        };
+        let subject = ("resource", before.id.as_uuid());
+        self.audit_change("resource.update", subject, was.detail(), spec.detail()).await
     }
 
     /// Deletes a resource with its policies.
@@ -277,8 +285,9 @@ impl Change {
                 .await?;
         let name = name.ok_or(StoreError::NotFound("resource"))?;
         self.tell_visibility(viewers).await?;
-        let detail = serde_json::json!({ "name": name });
-        self.audit("resource.delete", ("resource", Some(id.as_uuid())), detail).await
+        let before = serde_json::json!({ "name": name });
+        let subject = ("resource", id.as_uuid());
+        self.audit_change("resource.delete", subject, before, serde_json::Value::Null).await
     }
 
     /// Actors that see a resource through an enabled policy.

@@ -54,7 +54,8 @@ impl Change {
             .bind(at)
             .execute(self.sql())
             .await?;
-        self.audit("site.create", ("site", Some(id)), serde_json::json!({ "name": name })).await?;
+        let after = serde_json::json!({ "name": name });
+        self.audit_change("site.create", ("site", id), serde_json::Value::Null, after).await?;
         Ok(Site { id: SiteId::from_uuid(id), name: name.to_owned() })
     }
 
@@ -90,6 +91,7 @@ impl Change {
                 .await?;
         let name = name.ok_or(StoreError::NotFound("site"))?;
         self.tell_visibility(viewers).await?;
-        self.audit("site.delete", ("site", Some(id.as_uuid())), serde_json::json!({ "name": name })).await
+        let before = serde_json::json!({ "name": name });
+        self.audit_change("site.delete", ("site", id.as_uuid()), before, serde_json::Value::Null).await
     }
 }

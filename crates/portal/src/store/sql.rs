@@ -102,7 +102,15 @@ impl Pool {
         // The number is arbitrary ("adit") and the same in every node.
         const ONE_AT_A_TIME: &str = "BEGIN; SELECT pg_advisory_xact_lock(1633970548)";
         Ok(match self {
-            Self::Sqlite(pool) => Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite(pool) => match pool.begin_with("BEGIN IMMEDIATE").await {
+                // SQLite has ended the last one by itself while it was committed, and sqlx did not
+                // notice. Without another connection there would be no change ever again.
+                Err(sqlx::Error::InvalidSavePointStatement) => {
+                    pool.acquire().await?.close().await?;
+                    Transaction::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?)
+                }
+                begun => Transaction::Sqlite(begun?),
+            },
             Self::Postgres(pool) => Transaction::Postgres(bounded(pool.begin_with(ONE_AT_A_TIME)).await?),
         })
     }
@@ -126,6 +134,17 @@ pub(super) enum Transaction {
 }
 
 impl Transaction {
+    /// Undoes it, also where the database has done so by itself.
+    ///
+    /// SQLite ends a transaction when the disk is full, for example, and sqlx does not notice: its own
+    /// rollback then fails, and the connection would be lost for further changes.
+    pub(super) async fn give_up(mut self) {
+        if let Self::Sqlite(tx) = &mut self {
+            // Fails if the transaction is still open, which is as good.
+            let _ = sqlx::query("BEGIN").execute(&mut **tx).await;
+        }
+    }
+
     /// Makes it durable.
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
         match self {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use adit_policy::{ActorId, GatewayId, SiteId, TokenId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -153,26 +154,29 @@ impl Change {
             "name": new.name, "kind": new.kind, "actor": new.actor, "site": new.site,
             "expires_ms": new.expires_ms,
         });
-        self.audit("token.create", ("token", Some(new.id.as_uuid())), detail).await
+        self.audit_change("token.create", ("token", new.id.as_uuid()), Json::Null, detail).await
     }
 
     /// Revokes a token: its sessions and what rests on them end. Twice is no error.
     pub(crate) async fn revoke_token(&mut self, id: TokenId) -> Result<(), StoreError> {
         let (account, at) = (self.account(), self.at_ms());
-        let known = sql::query(
-            "UPDATE token SET revoked_ms = coalesce(revoked_ms, $1) WHERE account_id = $2 AND id = $3",
+        let known: Option<Token> = sql::query_as(
+            "UPDATE token SET revoked_ms = coalesce(revoked_ms, $1) WHERE account_id = $2 AND id = $3
+             RETURNING *",
         )
         .bind(at)
         .bind(account.as_uuid())
         .bind(id.as_uuid())
-        .execute(self.sql())
+        .fetch_optional(self.sql())
         .await?;
-        if known == 0 {
-            return Err(StoreError::NotFound("token"));
-        }
+        let token = known.ok_or(StoreError::NotFound("token"))?;
+        let before = serde_json::json!({
+            "name": token.name, "kind": token.kind, "actor": token.actor_id, "site": token.site_id,
+            "expires_ms": token.expires_ms,
+        });
         self.revoke(Revoke::Token(id)).await?;
         self.tell(&Event::TokenRevoked { id }).await?;
-        self.audit("token.revoke", ("token", Some(id.as_uuid())), serde_json::json!({})).await
+        self.audit_change("token.revoke", ("token", id.as_uuid()), before, Json::Null).await
     }
 
     /// Limits a token that was just stored to these scopes.
@@ -213,26 +217,15 @@ impl Change {
         self.audit("token.replace", ("token", Some(old.as_uuid())), detail).await
     }
 
-    /// Whether a token is neither revoked nor expired, inside the change that rests on it.
-    pub(crate) async fn token_is_good(&mut self, id: TokenId) -> Result<bool, StoreError> {
-        let at = self.at_ms();
-        let good = sql::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM token
-                            WHERE id = $1 AND revoked_ms IS NULL AND coalesce(expires_ms > $2, TRUE))",
-        );
-        Ok(good.bind(id.as_uuid()).bind(at).fetch_one(self.sql()).await?)
-    }
-
     /// Whether the token with which a gateway signed in is still good.
     pub(crate) async fn gateway_is_admitted(&mut self, id: GatewayId) -> Result<bool, StoreError> {
-        let token: Option<Option<Uuid>> = sql::query_scalar("SELECT token_id FROM device WHERE id = $1")
-            .bind(id.as_uuid())
-            .fetch_optional(self.sql())
-            .await?;
-        match token.flatten() {
-            Some(token) => self.token_is_good(TokenId::from_uuid(token)).await,
-            None => Ok(false),
-        }
+        let at = self.at_ms();
+        let good = sql::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM device JOIN token ON token.id = device.token_id
+                            WHERE device.id = $1 AND revoked_ms IS NULL
+                              AND coalesce(expires_ms > $2, TRUE))",
+        );
+        Ok(good.bind(id.as_uuid()).bind(at).fetch_one(self.sql()).await?)
     }
 
     /// Revokes every token of an actor.

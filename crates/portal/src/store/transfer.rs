@@ -225,6 +225,10 @@ const TABLES: [Table; 13] = [
             ("subject_kind", Text),
             ("subject_id", Id),
             ("detail", Text),
+            ("before", Text),
+            ("after", Text),
+            ("seq", Integer),
+            ("seal", Bytes),
         ],
     },
 ];
@@ -474,8 +478,15 @@ mod tests {
              WHERE m.type = 'table'"
         };
         let stored: Vec<String> = sql::query_scalar(text).fetch_all(&store.reader).await.unwrap();
-        let left_out =
-            ["outbox.", "node.", "presence.", "idempotency.", "_sqlx_migrations.", "sqlite_sequence."];
+        let left_out = [
+            "audit_retention.",
+            "outbox.",
+            "node.",
+            "presence.",
+            "idempotency.",
+            "_sqlx_migrations.",
+            "sqlite_sequence.",
+        ];
         let stored: BTreeSet<String> =
             stored.into_iter().filter(|name| !left_out.iter().any(|out| name.starts_with(out))).collect();
         let known: BTreeSet<String> = TABLES

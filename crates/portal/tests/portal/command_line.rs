@@ -43,6 +43,9 @@ impl Tls {
             security: Security::Bootstrapped,
             health: None,
             keep_audit: None,
+            behind_proxy: Vec::new(),
+            api_rate: serve::API_RATE,
+            take_over: false,
         };
         let running = serve::start(&options, None).await.unwrap();
         Self { _directory: directory, made, address: running.addresses()[0], running }
@@ -195,6 +198,9 @@ async fn a_taken_port_is_named() {
         security: Security::Bootstrapped,
         health: None,
         keep_audit: None,
+        behind_proxy: Vec::new(),
+        api_rate: serve::API_RATE,
+        take_over: false,
     };
     let error = serve::start(&options, None).await.unwrap_err();
     assert!(format!("{error:#}").starts_with(&format!("cannot listen on {}", portal.address)), "{error:#}");

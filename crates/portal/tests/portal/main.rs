@@ -14,6 +14,7 @@ mod devices;
 mod directory;
 mod ground;
 mod hostile;
+mod operations;
 mod permissions;
 mod program;
 mod relays;

@@ -67,6 +67,9 @@ pub(crate) fn options(directory: &TempDir, backend: &Backend) -> serve::Options 
         security: Security::Plain,
         health: None,
         keep_audit: None,
+        behind_proxy: Vec::new(),
+        api_rate: serve::API_RATE,
+        take_over: false,
     }
 }
 

@@ -28,6 +28,8 @@ mod ground;
 mod hostile;
 mod migration;
 mod nodes;
+#[path = "../portal/operations.rs"]
+mod operations;
 #[path = "../portal/permissions.rs"]
 mod permissions;
 #[path = "../portal/program.rs"]

@@ -5,6 +5,7 @@ mod crypto;
 mod debian;
 mod figure;
 mod peers;
+mod portal;
 mod profile;
 mod pure;
 mod relay;
@@ -24,10 +25,11 @@ use crate::{BenchArguments, Verdict, lab, packages};
 use report::Report;
 
 /// Groups and what they do.
-const GROUPS: [(&str, &str); 8] = [
+const GROUPS: [(&str, &str); 9] = [
     ("tunnel", "our tunnel, others and bare forwarding over the same wire, in turn"),
     ("relay", "our relay, coturn and the bare way through a relay, in turn"),
     ("client", "what a user waits for, and what a device pays while nothing happens"),
+    ("portal", "devices that a portal carries, authorizations a second, the death of a node"),
     ("profile", "perf profiles of our client and gateway under TCP load (needs --out)"),
     ("pure", "instructions of the hot paths, counted by valgrind, against the baseline"),
     ("crypto", "what ciphers and key agreements cost on this machine"),
@@ -72,6 +74,7 @@ pub(crate) fn run(arguments: &BenchArguments) -> Result<Verdict> {
             "crypto" => crypto::run(arguments, &workspace, &mut report)?,
             "handshake" => speed::handshake(arguments, &workspace, &mut report)?,
             "scale" => speed::scale(arguments, &workspace, &mut report)?,
+            "portal" => portal::run(arguments, &workspace, &chosen.portal, &mut report)?,
             RELAY => relay::run(arguments, &workspace, &chosen.relay, &mut report)?,
             _ => tunnel(arguments, &workspace, &chosen.cases, &chosen.peers, &mut report)?,
         };
@@ -100,6 +103,10 @@ fn list() {
     for measured in &relay_programs::ALL {
         println!("  {:<20} {}", measured.case, measured.description);
     }
+    println!("cases of `portal`:");
+    for case in &portal::ALL {
+        println!("  {:<20} {}", case.name, case.description);
+    }
     let names: Vec<&str> =
         relay_race::Contestant::PEERS.into_iter().map(relay_race::Contestant::name).collect();
     println!("peers of `relay`:\n  {}", names.join(" "));
@@ -111,6 +118,7 @@ struct Chosen {
     cases: Vec<Case>,
     peers: Vec<Implementation>,
     relay: relay::Chosen,
+    portal: Vec<&'static portal::Case>,
 }
 
 /// Cases and peers, or what is wrong with the request. A name must belong to one of the groups that were asked for.
@@ -123,11 +131,13 @@ fn choose(arguments: &BenchArguments) -> Result<Chosen, String> {
         return Err(format!("no such group: {unknown}"));
     }
     let has = |group: &str| arguments.groups.iter().any(|name| name == group);
-    let (has_tunnel, has_relay) = (has("tunnel"), has(RELAY));
+    let (has_tunnel, has_relay, has_portal) = (has("tunnel"), has(RELAY), has("portal"));
     let is_of_tunnel = |name: &str| has_tunnel && bench::ALL.iter().any(|case| case.name == name);
     let is_of_relay = |name: &str| has_relay && relay::is_case(name);
+    let is_of_portal = |name: &str| has_portal && portal::is_case(name);
     let cases = &arguments.cases;
-    if let Some(unknown) = cases.iter().find(|name| !is_of_tunnel(name) && !is_of_relay(name)) {
+    let is_known = |name: &str| is_of_tunnel(name) || is_of_relay(name) || is_of_portal(name);
+    if let Some(unknown) = cases.iter().find(|name| !is_known(name)) {
         return Err(format!("no such case: {unknown}"));
     }
     let tunnel_peer = |name: &String| Implementation::peer(name).filter(|_| has_tunnel);
@@ -146,6 +156,7 @@ fn choose(arguments: &BenchArguments) -> Result<Chosen, String> {
         } else {
             peers.iter().filter_map(tunnel_peer).collect()
         },
+        portal: portal::ALL.iter().filter(|case| named(case.name)).collect(),
         relay: relay::Chosen {
             cases: relay_race::ALL.iter().filter(|case| named(case.name)).copied().collect(),
             programs: relay_programs::ALL.iter().filter(|measured| named(measured.case)).collect(),
