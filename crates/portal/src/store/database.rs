@@ -213,7 +213,7 @@ mod tests {
         INSERT INTO lease (id, account_id, client_id, gateway_id, resource_id, policy_id, token_id, request_id,
                            created_ms, expires_ms) VALUES (x'90', x'01', x'70', x'71', x'40', x'50', x'60', 1, 1, 2);";
 
-    /// SQLite's own deletions when a table is made anew must not reach what refers to it.
+    /// Nothing that refers to a token is lost when a further kind of them is allowed.
     #[tokio::test]
     async fn what_was_there_before_roles_is_there_after() {
         const ROLES: i64 = 6;
@@ -251,6 +251,9 @@ mod tests {
         assert_eq!(held, (1, 3, 2, 1));
         let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&pool).await.unwrap();
         assert!(broken.is_empty());
+        let scim = "INSERT INTO token (id, account_id, kind, name, hash, created_ms) VALUES (x'63', x'01', ?, 's', x'00', 1)";
+        assert!(sqlx::query(scim).bind("nonsense").execute(&pool).await.is_err());
+        sqlx::query(scim).bind("scim").execute(&pool).await.unwrap();
         let deleted = sqlx::query("DELETE FROM token WHERE id = x'60'").execute(&pool).await.unwrap();
         assert_eq!(deleted.rows_affected(), 1);
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM lease").fetch_one(&pool).await.unwrap();

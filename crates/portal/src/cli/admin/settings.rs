@@ -15,6 +15,7 @@ pub(in crate::cli) enum Action {
     /// Print the settings
     Show,
     /// Change settings; clients come back for them, and their tunnels stay
+    #[command(override_usage = "adit-portal settings set [OPTIONS]")]
     #[group(required = true, multiple = true)]
     Set {
         /// Resolver that clients ask for other names (ADDRESS:PORT, repeatable)
