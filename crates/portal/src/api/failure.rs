@@ -45,6 +45,11 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "expired_token", "The token has expired")
     }
 
+    /// A script's session in the browser has ended.
+    pub(crate) fn signed_out() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "signed_out", "Nobody is signed in")
+    }
+
     /// The token was revoked.
     pub(crate) fn revoked_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "revoked_token", "The token was revoked")
@@ -87,6 +92,13 @@ impl Failure {
     pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The portal failed; see its log")
+    }
+}
+
+impl Failure {
+    /// What is wrong, in one line.
+    pub(crate) fn reason(&self) -> String {
+        self.detail.clone().unwrap_or_else(|| self.title.clone())
     }
 }
 

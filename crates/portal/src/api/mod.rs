@@ -27,6 +27,8 @@ use uuid::Uuid;
 
 pub(crate) use extract::{Remote, authenticate};
 pub(crate) use failure::Failure;
+pub(crate) use policy::check as checked_conditions;
+pub(crate) use resource::{MAX_FILTERS, checked_address};
 
 use crate::portal::SharedPortal;
 use crate::store::{LONGEST_PAGE, Page};
@@ -49,7 +51,7 @@ fn listed<T>(page: Page, items: Vec<T>, id: impl Fn(&T) -> Uuid) -> axum::Json<L
 }
 
 /// A name as people may choose it.
-fn checked_name(name: &str) -> Result<&str, Failure> {
+pub(crate) fn checked_name(name: &str) -> Result<&str, Failure> {
     let name = name.trim();
     if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
         return Err(Failure::invalid("a name has 1 to 100 characters and none to control terminals"));

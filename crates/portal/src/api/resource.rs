@@ -12,7 +12,7 @@ use crate::portal::{Portal, SharedPortal};
 use crate::store::{Page, ResourceSpec};
 
 /// Filters of one resource; every packet of a new flow is compared with all of them.
-const MAX_FILTERS: usize = 100;
+pub(crate) const MAX_FILTERS: usize = 100;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,9 +33,9 @@ pub(super) struct ResourceChange {
     filters: Option<Vec<Filter>>,
 }
 
-/// Brings what an administrator wrote into its stored form, or says what is wrong with it.
-fn checked(portal: &Portal, new: NewResource) -> Result<ResourceSpec, Failure> {
-    let address = new.address.validated().map_err(|error| Failure::invalid(&error.to_string()))?;
+/// An address in its stored form, or what is wrong with it.
+pub(crate) fn checked_address(portal: &Portal, address: ResourceAddress) -> Result<ResourceAddress, Failure> {
+    let address = address.validated().map_err(|error| Failure::invalid(&error.to_string()))?;
     if let Some(network) = address.network() {
         let settings = &portal.account.settings;
         let own: [IpNet; 4] = [
@@ -49,6 +49,12 @@ fn checked(portal: &Portal, new: NewResource) -> Result<ResourceSpec, Failure> {
             return Err(Failure::invalid(&text));
         }
     }
+    Ok(address)
+}
+
+/// Brings what an administrator wrote into its stored form, or says what is wrong with it.
+fn checked(portal: &Portal, new: NewResource) -> Result<ResourceSpec, Failure> {
+    let address = checked_address(portal, new.address)?;
     if new.filters.len() > MAX_FILTERS {
         return Err(Failure::invalid("a resource has at most 100 filters"));
     }

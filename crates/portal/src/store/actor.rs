@@ -119,6 +119,7 @@ impl Change {
         if !enabled {
             self.revoke(Revoke::Actor(id)).await?;
             self.revoke_actor_tokens(id).await?;
+            self.end_web_sessions_of(id).await?;
         }
         self.tell(&Event::VisibilityChanged { actors: vec![id] }).await?;
         let action = if enabled { "actor.enable" } else { "actor.disable" };

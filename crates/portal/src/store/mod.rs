@@ -22,16 +22,21 @@ mod database;
 mod device;
 mod event;
 mod group;
+mod impact;
 mod lease;
+mod local_credential;
 mod node;
 mod outbox;
 mod policy;
 mod relay;
 mod resource;
+mod search;
+mod sign_in_setting;
 mod site;
 mod sql;
 mod token;
 mod transfer;
+mod web_session;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -53,14 +58,18 @@ pub(crate) use database::newest_schema;
 pub(crate) use device::{Device, DeviceHello, DeviceRow};
 pub(crate) use event::Event;
 pub(crate) use group::Group;
+pub(crate) use impact::{Impact, MOST_LOSSES, Removal};
 pub(crate) use lease::{Lease, LeaseEnd};
 pub(crate) use node::{NODE_LEASE, PresenceRow, Signal, Signals};
 pub(crate) use policy::{Asker, Policy};
 pub(crate) use relay::RelayRow;
 pub(crate) use resource::ResourceSpec;
+pub(crate) use search::{Find, GroupSummary, SiteSummary, Totals};
+pub(crate) use sign_in_setting::SignInSetting;
 pub(crate) use token::{NewToken, Token, TokenKind};
 pub use transfer::Copied;
 pub(crate) use transfer::{Arrival, Tally, import};
+pub(crate) use web_session::{LONGEST_MS, WebSession, WebSessionRow};
 
 #[cfg(test)]
 pub(crate) use conformance::on_both_databases;

@@ -75,6 +75,10 @@ pub(crate) struct Token {
     pub(crate) revoked_ms: Option<i64>,
     /// When it was last presented, to the minute.
     pub(crate) last_used_ms: Option<i64>,
+    /// Who authenticated its user; absent when an administrator made it.
+    pub(crate) provider: Option<String>,
+    /// When its user was authenticated; when it was created if absent.
+    pub(crate) authenticated_ms: Option<i64>,
 }
 
 impl Token {
