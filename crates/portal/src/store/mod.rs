@@ -24,6 +24,7 @@ mod event;
 mod group;
 mod impact;
 mod lease;
+#[expect(dead_code, reason = "the sign-in pages use it")]
 mod local_credential;
 mod node;
 mod outbox;
@@ -31,6 +32,7 @@ mod policy;
 mod relay;
 mod resource;
 mod search;
+#[expect(dead_code, reason = "the sign-in pages use it")]
 mod sign_in_setting;
 mod site;
 mod sql;
@@ -65,7 +67,6 @@ pub(crate) use policy::{Asker, Policy};
 pub(crate) use relay::RelayRow;
 pub(crate) use resource::ResourceSpec;
 pub(crate) use search::{Find, GroupSummary, SiteSummary, Totals};
-pub(crate) use sign_in_setting::SignInSetting;
 pub(crate) use token::{NewToken, Token, TokenKind};
 pub use transfer::Copied;
 pub(crate) use transfer::{Arrival, Tally, import};

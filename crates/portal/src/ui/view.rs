@@ -216,8 +216,6 @@ pub(super) enum Input {
     Check,
     /// Any of these: name, label, and whether it is chosen.
     Checks(Vec<(String, String, bool)>),
-    /// Goes with the form unseen.
-    Hidden,
 }
 
 /// A field of a form.
@@ -257,8 +255,6 @@ impl Field {
 /// A form.
 #[derive(Debug, Clone)]
 pub(super) struct Form {
-    /// Heads it, if it is not all of the page.
-    pub(super) title: String,
     /// Where it is sent.
     pub(super) action: String,
     /// Whether it only asks.
@@ -279,7 +275,6 @@ impl Form {
     /// A form that changes something.
     pub(super) fn new(action: impl Into<String>, submit: &str, fields: Vec<Field>) -> Self {
         Self {
-            title: String::new(),
             action: action.into(),
             is_question: false,
             submit: submit.to_owned(),
@@ -298,11 +293,6 @@ impl Form {
     /// Says what is wrong with what was sent.
     pub(super) fn with_error(self, error: Option<String>) -> Self {
         Self { error, ..self }
-    }
-
-    /// Heads it.
-    pub(super) fn titled(self, title: &str) -> Self {
-        Self { title: title.to_owned(), ..self }
     }
 }
 
@@ -379,8 +369,11 @@ pub(super) struct Page {
     visitor: Visitor,
 }
 
-/// The menu: section, address, and label, in groups.
-const MENU: [(&str, &[(&str, &str, &str)]); 4] = [
+/// A place in the menu: section, address, and label.
+type Place = (&'static str, &'static str, &'static str);
+
+/// The menu, in groups.
+const MENU: [(&str, &[Place]); 4] = [
     ("", &[("overview", "/admin", "Overview"), ("authorizations", "/admin/authorizations", "Live access")]),
     (
         "Network",

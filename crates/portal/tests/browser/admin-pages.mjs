@@ -1,13 +1,13 @@
 // Walks the admin pages as an administrator would, in a real browser. The test in Rust that
 // starts this plays the gateway and the device: a line on standard output asks it to.
 import { createRequire } from "node:module";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import assert from "node:assert/strict";
 
 const require = createRequire(join(process.env.ADIT_NODE_MODULES, "x.js"));
 const { chromium } = require("playwright-core");
-const axe = require.resolve("axe-core/axe.min.js");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const { ADIT_URL: base, ADIT_COOKIE: cookie, ADIT_SHOTS: shots } = process.env;
 mkdirSync(shots, { recursive: true });
 
@@ -171,10 +171,8 @@ for (const scheme of ["light", "dark"]) {
     const width = await look.evaluate(() => document.scrollingElement.scrollWidth);
     assert.ok(width <= 360, `${name}: ${width} px wide on a phone`);
     await shot(`${name}-${scheme}-phone`, look);
-    await look.addScriptTag({ path: axe }).catch(() => {});
-    if (!await look.evaluate(() => typeof axe !== "undefined")) {
-      await look.evaluate(require("node:fs").readFileSync(axe, "utf8"));
-    }
+    // By the debugger, since the pages' policy lets no other script in.
+    await look.evaluate(axe);
     for (const width of [1280, 360]) {
       await look.setViewportSize({ width, height: 860 });
       const found = await look.evaluate(() => window.axe.run(document));
@@ -237,5 +235,5 @@ console.log("END");
 await watcher.locator("#connection", { hasText: "Your session has ended" }).waitFor();
 await shot("session-ended", watcher);
 await browser.close();
-assert.deepEqual(faults, []);
+assert.equal(faults.join("\n"), "", "what the browser and axe complain of");
 console.log("DONE");
