@@ -34,7 +34,9 @@ pub(crate) async fn run(portal: SharedPortal) {
     loop {
         match deliver_all(&portal).await {
             Ok(()) => {
-                let _ = tokio::time::timeout(POLL, portal.store.committed()).await;
+                if tokio::time::timeout(POLL, portal.store.committed()).await.is_ok() {
+                    portal.hub.note_activity();
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "cannot deliver events");

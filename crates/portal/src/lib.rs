@@ -30,5 +30,7 @@ pub mod serve;
 mod server;
 mod session;
 mod store;
+mod ui;
+mod web;
 
 pub use store::Database;

@@ -27,7 +27,7 @@ use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, Tls};
 use crate::store::{Database, Sealer, Store};
-use crate::{dispatcher, scim, session};
+use crate::{dispatcher, scim, session, ui};
 
 /// An API request is answered within this time.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -246,6 +246,7 @@ fn router(portal: &SharedPortal) -> Router {
         .merge(api)
         .merge(scim)
         .merge(session::router())
+        .merge(ui::router())
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
         .fallback(|| async { Failure::not_found("page") })
         .method_not_allowed_fallback(method_not_allowed)
@@ -278,10 +279,11 @@ async fn limit_rate(
     }
 }
 
-/// Answers hold secrets now and then: nobody on the way may keep them.
+/// Answers hold secrets now and then: nobody on the way may keep them, unless the answer says so itself.
 async fn set_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
@@ -298,6 +300,12 @@ async fn watch_database(portal: SharedPortal, readiness: Readiness) {
 }
 
 impl Running {
+    /// The portal itself.
+    #[cfg(test)]
+    pub(crate) fn portal(&self) -> SharedPortal {
+        Arc::clone(&self.portal)
+    }
+
     /// Where it listens; a port 0 that was asked for is replaced by the one that was given.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {

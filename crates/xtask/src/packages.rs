@@ -12,7 +12,7 @@ use crate::{PackagesArguments, Verdict, unpacked};
 type Needed = (&'static str, &'static str, &'static str);
 
 /// What demo, test and lab need.
-const NEEDED: [Needed; 16] = [
+const NEEDED: [Needed; 18] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
@@ -25,7 +25,9 @@ const NEEDED: [Needed; 16] = [
     ("wireguard-go", "wireguard-go", "interop"),
     ("turnserver", "coturn", "interop"),
     ("turnutils_uclient", "coturn", "interop"),
-    ("chromium-headless-shell", "chromium-headless-shell", "interop"),
+    ("chromium-headless-shell", "chromium-headless-shell", "interop and the admin pages"),
+    ("node", "nodejs", "the admin pages in a browser"),
+    ("npm", "npm", "the admin pages in a browser"),
     // The package has no program of its own; this list is there once it is installed.
     ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc, schemathesis"),
     (CLANG, "clang-19", "the relay's XDP program"),

@@ -45,6 +45,11 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "expired_token", "The token has expired")
     }
 
+    /// A script's session in the browser has ended.
+    pub(crate) fn signed_out() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "signed_out", "Nobody is signed in")
+    }
+
     /// The token was revoked.
     pub(crate) fn revoked_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "revoked_token", "The token was revoked")

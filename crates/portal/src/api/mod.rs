@@ -37,6 +37,8 @@ use uuid::Uuid;
 
 pub(crate) use extract::{Remote, authenticate};
 pub(crate) use failure::Failure;
+pub(crate) use policy::check as checked_conditions;
+pub(crate) use resource::{MAX_FILTERS, checked_address};
 
 use crate::portal::SharedPortal;
 use crate::store::{LONGEST_PAGE, Page};

@@ -34,7 +34,7 @@ pub(super) struct CreatedPolicy {
 }
 
 /// Refuses conditions that nobody could meet.
-pub(super) fn check(conditions: &Conditions) -> Result<(), Failure> {
+pub(crate) fn check(conditions: &Conditions) -> Result<(), Failure> {
     conditions.check().map_err(|error| Failure::invalid(&error.to_string()))?;
     if conditions.region.is_some() {
         return Err(Failure::invalid("this portal does not know which country an address is in"));

@@ -13,7 +13,7 @@ use crate::portal::{Portal, SharedPortal};
 use crate::store::{Page, ResourceSpec};
 
 /// Filters of one resource; every packet of a new flow is compared with all of them.
-pub(super) const MAX_FILTERS: usize = 100;
+pub(crate) const MAX_FILTERS: usize = 100;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,7 +36,7 @@ pub(super) struct ResourceChange {
 }
 
 /// An address in its stored form, or what is wrong with it.
-pub(super) fn checked_address(portal: &Portal, address: ResourceAddress) -> Result<ResourceAddress, Failure> {
+pub(crate) fn checked_address(portal: &Portal, address: ResourceAddress) -> Result<ResourceAddress, Failure> {
     let address = address.validated().map_err(|error| Failure::invalid(&error.to_string()))?;
     if let Some(network) = address.network() {
         let account = portal.account();

@@ -19,7 +19,7 @@ use adit_policy::{ActorId, ClientId, GatewayId, RelayId, SiteId, TokenId};
 use adit_protocol::client::{self, DisconnectReason};
 use adit_protocol::{Candidate, CandidateUpdate, EncodedKey, PortalToClient, PortalToGateway, gateway};
 use semver::Version;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 pub(crate) use line::{Incumbent, Push, Receiver, SessionId};
@@ -103,6 +103,8 @@ pub(crate) struct Hub {
     announce: Notify,
     /// How many clients gateways serve.
     pub(crate) loads: Loads,
+    /// Counts what pages that are looked at may have to show anew.
+    activity: watch::Sender<u64>,
     /// Whether there may be other nodes.
     is_shared: bool,
 }
@@ -119,7 +121,23 @@ impl Hub {
         Self { is_shared, ..Self::default() }
     }
 
+    /// Has live pages look again.
+    pub(crate) fn note_activity(&self) {
+        self.activity.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes whenever live pages should look again. However much happens, one value waits.
+    pub(crate) fn activity(&self) -> watch::Receiver<u64> {
+        self.activity.subscribe()
+    }
+
+    /// Whether the portal stops.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().is_closing
+    }
+
     fn changed(&self, state: &mut State, peer: Uuid) {
+        self.note_activity();
         if self.is_shared {
             state.unannounced.insert(peer);
             self.announce.notify_one();
@@ -395,6 +413,7 @@ impl Hub {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.is_closing = true;
+        self.note_activity();
         let reason = DisconnectReason::Restart;
         state.clients.values().for_each(|entry| entry.line.end(reason));
         state.gateways.values().for_each(|entry| entry.line.end(reason));

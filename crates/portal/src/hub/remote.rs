@@ -208,6 +208,7 @@ impl Hub {
     /// Takes note of what another node says of a peer; `None` when it is gone.
     pub(crate) fn learn(&self, node: Uuid, peer: Uuid, presence: Option<Presence>) -> Learned {
         let mut state = self.lock();
+        self.note_activity();
         let Some(presence) = presence else { return state.forget(node, peer) };
         if state.unannounced.contains(&peer) && state.presence(peer).is_some() {
             // It is here, which the others do not know yet: our row will take the place of theirs.

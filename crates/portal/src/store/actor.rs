@@ -129,6 +129,7 @@ impl Change {
             self.keep_an_owner(role).await?;
             self.revoke(Revoke::Actor(id)).await?;
             self.revoke_actor_tokens(id).await?;
+            self.end_web_sessions_of(id).await?;
         }
         self.tell(&Event::VisibilityChanged { actors: vec![id] }).await?;
         let action = if enabled { "actor.enable" } else { "actor.disable" };

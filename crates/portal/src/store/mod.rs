@@ -25,18 +25,25 @@ mod directory;
 mod event;
 mod group;
 mod idempotency;
+mod impact;
 mod inventory;
 mod lease;
+#[expect(dead_code, reason = "the sign-in pages use it")]
+mod local_credential;
 mod node;
 mod outbox;
 mod policy;
 mod relay;
 mod resource;
 mod role;
+mod search;
+#[expect(dead_code, reason = "the sign-in pages use it")]
+mod sign_in_setting;
 mod site;
 mod sql;
 mod token;
 mod transfer;
+mod web_session;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -61,6 +68,7 @@ pub(crate) use directory::{DirectoryFilter, DirectoryGroup, DirectoryUser, Slice
 pub(crate) use event::Event;
 pub(crate) use group::Group;
 pub(crate) use idempotency::{Claim, Keyed};
+pub(crate) use impact::{Impact, MOST_LOSSES, Removal};
 pub(crate) use inventory::Inventory;
 pub(crate) use lease::{Lease, LeaseEnd};
 pub(crate) use node::{NODE_LEASE, PresenceRow, Signal, Signals};
@@ -68,9 +76,11 @@ pub(crate) use policy::{Asker, Policy};
 pub(crate) use relay::RelayRow;
 pub(crate) use resource::ResourceSpec;
 pub(crate) use role::Role;
+pub(crate) use search::{Find, GroupSummary, SiteSummary, Totals};
 pub(crate) use token::{NewToken, Token, TokenKind};
 pub use transfer::Copied;
 pub(crate) use transfer::{Arrival, Tally, import};
+pub(crate) use web_session::{LONGEST_MS, WebSession, WebSessionRow};
 
 #[cfg(test)]
 pub(crate) use conformance::on_both_databases;

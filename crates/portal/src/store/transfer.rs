@@ -4,8 +4,8 @@
 //! JSON arrays. Two databases with the same content give the same lines, whichever kind they
 //! are, so a digest of the lines proves a copy.
 //!
-//! Deliberately absent: the outbox, nodes, presence, and answers to repeated requests. Whoever connects after a move or a
-//! restoration gets complete state.
+//! Deliberately absent: the outbox, nodes, presence, and answers to repeated requests, because whoever connects after a
+//! move or a restoration gets complete state; and sessions and sign-ins under way, which begin anew.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -39,7 +39,7 @@ struct Table {
 }
 
 /// Every table that is transferred, referenced ones first.
-const TABLES: [Table; 13] = [
+const TABLES: [Table; 16] = [
     Table {
         name: "account",
         key: "id",
@@ -73,6 +73,28 @@ const TABLES: [Table; 13] = [
             ("created_ms", Integer),
         ],
     },
+    Table {
+        name: "sign_in_setting",
+        key: "account_id",
+        columns: &[
+            ("account_id", Id),
+            ("public_url", Text),
+            ("device_session_ms", Integer),
+            ("device_limit", Integer),
+        ],
+    },
+    Table {
+        name: "local_credential",
+        key: "actor_id",
+        columns: &[
+            ("actor_id", Id),
+            ("password_hash", Text),
+            ("totp_sealed", Text),
+            ("totp_step", Integer),
+            ("changed_ms", Integer),
+        ],
+    },
+    Table { name: "recovery_code", key: "actor_id, hash", columns: &[("actor_id", Id), ("hash", Bytes)] },
     Table {
         name: "actor_group",
         key: "id",
@@ -139,6 +161,8 @@ const TABLES: [Table; 13] = [
             ("revoked_ms", Integer),
             ("last_used_ms", Integer),
             ("scopes", Text),
+            ("provider", Text),
+            ("authenticated_ms", Integer),
         ],
     },
     Table {
@@ -484,6 +508,9 @@ mod tests {
             "node.",
             "presence.",
             "idempotency.",
+            "web_session.",
+            "welcome_link.",
+            "device_sign_in.",
             "_sqlx_migrations.",
             "sqlite_sequence.",
         ];

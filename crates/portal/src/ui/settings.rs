@@ -1,0 +1,57 @@
+//! Settings of the installation.
+//!
+//! Address ranges and DNS are laid down by `bootstrap` and shown here; the portal reads them when
+//! it starts.
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use super::view::{Block, Button, Cell, Empty, Page, Table};
+use super::visitor::Visitor;
+use crate::portal::SharedPortal;
+use crate::store::Find;
+use crate::web::Refusal;
+
+fn listed(values: impl Iterator<Item = String>, otherwise: &str) -> Cell {
+    let values = values.collect::<Vec<_>>().join(", ");
+    if values.is_empty() { Cell::Muted(otherwise.to_owned()) } else { Cell::Code(values) }
+}
+
+pub(super) async fn show(
+    State(portal): State<SharedPortal>,
+    visitor: Visitor,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let account = portal.account();
+    let settings = &account.settings;
+    let url = super::site::portal_url(&portal, &headers).await?;
+    let general = vec![
+        ("Account", Cell::text(&settings.name)),
+        ("Peers connect to", Cell::Code(url)),
+        ("Version", Cell::Code(env!("CARGO_PKG_VERSION").to_owned())),
+        ("Tunnel addresses", Cell::Code(format!("{}, {}", settings.ipv4_range, settings.ipv6_range))),
+        (
+            "Addresses of names",
+            Cell::Code(format!("{}, {}", settings.ipv4_proxy_range, settings.ipv6_proxy_range)),
+        ),
+        (
+            "Upstream resolvers",
+            listed(settings.dns_upstreams.iter().map(ToString::to_string), "those of each device"),
+        ),
+        ("Search domains", listed(settings.search_domains.iter().cloned(), "none")),
+    ];
+    let find = Find { text: "api".to_owned(), ..Find::first(100) };
+    let tokens = portal.store.find_tokens(&find).await?;
+    let row = |token: &crate::store::Token| {
+        vec![Cell::text(&token.name), Cell::Time(token.created_ms), Cell::moment(token.expires_ms, "never")]
+    };
+    let keys = tokens.iter().filter(|token| token.kind == "api" && token.revoked_ms.is_none());
+    let rows = keys.map(row).collect();
+    let empty = Empty::new("No key", "Scripts use the API with a token of their own.");
+    Ok(Page::new(&visitor, "settings", "Settings")
+        .action(Button::link("All tokens", "/admin/tokens?q=api"))
+        .block(Block::Facts(general))
+        .table(Table::titled("API keys", &["Name", "Created", "Ends"], rows, empty))
+        .answer())
+}
