@@ -142,6 +142,19 @@ impl Secrets {
         hmac::verify(&self.pepper, &peppered(token.kind, token.id, &token.secret), hash).is_ok()
     }
 
+    /// A keyed hash for one purpose: of secrets other than tokens, and what is derived from them.
+    pub(crate) fn tag(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.pepper);
+        // No token begins like this, and no part can be taken for another.
+        for part in [b"adit tag v1".as_slice(), purpose.as_bytes()].iter().chain(parts) {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut tag = [0; 32];
+        tag.copy_from_slice(context.sign().as_ref());
+        tag
+    }
+
     /// The pre-shared key of one epoch: bound to both ids, both keys and the epoch.
     pub(crate) fn preshared_key(
         &self,

@@ -5,8 +5,7 @@
 //! to the `hub`, the hub to the sessions that they concern. Nothing is ever pushed that was not
 //! stored before, and nothing that is stored is only pushed: peers that reconnect get it all.
 //!
-//! Deliberately absent for now: the admin pages, sign-in with OpenID Connect,
-//! conditions of policies, flow logs.
+//! Deliberately absent for now: the admin pages, sign-in with OpenID Connect, flow logs.
 
 #![forbid(unsafe_code)]
 
@@ -28,5 +27,6 @@ pub mod serve;
 mod server;
 mod session;
 mod store;
+mod web;
 
 pub use store::Database;

@@ -26,7 +26,7 @@ use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, acceptor};
 use crate::store::{Database, Store};
-use crate::{dispatcher, session};
+use crate::{dispatcher, session, web};
 
 /// The largest body of an API request.
 const MAX_BODY: usize = 256 * 1024;
@@ -169,7 +169,7 @@ async fn open(options: &Options) -> Result<SharedPortal> {
     }
     let limit = ConnectLimit::new(Instant::now());
     let hub = Hub::new(store.is_shared());
-    Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit }))
+    Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit, sign_in: web::SignIn::new() }))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -181,6 +181,7 @@ fn router(portal: &SharedPortal) -> Router {
     Router::new()
         .merge(api)
         .merge(session::router())
+        .merge(web::router().layer(middleware::from_fn(limit_time)))
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
         .fallback(|| async { Failure::not_found("page") })
         .method_not_allowed_fallback(method_not_allowed)
@@ -203,7 +204,8 @@ async fn limit_time(request: Request, next: Next) -> Response {
 /// Answers hold secrets now and then: nobody on the way may keep them.
 async fn set_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -50,6 +50,11 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "revoked_token", "The token was revoked")
     }
 
+    /// The session of a script's page has ended.
+    pub(crate) fn signed_out() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "signed_out", "The session has ended; sign in again")
+    }
+
     /// The token is good, but not for this.
     pub(crate) fn forbidden(code: &'static str, title: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, title)

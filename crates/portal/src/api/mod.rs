@@ -17,6 +17,7 @@ mod group;
 mod policy;
 mod relay;
 mod resource;
+mod session;
 mod site;
 mod token;
 
@@ -85,5 +86,7 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/api/v1/authorizations", get(authorization::list))
         .route("/api/v1/authorizations/{id}", axum::routing::delete(authorization::revoke))
         .route("/api/v1/explain", get(explain::explain))
+        .route("/api/v1/sessions", get(session::list))
+        .route("/api/v1/sessions/{id}", axum::routing::delete(session::end))
         .route("/api/v1/audit", get(audit::list))
 }

@@ -55,6 +55,15 @@ impl Store {
             .await?)
     }
 
+    /// The person of this name.
+    pub(crate) async fn actor_named(&self, name: &str) -> Result<Option<Actor>, StoreError> {
+        Ok(sql::query_as("SELECT * FROM actor WHERE account_id = $1 AND name = $2 AND kind = 'user'")
+            .bind(self.account.as_uuid())
+            .bind(name)
+            .fetch_optional(&self.reader)
+            .await?)
+    }
+
     /// One actor.
     pub(crate) async fn actor(&self, id: ActorId) -> Result<Actor, StoreError> {
         sql::query_as("SELECT * FROM actor WHERE account_id = $1 AND id = $2")
@@ -119,6 +128,7 @@ impl Change {
         if !enabled {
             self.revoke(Revoke::Actor(id)).await?;
             self.revoke_actor_tokens(id).await?;
+            self.end_web_sessions_of(id).await?;
         }
         self.tell(&Event::VisibilityChanged { actors: vec![id] }).await?;
         let action = if enabled { "actor.enable" } else { "actor.disable" };

@@ -23,15 +23,18 @@ mod device;
 mod event;
 mod group;
 mod lease;
+mod local_credential;
 mod node;
 mod outbox;
 mod policy;
 mod relay;
 mod resource;
+mod sign_in_setting;
 mod site;
 mod sql;
 mod token;
 mod transfer;
+mod web_session;
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -54,13 +57,16 @@ pub(crate) use device::{Device, DeviceHello, DeviceRow};
 pub(crate) use event::Event;
 pub(crate) use group::Group;
 pub(crate) use lease::{Lease, LeaseEnd};
+pub(crate) use local_credential::{LocalCredential, WelcomeLink};
 pub(crate) use node::{NODE_LEASE, PresenceRow, Signal, Signals};
 pub(crate) use policy::{Asker, Policy};
 pub(crate) use relay::RelayRow;
 pub(crate) use resource::ResourceSpec;
+pub(crate) use sign_in_setting::SignInSetting;
 pub(crate) use token::{NewToken, Token, TokenKind};
 pub use transfer::Copied;
 pub(crate) use transfer::{Arrival, Tally, import};
+pub(crate) use web_session::{LONGEST_MS, WebSession, WebSessionRow};
 
 #[cfg(test)]
 pub(crate) use conformance::on_both_databases;

@@ -15,4 +15,5 @@ mod hostile;
 mod program;
 mod relays;
 mod revocation;
+mod sign_in;
 mod world;
