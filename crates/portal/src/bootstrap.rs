@@ -173,11 +173,7 @@ async fn open(database: &Database, create: bool) -> Result<Store> {
     Store::open(database, create).await.with_context(|| format!("cannot open the database {database}"))
 }
 
-async fn create(
-    directory: &DataDir,
-    database: &Database,
-    options: &Options,
-) -> Result<Made> {
+async fn create(directory: &DataDir, database: &Database, options: &Options) -> Result<Made> {
     directory.create()?;
     directory.create_secrets()?;
     if !directory.tls("server.pem").exists() {

@@ -169,7 +169,15 @@ async fn open(options: &Options) -> Result<SharedPortal> {
     }
     let limit = ConnectLimit::new(Instant::now());
     let hub = Hub::new(store.is_shared());
-    Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit, sign_in: web::SignIn::new() }))
+    Ok(Arc::new(Portal {
+        store,
+        hub,
+        node: Node::new(),
+        secrets,
+        account,
+        limit,
+        sign_in: web::SignIn::new(),
+    }))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {

@@ -42,7 +42,8 @@ fn next_steps(made: &create::Outcome) -> String {
     }
     let _ = writeln!(text, "\nNext:\n\n  adit-portal serve --data-dir {}", made.data_dir.display());
     if let Some(url) = &made.welcome_url {
-        let _ = writeln!(text, "\nthen choose password and authenticator here, once, within an hour:\n\n  {url}");
+        let _ =
+            writeln!(text, "\nthen choose password and authenticator here, once, within an hour:\n\n  {url}");
     }
     let _ = writeln!(text, "\nand in another terminal:\n");
     let _ = writeln!(text, "  export ADIT_PORTAL_URL={}", made.url);
@@ -130,7 +131,10 @@ pub(super) fn admin_link(arguments: AdminLink) -> ExitCode {
     match one_thread().and_then(|runtime| runtime.block_on(work)) {
         Ok(link) if at.json => output::json(&link),
         Ok(link) => {
-            println!("{} chooses password and authenticator here, once, within an hour:\n\n  {}", link.name, link.url);
+            println!(
+                "{} chooses password and authenticator here, once, within an hour:\n\n  {}",
+                link.name, link.url
+            );
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),

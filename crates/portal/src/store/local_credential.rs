@@ -123,13 +123,12 @@ impl Change {
 
     /// Accepts the code of a step, once. `false` when one of this step or a later one was accepted.
     pub(crate) async fn take_totp_step(&mut self, actor: ActorId, step: i64) -> Result<bool, StoreError> {
-        let taken = sql::query(
-            "UPDATE local_credential SET totp_step = $1 WHERE actor_id = $2 AND totp_step < $1",
-        )
-        .bind(step)
-        .bind(actor.as_uuid())
-        .execute(self.sql())
-        .await?;
+        let taken =
+            sql::query("UPDATE local_credential SET totp_step = $1 WHERE actor_id = $2 AND totp_step < $1")
+                .bind(step)
+                .bind(actor.as_uuid())
+                .execute(self.sql())
+                .await?;
         Ok(taken == 1)
     }
 

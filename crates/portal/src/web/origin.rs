@@ -61,7 +61,10 @@ mod tests {
     fn only_our_own_pages_may_change_something() {
         for (pairs, expected) in [
             (&[("sec-fetch-site", "same-origin")][..], true),
-            (&[("sec-fetch-site", "same-site"), ("origin", "https://adit.corp"), ("host", "adit.corp")], false),
+            (
+                &[("sec-fetch-site", "same-site"), ("origin", "https://adit.corp"), ("host", "adit.corp")],
+                false,
+            ),
             (&[("sec-fetch-site", "cross-site")], false),
             (&[("sec-fetch-site", "none")], false),
             (&[("origin", "https://adit.corp"), ("host", "adit.corp")], true),
@@ -81,8 +84,15 @@ mod tests {
     fn nobody_is_sent_elsewhere_after_signing_in() {
         assert_eq!(local_path(Some("/devices?page=2")), "/devices?page=2");
         for elsewhere in [
-            "", "devices", "//evil.example", "/\\evil.example", "https://evil.example", "/a\nb", "/\t/evil",
-            "javascript:alert(1)", "/ü",
+            "",
+            "devices",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/a\nb",
+            "/\t/evil",
+            "javascript:alert(1)",
+            "/ü",
         ] {
             assert_eq!(local_path(Some(elsewhere)), "/", "{elsewhere}");
         }

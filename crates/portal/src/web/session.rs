@@ -154,7 +154,10 @@ pub(super) async fn find(parts: &mut Parts, portal: &SharedPortal) -> Result<Sig
 /// Scripts cannot follow a redirect to a page that people read.
 fn is_script(headers: &HeaderMap) -> bool {
     let accepts = |kind: &str| {
-        headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|all| all.contains(kind))
+        headers
+            .get(header::ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|all| all.contains(kind))
     };
     headers.contains_key("hx-request")
         || accepts("text/event-stream")

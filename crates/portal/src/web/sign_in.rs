@@ -81,11 +81,7 @@ pub(super) async fn submit(
 }
 
 /// Who it is, if name, password and code belong together. Failures are counted and audited.
-async fn authenticate(
-    portal: &Portal,
-    form: &SignInForm,
-    address: IpAddr,
-) -> Result<Option<Actor>, Refusal> {
+async fn authenticate(portal: &Portal, form: &SignInForm, address: IpAddr) -> Result<Option<Actor>, Refusal> {
     let name = form.name.trim();
     let guessed_at = portal.secrets.tag("sign-in name", &[name.to_lowercase().as_bytes()]);
     let limit = &portal.sign_in.limit;

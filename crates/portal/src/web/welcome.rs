@@ -18,10 +18,10 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::page::{Refusal, page};
+use super::password;
 use super::session;
 use super::sign_in::{LOCAL, recovery_hash, seal_totp};
 use super::totp::TotpSecret;
-use super::password;
 use crate::api::Remote;
 use crate::clock;
 use crate::credential::{self, NoRandomness, Secrets};
@@ -167,8 +167,7 @@ impl Welcome {
         let secret = self.totp.base32();
         let picture = picture(&self.actor.name, &secret)?;
         let (token, name, shortest) = (&*self.token, &*self.actor.name, password::SHORTEST);
-        let template =
-            WelcomePage { token, name, secret: &secret, picture: &picture, shortest, error };
+        let template = WelcomePage { token, name, secret: &secret, picture: &picture, shortest, error };
         Ok(page(status, &template))
     }
 

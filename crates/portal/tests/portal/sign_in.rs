@@ -70,7 +70,12 @@ impl Browser {
         self.post_with(path, fields, &[("sec-fetch-site", "same-origin")]).await
     }
 
-    async fn post_with(&mut self, path: &str, fields: &[(&str, &str)], headers: &[(&'static str, &str)]) -> Page {
+    async fn post_with(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&'static str, &str)],
+    ) -> Page {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let mut request = self.http.post(format!("{}{path}", self.base)).body(body);
         request = request.header("content-type", "application/x-www-form-urlencoded");
@@ -81,7 +86,8 @@ impl Browser {
     }
 
     async fn sign_in(&mut self, password: &str, code: &str) -> Page {
-        self.post("/sign-in", &[("name", "owner"), ("password", password), ("code", code), ("next", "/x")]).await
+        self.post("/sign-in", &[("name", "owner"), ("password", password), ("code", code), ("next", "/x")])
+            .await
     }
 }
 
@@ -90,8 +96,11 @@ fn code(secret: &str, steps: u64) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let bits: String =
         secret.chars().map(|symbol| format!("{:05b}", ALPHABET.find(symbol).unwrap())).collect();
-    let key: Vec<u8> =
-        bits.as_bytes().chunks(8).map(|byte| u8::from_str_radix(std::str::from_utf8(byte).unwrap(), 2).unwrap()).collect();
+    let key: Vec<u8> = bits
+        .as_bytes()
+        .chunks(8)
+        .map(|byte| u8::from_str_radix(std::str::from_utf8(byte).unwrap(), 2).unwrap())
+        .collect();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let step = now / 30 + steps;
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &key), &step.to_be_bytes());
@@ -256,11 +265,14 @@ async fn a_link_can_be_made_again_and_ends_what_was_before() {
     let page = fresh.get(&path(&second)).await;
     let secret = page.codes()[0].clone();
     let token = page.field("token").to_owned();
-    for (password, again, typed) in [("short", "short", &*code(&secret, 0)), (PASSWORD, "x", "1"), (PASSWORD, PASSWORD, "000000")] {
+    for (password, again, typed) in
+        [("short", "short", &*code(&secret, 0)), (PASSWORD, "x", "1"), (PASSWORD, PASSWORD, "000000")]
+    {
         let form = [("token", &*token), ("password", password), ("again", again), ("code", typed)];
         assert_eq!(fresh.post("/welcome", &form).await.status, 422);
     }
-    let form = [("token", &*token), ("password", PASSWORD), ("again", PASSWORD), ("code", &*code(&secret, 0))];
+    let form =
+        [("token", &*token), ("password", PASSWORD), ("again", PASSWORD), ("code", &*code(&secret, 0))];
     assert_eq!(fresh.post("/welcome", &form).await.status, 200);
     assert_eq!(browser.get("/").await.status, 303, "the session from before has ended");
     assert_eq!(browser.sign_in(PASSWORD, &recovery[0]).await.status, 401, "so have the recovery codes");

@@ -30,8 +30,8 @@ mod program;
 mod relays;
 #[path = "../portal/revocation.rs"]
 mod revocation;
+mod server;
 #[path = "../portal/sign_in.rs"]
 mod sign_in;
-mod server;
 #[path = "../portal/world.rs"]
 mod world;
