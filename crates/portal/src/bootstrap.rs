@@ -12,7 +12,11 @@ use url::Url;
 use crate::certificate;
 use crate::credential::{self, Secrets};
 use crate::data_dir::DataDir;
-use crate::store::{ActorKind, By, Database, NewAccount, NewToken, Role, Sealer, Store, TokenKind};
+use crate::store::{
+    Actor, ActorKind, By, Change, Database, NewAccount, NewToken, Role, Sealer, SignInSetting, Store,
+    TokenKind,
+};
+use crate::{clock, web};
 
 /// The name of the actor whom the first API token belongs to, and of the token itself.
 const OWNER: &str = "owner";
@@ -54,6 +58,10 @@ pub struct Outcome {
     /// For relays, shown once; absent when only the owner's token was replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_token: Option<String>,
+    /// Where the owner chooses password and authenticator: once, within an hour. Absent when only
+    /// the owner's token was replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub welcome_url: Option<String>,
     /// The CA that peers must trust; absent when a certificate was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
@@ -84,12 +92,74 @@ pub async fn bootstrap(options: &Options) -> Result<Outcome> {
     };
     let ca = directory.tls("ca.pem");
     Ok(Outcome {
-        url: options.url.as_str().trim_end_matches('/').to_owned(),
-        admin_token: outcome.0,
-        relay_token: outcome.1,
+        url: public_url(&options.url),
+        admin_token: outcome.admin_token,
+        relay_token: outcome.relay_token,
+        welcome_url: outcome.welcome_path.map(|path| public_url(&options.url) + &path),
         ca_file: ca.exists().then(|| std::path::absolute(&ca).unwrap_or(ca)),
         data_dir: std::path::absolute(&options.data_dir).unwrap_or_else(|_| options.data_dir.clone()),
     })
+}
+
+/// What was put into the database.
+struct Made {
+    admin_token: String,
+    relay_token: Option<String>,
+    welcome_path: Option<String>,
+}
+
+fn public_url(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// A link with which an administrator chooses password and authenticator.
+#[derive(Debug, Clone, Serialize)]
+pub struct AdminLink {
+    /// Open it in a browser, once, within an hour.
+    pub url: String,
+    /// Whose it is.
+    pub name: String,
+}
+
+/// Makes a new link for the administrator called `name`; the ones before are worth nothing. What
+/// they sign in with stays as it is until the link is used. `url` is how the portal is reached
+/// if that is not what bootstrap was told.
+///
+/// # Errors
+///
+/// When there is no portal, or no such administrator.
+pub async fn admin_link(
+    data_dir: PathBuf,
+    database: Option<Database>,
+    name: &str,
+    url: Option<Url>,
+) -> Result<AdminLink> {
+    let directory = DataDir::new(data_dir);
+    let database = database.unwrap_or_else(|| directory.default_database());
+    if !database.may_exist() || !is_bootstrapped(&database).await? {
+        bail!("{database} holds no portal; run `adit-portal bootstrap` first");
+    }
+    let secrets = directory.secrets()?;
+    let store = open(&database, false).await?;
+    let actor = store.person_named(name).await?.with_context(|| format!("nobody is called `{name}`"))?;
+    if !actor.enabled || !actor.role.reads() {
+        bail!("`{name}` is no administrator, or is disabled");
+    }
+    let stored = store.sign_in_setting().await?.public_url;
+    let base = url.as_ref().map(public_url).or(stored).context("say with --url how the portal is reached")?;
+    let mut change = store.change(&By::system()).await?;
+    let path = add_link(&mut change, &secrets, &actor).await?;
+    change.commit().await?;
+    store.close().await;
+    Ok(AdminLink { url: base + &path, name: actor.name })
+}
+
+/// What the address of a new link ends with.
+async fn add_link(change: &mut Change, secrets: &Secrets, actor: &Actor) -> Result<String> {
+    let expires_ms = clock::now_ms() + web::LINK_LIFETIME_MS;
+    let (path, link) = web::new_link(secrets, actor.id, expires_ms)?;
+    change.create_welcome_link(&link).await?;
+    Ok(path)
 }
 
 /// An attempt that failed half-way leaves a database without account; it may be repeated.
@@ -104,11 +174,7 @@ async fn open(database: &Database, create: bool) -> Result<Store> {
     Store::open(database, create).await.with_context(|| format!("cannot open the database {database}"))
 }
 
-async fn create(
-    directory: &DataDir,
-    database: &Database,
-    options: &Options,
-) -> Result<(String, Option<String>)> {
+async fn create(directory: &DataDir, database: &Database, options: &Options) -> Result<Made> {
     directory.create()?;
     directory.create_secrets()?;
     if !directory.tls("server.pem").exists() {
@@ -130,6 +196,9 @@ async fn create(
     let owner = change.create_actor(ActorKind::User, OWNER, Role::Owner).await?;
     let admin = new_token(&secrets, TokenKind::Api, OWNER, Some(ActorId::from_uuid(owner.id)))?;
     let relay = new_token(&secrets, TokenKind::Relay, "relay", None)?;
+    let welcome_path = add_link(&mut change, &secrets, &owner).await?;
+    let setting = SignInSetting { public_url: Some(public_url(&options.url)) };
+    change.set_sign_in_setting(&setting).await?;
     change.create_token(&admin.1).await?;
     change.create_token(&relay.1).await?;
     change
@@ -137,10 +206,10 @@ async fn create(
         .await?;
     change.commit().await?;
     store.close().await;
-    Ok((admin.0, Some(relay.0)))
+    Ok(Made { admin_token: admin.0, relay_token: Some(relay.0), welcome_path: Some(welcome_path) })
 }
 
-async fn rotate(directory: &DataDir, database: &Database) -> Result<(String, Option<String>)> {
+async fn rotate(directory: &DataDir, database: &Database) -> Result<Made> {
     let secrets = directory.secrets()?;
     let store = open(database, false).await?;
     store.seal_audit(Sealer::new(&secrets.audit_key()?));
@@ -151,7 +220,7 @@ async fn rotate(directory: &DataDir, database: &Database) -> Result<(String, Opt
     change.create_token(&token).await?;
     change.commit().await?;
     store.close().await;
-    Ok((text, None))
+    Ok(Made { admin_token: text, relay_token: None, welcome_path: None })
 }
 
 fn new_token(

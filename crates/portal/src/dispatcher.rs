@@ -299,7 +299,15 @@ mod tests {
         let store = Store::open(database, false).await.unwrap();
         let account = std::sync::RwLock::new(Arc::new(store.account().await.unwrap()));
         let limit = ConnectLimit::new(Instant::now());
-        Portal { store, hub: Hub::default(), node: Node::new(), secrets: secrets(), account, limit }
+        Portal {
+            store,
+            hub: Hub::default(),
+            node: Node::new(),
+            secrets: secrets(),
+            account,
+            limit,
+            sign_in: crate::web::SignIn::new(),
+        }
     }
 
     /// The crash between commit and push: the next process finds and delivers the events.

@@ -13,6 +13,7 @@ use crate::credential::{NoRandomness, Secrets};
 use crate::hub::Hub;
 use crate::nodes::Node;
 use crate::store::{Account, Lease, Store};
+use crate::web::SignIn;
 
 /// One portal.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Portal {
     pub(crate) account: RwLock<Arc<Account>>,
     /// How often one address or token may connect.
     pub(crate) limit: ConnectLimit,
+    /// Passwords being checked, and failures to sign in.
+    pub(crate) sign_in: SignIn,
 }
 
 /// A portal that is shared by tasks.

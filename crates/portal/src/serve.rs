@@ -27,7 +27,7 @@ use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, Tls};
 use crate::store::{Database, Sealer, Store};
-use crate::{dispatcher, scim, session, ui};
+use crate::{dispatcher, scim, session, ui, web};
 
 /// An API request is answered within this time.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -214,7 +214,15 @@ async fn open(options: &Options) -> Result<SharedPortal> {
     let limit = ConnectLimit::with_api_rate(Instant::now(), options.api_rate);
     let hub = Hub::new(store.is_shared());
     let account = RwLock::new(Arc::new(account));
-    Ok(Arc::new(Portal { store, hub, node: Node::new(), secrets, account, limit }))
+    Ok(Arc::new(Portal {
+        store,
+        hub,
+        node: Node::new(),
+        secrets,
+        account,
+        limit,
+        sign_in: web::SignIn::new(),
+    }))
 }
 
 /// Listens on an address that a successor may share.
@@ -247,6 +255,7 @@ fn router(portal: &SharedPortal) -> Router {
         .merge(scim)
         .merge(session::router())
         .merge(ui::router())
+        .merge(web::router().layer(middleware::from_fn(limit_time)))
         .route("/healthz", axum::routing::get(|| async { "ok\n" }))
         .fallback(|| async { Failure::not_found("page") })
         .method_not_allowed_fallback(method_not_allowed)

@@ -1,5 +1,4 @@
--- How people sign in: passwords of local administrators, sessions of the browser, and devices
--- that wait for their user. Secrets are keyed hashes, or sealed under the portal's key.
+-- How people sign in: passwords of local administrators, and sessions of the browser. Secrets are keyed hashes, or sealed under the portal's key.
 
 -- The sign-in of a local administrator. `totp_step` is that of the last code that was accepted:
 -- none is accepted twice.
@@ -42,38 +41,8 @@ CREATE TABLE web_session (
 
 CREATE INDEX web_session_actor ON web_session (actor_id);
 
--- A device that waits for its user to approve it. `renews` is the token that it has already.
-CREATE TABLE device_sign_in (
-    id                UUID PRIMARY KEY,
-    account_id        UUID NOT NULL REFERENCES account (id) ON DELETE CASCADE,
-    hash              BYTEA NOT NULL,
-    user_code_hash    BYTEA NOT NULL UNIQUE,
-    challenge         BYTEA,
-    redirect          TEXT,
-    device_name       TEXT NOT NULL,
-    address           TEXT NOT NULL,
-    renews            UUID REFERENCES token (id) ON DELETE CASCADE,
-    created_ms        BIGINT NOT NULL,
-    expires_ms        BIGINT NOT NULL,
-    polled_ms         BIGINT NOT NULL DEFAULT 0,
-    tries             BIGINT NOT NULL DEFAULT 0,
-    denied            BOOLEAN NOT NULL DEFAULT FALSE,
-    actor_id          UUID REFERENCES actor (id) ON DELETE CASCADE,
-    provider          TEXT,
-    authenticated_ms  BIGINT
-);
-
-CREATE INDEX device_sign_in_expires ON device_sign_in (expires_ms);
-
--- By whom, and when, the user of a client's token was authenticated. Absent: whoever created
--- the token vouched for the user at that moment.
-ALTER TABLE token ADD COLUMN provider TEXT;
-ALTER TABLE token ADD COLUMN authenticated_ms BIGINT;
-
--- How the portal is reached, for links that it writes, and what holds for sign-ins of devices.
+-- How the portal is reached, for links that it writes.
 CREATE TABLE sign_in_setting (
-    account_id         UUID PRIMARY KEY REFERENCES account (id) ON DELETE CASCADE,
-    public_url         TEXT,
-    device_session_ms  BIGINT NOT NULL DEFAULT 604800000,
-    device_limit       BIGINT
+    account_id  UUID PRIMARY KEY REFERENCES account (id) ON DELETE CASCADE,
+    public_url  TEXT
 );

@@ -1,5 +1,4 @@
--- How people sign in: passwords of local administrators, sessions of the browser, and devices
--- that wait for their user. Secrets are keyed hashes, or sealed under the portal's key.
+-- How people sign in: passwords of local administrators, and sessions of the browser. Secrets are keyed hashes, or sealed under the portal's key.
 
 -- The sign-in of a local administrator. `totp_step` is that of the last code that was accepted:
 -- none is accepted twice.
@@ -42,38 +41,8 @@ CREATE TABLE web_session (
 
 CREATE INDEX web_session_actor ON web_session (actor_id);
 
--- A device that waits for its user to approve it. `renews` is the token that it has already.
-CREATE TABLE device_sign_in (
-    id                BLOB PRIMARY KEY NOT NULL,
-    account_id        BLOB NOT NULL REFERENCES account (id) ON DELETE CASCADE,
-    hash              BLOB NOT NULL,
-    user_code_hash    BLOB NOT NULL UNIQUE,
-    challenge         BLOB,
-    redirect          TEXT,
-    device_name       TEXT NOT NULL,
-    address           TEXT NOT NULL,
-    renews            BLOB REFERENCES token (id) ON DELETE CASCADE,
-    created_ms        INTEGER NOT NULL,
-    expires_ms        INTEGER NOT NULL,
-    polled_ms         INTEGER NOT NULL DEFAULT 0,
-    tries             INTEGER NOT NULL DEFAULT 0,
-    denied            INTEGER NOT NULL DEFAULT 0,
-    actor_id          BLOB REFERENCES actor (id) ON DELETE CASCADE,
-    provider          TEXT,
-    authenticated_ms  INTEGER
-) STRICT;
-
-CREATE INDEX device_sign_in_expires ON device_sign_in (expires_ms);
-
--- By whom, and when, the user of a client's token was authenticated. Absent: whoever created
--- the token vouched for the user at that moment.
-ALTER TABLE token ADD COLUMN provider TEXT;
-ALTER TABLE token ADD COLUMN authenticated_ms INTEGER;
-
--- How the portal is reached, for links that it writes, and what holds for sign-ins of devices.
+-- How the portal is reached, for links that it writes.
 CREATE TABLE sign_in_setting (
-    account_id         BLOB PRIMARY KEY NOT NULL REFERENCES account (id) ON DELETE CASCADE,
-    public_url         TEXT,
-    device_session_ms  INTEGER NOT NULL DEFAULT 604800000,
-    device_limit       INTEGER
+    account_id  BLOB PRIMARY KEY NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    public_url  TEXT
 ) STRICT;

@@ -21,6 +21,7 @@ mod policy;
 mod relay;
 mod resource;
 mod scope;
+mod session;
 mod settings;
 mod site;
 mod token;
@@ -115,6 +116,8 @@ fn documented() -> (Router<SharedPortal>, OpenApi) {
         .routes(routes!(authorization::list))
         .routes(routes!(authorization::revoke))
         .routes(routes!(explain::explain))
+        .routes(routes!(session::list))
+        .routes(routes!(session::end))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(settings::show, settings::update))

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::Failure;
 
 /// The nouns that scopes name: the first part of the paths below `/api/v1`.
-pub(super) const NOUNS: [&str; 13] = [
+pub(super) const NOUNS: [&str; 14] = [
     "actors",
     "audit",
     "authorizations",
@@ -23,6 +23,7 @@ pub(super) const NOUNS: [&str; 13] = [
     "policies",
     "relays",
     "resources",
+    "sessions",
     "settings",
     "sites",
     "tokens",

@@ -1,6 +1,6 @@
 //! The command line.
 //!
-//! `bootstrap`, `serve`, `backup`, `restore`, `migrate` and `doctor` work on a data directory; every other command is a client of the
+//! `bootstrap`, `serve`, `backup`, `restore`, `migrate`, `doctor` and `admin-link` work on a data directory; every other command is a client of the
 //! JSON API and works from anywhere.
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 portal unreachable, 4 token refused,
@@ -44,6 +44,9 @@ enum Command {
     Migrate(Migrate),
     /// Look for what is wrong with an installation; changes nothing
     Doctor(doctor::Doctor),
+    /// Make a link with which an administrator chooses password and
+    /// authenticator anew
+    AdminLink(AdminLink),
     #[command(flatten)]
     Admin(admin::Command),
 }
@@ -185,6 +188,18 @@ struct Migrate {
     installation: Installation,
 }
 
+#[derive(Debug, Args)]
+struct AdminLink {
+    /// Whose
+    #[arg(default_value = "owner")]
+    name: String,
+    /// How browsers reach the portal, if not as bootstrap was told
+    #[arg(long)]
+    url: Option<Url>,
+    #[command(flatten)]
+    installation: Installation,
+}
+
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -198,6 +213,7 @@ pub fn main() -> ExitCode {
         Command::Restore(arguments) => run::restore(arguments),
         Command::Migrate(arguments) => run::migrate(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::AdminLink(arguments) => run::admin_link(arguments),
         Command::Admin(command) => run::admin(command),
     }
 }
@@ -246,7 +262,7 @@ mod tests {
     fn every_administrative_command_takes_the_portal_and_the_token() {
         let mut command = Cli::command();
         command.build();
-        for name in ["bootstrap", "serve", "backup", "restore", "migrate", "doctor", "help"] {
+        for name in ["bootstrap", "serve", "backup", "restore", "migrate", "doctor", "admin-link", "help"] {
             command = command.mut_subcommand(name, |own| own.hide(true));
         }
         command.get_subcommands().filter(|one| !one.is_hide_set()).for_each(check_connection);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Backup, Bootstrap, Migrate, Restore, Serve, admin, output};
+use super::{AdminLink, Backup, Bootstrap, Migrate, Restore, Serve, admin, output};
 use crate::{archive, bootstrap as create, serve as server};
 
 pub(super) fn bootstrap(arguments: Bootstrap) -> ExitCode {
@@ -41,6 +41,10 @@ fn next_steps(made: &create::Outcome) -> String {
         let _ = writeln!(text, "  relay  {relay}");
     }
     let _ = writeln!(text, "\nNext:\n\n  adit-portal serve --data-dir {}", made.data_dir.display());
+    if let Some(url) = &made.welcome_url {
+        let _ =
+            writeln!(text, "\nthen choose password and authenticator here, once, within an hour:\n\n  {url}");
+    }
     let _ = writeln!(text, "\nand in another terminal:\n");
     let _ = writeln!(text, "  export ADIT_PORTAL_URL={}", made.url);
     let _ = writeln!(text, "  export ADIT_ADMIN_TOKEN=…the admin token…");
@@ -122,6 +126,22 @@ pub(super) fn migrate(arguments: Migrate) -> ExitCode {
         println!("Serve it from now on with ADIT_PORTAL_DATABASE or --database.");
     }
     code
+}
+
+pub(super) fn admin_link(arguments: AdminLink) -> ExitCode {
+    let AdminLink { name, url, installation: at } = arguments;
+    let work = create::admin_link(at.data_dir, at.database, &name, url);
+    match one_thread().and_then(|runtime| runtime.block_on(work)) {
+        Ok(link) if at.json => output::json(&link),
+        Ok(link) => {
+            println!(
+                "{} chooses password and authenticator here, once, within an hour:\n\n  {}",
+                link.name, link.url
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
 }
 
 fn copied(json: bool, verb: &str, work: impl Future<Output = Result<archive::Copied>>) -> ExitCode {

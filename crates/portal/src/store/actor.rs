@@ -60,6 +60,15 @@ impl Store {
             .await?)
     }
 
+    /// The person of this name.
+    pub(crate) async fn person_named(&self, name: &str) -> Result<Option<Actor>, StoreError> {
+        Ok(sql::query_as("SELECT * FROM actor WHERE account_id = $1 AND name = $2 AND kind = 'user'")
+            .bind(self.account.as_uuid())
+            .bind(name)
+            .fetch_optional(&self.reader)
+            .await?)
+    }
+
     /// One actor.
     pub(crate) async fn actor(&self, id: ActorId) -> Result<Actor, StoreError> {
         sql::query_as("SELECT * FROM actor WHERE account_id = $1 AND id = $2")

@@ -37,13 +37,7 @@ impl Store {
         &self,
         name: &str,
     ) -> Result<Option<(Actor, LocalCredential)>, StoreError> {
-        let actor: Option<Actor> = sql::query_as(
-            "SELECT * FROM actor WHERE account_id = $1 AND name = $2 AND kind = 'user' AND enabled",
-        )
-        .bind(self.account.as_uuid())
-        .bind(name)
-        .fetch_optional(&self.reader)
-        .await?;
+        let actor = self.person_named(name).await?.filter(|actor| actor.enabled);
         let Some(actor) = actor else { return Ok(None) };
         let credential: Option<LocalCredential> = sql::query_as(
             "SELECT password_hash, totp_sealed, totp_step FROM local_credential WHERE actor_id = $1",

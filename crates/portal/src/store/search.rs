@@ -3,7 +3,7 @@
 //! A text is found in any letter case (ASCII only on SQLite) and means itself: `%` and `_` are
 //! no wildcards. Lists are cut by id, so that a page costs the same wherever it is.
 
-use adit_policy::{GroupId, Resource};
+use adit_policy::Resource;
 use sqlx::FromRow;
 use uuid::Uuid;
 

@@ -82,10 +82,6 @@ pub(crate) struct Token {
     pub(crate) last_used_ms: Option<i64>,
     /// What it may be used for, separated by spaces; everything that its actor may do when absent (API).
     pub(crate) scopes: Option<String>,
-    /// Who authenticated its user; absent when an administrator made it.
-    pub(crate) provider: Option<String>,
-    /// When its user was authenticated; when it was created if absent.
-    pub(crate) authenticated_ms: Option<i64>,
 }
 
 impl Token {

@@ -76,12 +76,7 @@ const TABLES: [Table; 16] = [
     Table {
         name: "sign_in_setting",
         key: "account_id",
-        columns: &[
-            ("account_id", Id),
-            ("public_url", Text),
-            ("device_session_ms", Integer),
-            ("device_limit", Integer),
-        ],
+        columns: &[("account_id", Id), ("public_url", Text)],
     },
     Table {
         name: "local_credential",
@@ -161,8 +156,6 @@ const TABLES: [Table; 16] = [
             ("revoked_ms", Integer),
             ("last_used_ms", Integer),
             ("scopes", Text),
-            ("provider", Text),
-            ("authenticated_ms", Integer),
         ],
     },
     Table {
@@ -510,7 +503,6 @@ mod tests {
             "idempotency.",
             "web_session.",
             "welcome_link.",
-            "device_sign_in.",
             "_sqlx_migrations.",
             "sqlite_sequence.",
         ];

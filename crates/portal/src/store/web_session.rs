@@ -18,7 +18,7 @@ const IDLE_MS: i64 = 8 * 60 * 60 * 1000;
 pub(crate) const LONGEST_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// A session as it is stored.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct WebSession {
     /// Names it; part of the cookie.
     pub(crate) id: Uuid,
@@ -56,7 +56,7 @@ impl WebSession {
 }
 
 /// A session with the name of its actor, for lists.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct WebSessionRow {
     /// The session.
     #[serde(flatten)]
@@ -74,6 +74,16 @@ impl Store {
             .bind(id)
             .fetch_optional(&self.reader)
             .await?)
+    }
+
+    /// The sessions of one actor that have not ended.
+    pub(crate) async fn web_sessions_of(&self, actor: ActorId) -> Result<Vec<WebSession>, StoreError> {
+        let now_ms = clock::now_ms();
+        let all: Vec<WebSession> = sql::query_as("SELECT * FROM web_session WHERE actor_id = $1 ORDER BY id")
+            .bind(actor.as_uuid())
+            .fetch_all(&self.reader)
+            .await?;
+        Ok(all.into_iter().filter(|session| !session.is_over(now_ms)).collect())
     }
 
     /// Sessions that have not ended, in the order of their beginning.

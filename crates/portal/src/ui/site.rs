@@ -102,7 +102,7 @@ fn gateway_rows(portal: &SharedPortal, gateways: &[DeviceRow]) -> Vec<Vec<Cell>>
             Cell::online(portal.hub.is_online(row.id)),
             Cell::text(&row.version),
             Cell::Code(row.remote_address.clone()),
-            Cell::Code(portal.account.tunnel_addresses(index).0.to_string()),
+            Cell::Code(portal.account().tunnel_addresses(index).0.to_string()),
             Cell::text(super::view::distance(row.last_seen_ms, now_ms)),
             Cell::Buttons(vec![remove.about(&row.name)]),
         ]

@@ -25,7 +25,7 @@ use super::visitor::Visitor;
 use crate::bootstrap::{self, bootstrap};
 use crate::portal::SharedPortal;
 use crate::serve::{self, Running, Security};
-use crate::store::{ActorKind, By, Find, Page as Part, Removal, ResourceSpec};
+use crate::store::{ActorKind, By, Find, Page as Part, Removal, ResourceSpec, Role};
 use crate::web;
 
 /// Longer than anything should take on a busy machine, and than a session is silent.
@@ -69,6 +69,9 @@ async fn desk() -> Desk {
         security: Security::Plain,
         health: None,
         keep_audit: None,
+        behind_proxy: Vec::new(),
+        api_rate: serve::API_RATE,
+        take_over: false,
     };
     let running = serve::start(&options, None).await.unwrap();
     let portal = running.portal();
@@ -378,7 +381,7 @@ async fn what_a_change_takes_away_is_said_before() {
         groups.push(group);
     }
     for (name, of) in [("ana", &groups[..]), ("ben", &groups[..1])] {
-        let actor = change.create_actor(ActorKind::User, name, false).await.unwrap();
+        let actor = change.create_actor(ActorKind::User, name, Role::None).await.unwrap();
         for group in of {
             change.add_member(*group, adit_policy::ActorId::from_uuid(actor.id)).await.unwrap();
         }

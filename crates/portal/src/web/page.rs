@@ -124,7 +124,9 @@ impl From<StoreError> for Refusal {
             StoreError::Invalid(detail) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "That makes no sense", &detail)
             }
-            other @ (StoreError::NewerSchema { .. } | StoreError::Database(_)) => Self::Failure(other.into()),
+            other @ (StoreError::NewerSchema { .. }
+            | StoreError::Database(_)
+            | StoreError::NotCommitted(_)) => Self::Failure(other.into()),
         }
     }
 }
@@ -132,6 +134,12 @@ impl From<StoreError> for Refusal {
 impl From<NoRandomness> for Refusal {
     fn from(error: NoRandomness) -> Self {
         Self::internal(error)
+    }
+}
+
+impl From<super::password::Busy> for Refusal {
+    fn from(error: super::password::Busy) -> Self {
+        Self::unavailable(&error.to_string())
     }
 }
 

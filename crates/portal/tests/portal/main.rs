@@ -20,5 +20,6 @@ mod program;
 mod relays;
 mod repeated;
 mod revocation;
+mod sign_in;
 mod texts;
 mod world;

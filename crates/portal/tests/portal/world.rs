@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) clients_at: Option<SocketAddr>,
     pub(crate) admin: String,
     pub(crate) relay_token: String,
+    /// Where the owner chooses password and authenticator.
+    pub(crate) welcome: String,
     http: reqwest::Client,
     running: Option<Running>,
     /// Another node of the same installation, as long as the world lasts.
@@ -98,6 +100,7 @@ impl World {
             backend,
             admin: made.admin_token,
             relay_token: made.relay_token.unwrap(),
+            welcome: made.welcome_url.unwrap().strip_prefix("https://localhost").unwrap().to_owned(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             running: Some(running),
             second: None,

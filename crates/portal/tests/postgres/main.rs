@@ -41,6 +41,8 @@ mod repeated;
 #[path = "../portal/revocation.rs"]
 mod revocation;
 mod server;
+#[path = "../portal/sign_in.rs"]
+mod sign_in;
 #[path = "../portal/texts.rs"]
 mod texts;
 #[path = "../portal/world.rs"]

@@ -1,0 +1,79 @@
+//! The start page of whoever is signed in: who they are, and where else they are signed in.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::page::{Refusal, page};
+use super::session::{self, Signed, SignedForm};
+use crate::clock;
+use crate::portal::SharedPortal;
+
+#[derive(Template)]
+#[template(path = "account.html")]
+struct AccountPage<'a> {
+    name: &'a str,
+    is_admin: bool,
+    csrf: &'a str,
+    sessions: Vec<SessionLine>,
+}
+
+struct SessionLine {
+    id: Uuid,
+    began: String,
+    address: String,
+    user_agent: String,
+    is_this: bool,
+}
+
+/// A form that says nothing but what was pressed.
+#[derive(Debug, Deserialize)]
+pub(super) struct Pressed {}
+
+/// `GET /`
+pub(super) async fn show(State(portal): State<SharedPortal>, signed: Signed) -> Result<Response, Refusal> {
+    let sessions = portal.store.web_sessions_of(signed.session.actor()).await?;
+    let sessions = sessions.into_iter().map(|session| SessionLine {
+        id: session.id,
+        began: clock::rfc3339(session.created_ms),
+        address: session.address,
+        user_agent: session.user_agent,
+        is_this: session.id == signed.session.id,
+    });
+    let template = AccountPage {
+        name: &signed.actor.name,
+        is_admin: signed.is_admin(),
+        csrf: &signed.csrf,
+        sessions: sessions.collect(),
+    };
+    Ok(page(StatusCode::OK, &template))
+}
+
+/// `POST /sessions/{id}/end`
+pub(super) async fn end_session(
+    State(portal): State<SharedPortal>,
+    Path(id): Path<Uuid>,
+    SignedForm(signed, _): SignedForm<Pressed>,
+) -> Result<Response, Refusal> {
+    let session = portal.store.web_session(id).await?;
+    if session.is_some_and(|session| session.actor_id != signed.actor.id) {
+        return Err(Refusal::forbidden("This session is somebody else's."));
+    }
+    let mut change = portal.store.change(&signed.by()).await?;
+    change.end_web_session(id).await?;
+    change.commit().await?;
+    Ok(Redirect::to("/").into_response())
+}
+
+/// `POST /sign-out`
+pub(super) async fn sign_out(
+    State(portal): State<SharedPortal>,
+    SignedForm(signed, _): SignedForm<Pressed>,
+) -> Result<Response, Refusal> {
+    let mut response = Redirect::to("/sign-in").into_response();
+    session::end(&portal, &signed, &mut response).await?;
+    Ok(response)
+}
