@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let run = || -> Result<()> {
-        raise_file_limit()?;
+        raise_file_limit(arguments.devices)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(measure(&arguments))
     };
@@ -96,16 +96,17 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// Files that are open besides sessions.
+const OTHER_FILES: u64 = 200;
+
 /// A session is a file at either end, and the portal inherits the limit.
-fn raise_file_limit() -> Result<()> {
+fn raise_file_limit(devices: u32) -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    const ENOUGH: u64 = 65_536;
+    let needed = u64::from(devices) + OTHER_FILES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
-    if soft >= ENOUGH {
+    if soft >= needed {
         return Ok(());
     }
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, ENOUGH, hard.max(ENOUGH));
-    raised
-        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, hard, hard))
-        .context("raising the limit of open files")
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, needed, hard.max(needed));
+    raised.with_context(|| format!("{devices} devices need {needed} open files; the limit here is {hard}"))
 }

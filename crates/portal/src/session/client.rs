@@ -1,6 +1,7 @@
 //! The session of a client.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use adit_policy::{ActorId, ClientId, Resource, ResourceId};
 use adit_protocol::client::{
@@ -28,7 +29,9 @@ struct ClientSession<'a> {
     began_ms: i64,
     /// Events up to here are part of what the client knows.
     seq: i64,
-    visible: BTreeMap<ResourceId, Resource>,
+    /// What the client was told of each resource: a fingerprint, since thousands of sessions
+    /// would otherwise each hold the same resources.
+    visible: BTreeMap<ResourceId, u64>,
     /// When time alone may have changed what is visible.
     look_again_ms: Option<i64>,
     relays: GivenRelays,
@@ -86,6 +89,14 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
     Box::pin(link.close::<PortalToClient>(&ended)).await;
 }
 
+/// Tells two states of a resource apart. It is not a secret, and nobody gains by two that look alike:
+/// who may choose a resource's name can also leave it as it is.
+fn fingerprint(resource: &Resource) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(resource).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Tells the gateways that know a client that its session is lost: a hint.
 async fn gone(portal: &Portal, id: ClientId) {
     match portal.store.gateways_of(id, clock::now_ms()).await {
@@ -134,7 +145,7 @@ impl ClientSession<'_> {
         let snapshot = self.portal.store.client_snapshot(self.id(), self.actor_id(), clock::now_ms()).await?;
         self.seq = snapshot.seq;
         let resources = snapshot.visible.resources;
-        self.visible = resources.iter().map(|resource| (resource.id, resource.clone())).collect();
+        self.visible = resources.iter().map(|resource| (resource.id, fingerprint(resource))).collect();
         self.look_again_ms = snapshot.visible.look_again_ms;
         let init = Init {
             portal_time_ms: clock::wire_ms(clock::now_ms()),
@@ -166,14 +177,15 @@ impl ClientSession<'_> {
         let store = &self.portal.store;
         let visible = store.visible_resources(self.actor_id(), self.id(), clock::now_ms()).await?;
         self.look_again_ms = visible.look_again_ms;
-        let now = visible.resources.into_iter().map(|resource| (resource.id, resource)).collect();
+        let resources = visible.resources;
+        let now = resources.iter().map(|resource| (resource.id, fingerprint(resource))).collect();
         let before = std::mem::replace(&mut self.visible, now);
         for id in before.keys().filter(|id| !self.visible.contains_key(id)) {
             self.link.send(&PortalToClient::ResourceRemoved(ResourceRemoved { id: *id })).await?;
         }
-        for (id, resource) in &self.visible {
-            if before.get(id) != Some(resource) {
-                self.link.send(&PortalToClient::ResourceChanged(resource.clone())).await?;
+        for resource in resources {
+            if before.get(&resource.id) != self.visible.get(&resource.id) {
+                self.link.send(&PortalToClient::ResourceChanged(resource)).await?;
             }
         }
         Ok(())
