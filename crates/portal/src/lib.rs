@@ -1,11 +1,11 @@
-//! The portal `adit-portal`: API, sessions, identity, storage and audit.
+//! The portal `adit-portal`: API, admin pages, sessions, identity, storage and audit.
 //!
 //! A request's way: `server` accepts, `api` or `session::upgrade` authenticates, a handler opens
 //! a `store::Change`, the change is committed with its events, the `dispatcher` hands the events
 //! to the `hub`, the hub to the sessions that they concern. Nothing is ever pushed that was not
 //! stored before, and nothing that is stored is only pushed: peers that reconnect get it all.
 //!
-//! Deliberately absent for now: the admin pages, sign-in with OpenID Connect, flow logs.
+//! Deliberately absent for now: sign-in with OpenID Connect, sign-in of devices by browser, flow logs.
 
 #![forbid(unsafe_code)]
 

@@ -314,7 +314,8 @@ impl Store {
         Ok(sql::query_as(
             "SELECT * FROM audit WHERE account_id = $1 AND id < $2
              AND (lower(who) LIKE $3 ESCAPE '\\' OR lower(action) LIKE $3 ESCAPE '\\'
-                  OR address LIKE $3 ESCAPE '\\' OR lower(detail) LIKE $3 ESCAPE '\\')
+                  OR address LIKE $3 ESCAPE '\\' OR lower(detail) LIKE $3 ESCAPE '\\'
+                  OR lower(before) LIKE $3 ESCAPE '\\' OR lower(after) LIKE $3 ESCAPE '\\')
              ORDER BY id DESC LIMIT $4",
         )
         .bind(self.account.as_uuid())

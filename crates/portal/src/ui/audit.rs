@@ -15,11 +15,21 @@ const COLUMNS: [&str; 5] = ["When (UTC)", "Who", "Did", "From", "Values"];
 /// Characters of the values that are shown.
 const LONGEST: usize = 300;
 
-fn detail(row: &AuditRow) -> Cell {
-    let text: String = row.detail.chars().take(LONGEST).collect();
+/// What it was and what it is now, and further facts.
+fn values(row: &AuditRow) -> Cell {
+    let (before, after) = (row.before.as_deref(), row.after.as_deref());
+    let changed = match (before, after) {
+        (Some(before), Some(after)) => format!("{before} → {after}"),
+        (Some(before), None) => format!("{before} → gone"),
+        (None, after) => after.unwrap_or_default().to_owned(),
+    };
+    let facts = Some(row.detail.as_str()).filter(|detail| !matches!(*detail, "{}" | "null"));
+    let all = format!("{changed} {}", facts.unwrap_or_default());
+    let all = all.trim();
+    let text: String = all.chars().take(LONGEST).collect();
     match text.as_str() {
-        "{}" | "null" => Cell::Muted("none".to_owned()),
-        _ if text.len() < row.detail.len() => Cell::Code(format!("{text}…")),
+        "" => Cell::Muted("none".to_owned()),
+        _ if text.len() < all.len() => Cell::Code(format!("{text}…")),
         _ => Cell::Code(text),
     }
 }
@@ -37,7 +47,7 @@ pub(super) async fn list(
         } else {
             Cell::Code(row.address.clone())
         };
-        vec![Cell::Time(row.at_ms), Cell::text(&row.who), Cell::text(&row.action), address, detail(row)]
+        vec![Cell::Time(row.at_ms), Cell::text(&row.who), Cell::text(&row.action), address, values(row)]
     };
     let rows = entries.iter().map(row).collect();
     let empty = Empty::new("No entry holds this", "");
