@@ -306,7 +306,7 @@ async fn a_session_ends_with_a_word_of_an_administrator_and_with_its_actor() {
     assert_eq!(browser.sign_in(PASSWORD, &code(&secret, 1)).await.status, 303);
     let actors = world.admin(Method::GET, "actors", None).await;
     let owner = actors["items"][0]["id"].as_str().unwrap().to_owned();
-    let other = world.post("actors", json!({ "kind": "user", "name": "second", "role": "admin" })).await;
+    let other = world.post("actors", json!({ "kind": "user", "name": "second", "role": "owner" })).await;
     let token = world.post("tokens", json!({ "kind": "api", "actor": other["id"] })).await;
     let token = token["token"].as_str().unwrap();
     let path = format!("actors/{owner}");
