@@ -45,9 +45,11 @@ pub(crate) struct AuditRow {
     pub(crate) subject_id: Option<Uuid>,
     /// What it was before; absent for what is new.
     #[serde(serialize_with = "as_optional_json", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) before: Option<String>,
     /// What it is now; absent for what is gone.
     #[serde(serialize_with = "as_optional_json", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub(crate) after: Option<String>,
     /// Further facts.
     #[serde(serialize_with = "as_json")]
