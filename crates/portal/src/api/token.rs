@@ -257,8 +257,7 @@ pub(super) async fn revoke(
     PathIds(id): PathIds<TokenId>,
 ) -> Result<StatusCode, Failure> {
     let token = portal.store.token(id).await?.ok_or(StoreError::NotFound("token"))?;
-    let is_owners = [TokenKind::Api.name(), TokenKind::Scim.name()].contains(&token.kind.as_str());
-    if is_owners && token.actor_id != Some(admin.actor.as_uuid()) {
+    if token.is_for_administration() && token.actor_id != Some(admin.actor.as_uuid()) {
         admin.owns()?;
     }
     let mut change = portal.store.change(&admin.by).await?;

@@ -36,6 +36,25 @@ pub(crate) struct AuthorizationRow {
     pub(crate) expires_ms: i64,
 }
 
+/// Live authorizations with the names of both ends and the resource, under a condition.
+macro_rules! select_authorization {
+    ($condition:literal) => {
+        concat!(
+            "SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
+                    g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
+                    r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms
+             FROM lease a
+             JOIN device c ON c.id = a.client_id
+             JOIN actor ON actor.id = c.actor_id
+             JOIN device g ON g.id = a.gateway_id
+             JOIN resource r ON r.id = a.resource_id
+             WHERE ",
+            $condition
+        )
+    };
+}
+pub(super) use select_authorization;
+
 impl Store {
     /// Gateways that enforce a live lease on a resource.
     pub(crate) async fn gateways_for(
@@ -59,17 +78,9 @@ impl Store {
         page: Page,
         now_ms: i64,
     ) -> Result<Vec<AuthorizationRow>, StoreError> {
-        Ok(sql::query_as(
-            "SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
-                    g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
-                    r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms
-             FROM lease a
-             JOIN device c ON c.id = a.client_id
-             JOIN actor ON actor.id = c.actor_id
-             JOIN device g ON g.id = a.gateway_id
-             JOIN resource r ON r.id = a.resource_id
-             WHERE a.account_id = $1 AND a.id > $2 AND a.expires_ms > $3 ORDER BY a.id LIMIT $4",
-        )
+        Ok(sql::query_as(select_authorization!(
+            "a.account_id = $1 AND a.id > $2 AND a.expires_ms > $3 ORDER BY a.id LIMIT $4"
+        ))
         .bind(self.account.as_uuid())
         .bind(page.after())
         .bind(now_ms)

@@ -7,6 +7,7 @@ use adit_policy::Resource;
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use super::authorization::select_authorization;
 use super::policy::Policy;
 use super::resource::ResourceRow;
 use super::{Actor, AuditRow, AuthorizationRow, DeviceRow, Group, Store, StoreError, Token, sql};
@@ -259,21 +260,13 @@ impl Store {
         find: &Find,
         now_ms: i64,
     ) -> Result<Vec<AuthorizationRow>, StoreError> {
-        Ok(sql::query_as(
-            "SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
-                    g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
-                    r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms
-             FROM lease a
-             JOIN device c ON c.id = a.client_id
-             JOIN actor ON actor.id = c.actor_id
-             JOIN device g ON g.id = a.gateway_id
-             JOIN resource r ON r.id = a.resource_id
-             WHERE a.account_id = $1 AND a.id > $2 AND a.expires_ms > $3
+        Ok(sql::query_as(select_authorization!(
+            "a.account_id = $1 AND a.id > $2 AND a.expires_ms > $3
                AND ($4 = $5 OR a.id = $4 OR c.actor_id = $4 OR a.gateway_id = $4 OR r.id = $4)
                AND (lower(actor.name) LIKE $6 ESCAPE '\\' OR lower(c.name) LIKE $6 ESCAPE '\\'
                     OR lower(r.name) LIKE $6 ESCAPE '\\' OR lower(g.name) LIKE $6 ESCAPE '\\')
-             ORDER BY a.id LIMIT $7",
-        )
+             ORDER BY a.id LIMIT $7"
+        ))
         .bind(self.account.as_uuid())
         .bind(find.after())
         .bind(now_ms)
@@ -291,17 +284,9 @@ impl Store {
         limit: u32,
         now_ms: i64,
     ) -> Result<Vec<AuthorizationRow>, StoreError> {
-        Ok(sql::query_as(
-            "SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
-                    g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
-                    r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms
-             FROM lease a
-             JOIN device c ON c.id = a.client_id
-             JOIN actor ON actor.id = c.actor_id
-             JOIN device g ON g.id = a.gateway_id
-             JOIN resource r ON r.id = a.resource_id
-             WHERE a.account_id = $1 AND a.expires_ms > $2 ORDER BY a.id DESC LIMIT $3",
-        )
+        Ok(sql::query_as(select_authorization!(
+            "a.account_id = $1 AND a.expires_ms > $2 ORDER BY a.id DESC LIMIT $3"
+        ))
         .bind(self.account.as_uuid())
         .bind(now_ms)
         .bind(i64::from(limit))

@@ -85,6 +85,11 @@ pub(crate) struct Token {
 }
 
 impl Token {
+    /// Whether only owners touch it, unless it is their own: tokens that change the portal itself.
+    pub(crate) fn is_for_administration(&self) -> bool {
+        [TokenKind::Api.name(), TokenKind::Scim.name()].contains(&self.kind.as_str())
+    }
+
     /// Its id.
     pub(crate) const fn token_id(&self) -> TokenId {
         TokenId::from_uuid(self.id)

@@ -210,8 +210,8 @@ pub(super) async fn revoke(
     Edit(visitor, _): Edit,
 ) -> Result<Response, Refusal> {
     let token = portal.store.token(TokenId::from_uuid(id)).await?.ok_or(StoreError::NotFound("token"))?;
-    let is_owners = [TokenKind::Api.name(), TokenKind::Scim.name()].contains(&token.kind.as_str());
-    if is_owners && !visitor.is(token.actor_id.map(ActorId::from_uuid)) && !visitor.owns() {
+    if token.is_for_administration() && !visitor.is(token.actor_id.map(ActorId::from_uuid)) && !visitor.owns()
+    {
         return Err(Refusal::forbidden("Only owners revoke API tokens of others and those of SCIM."));
     }
     let mut change = portal.store.change(&visitor.by()).await?;
