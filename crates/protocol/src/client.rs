@@ -47,6 +47,8 @@ messages! {
         RelaysChanged(RelaysChanged) = "relays_changed",
         /// The interface's configuration changed.
         InterfaceChanged(Interface) = "interface_changed",
+        /// The sign-in that the session rests on, after the init and whenever it changes.
+        SignIn(SignIn) = "sign_in",
         /// The portal is about to close the session.
         Disconnect(Disconnect) = "disconnect",
     }
@@ -112,6 +114,21 @@ pub struct Init {
     /// When the session ends, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_expires_at_ms: Option<u64>,
+}
+
+/// The sign-in that a client's session rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignIn {
+    /// When somebody last proved who they are, in Unix milliseconds; never with a static token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated_at_ms: Option<u64>,
+    /// When the session ends, in Unix milliseconds; never when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
+    /// Whether signing in again would give access to something that is hidden now, because the
+    /// sign-in is too old for it.
+    #[serde(default)]
+    pub is_too_old: bool,
 }
 
 /// An authorization that the client holds already.

@@ -2,6 +2,7 @@
 //!
 //! * Control messages travel between the portal and everybody else, over a WebSocket, as
 //!   JSON text, one message per frame (see [`frame`]).
+//! * A device signs in over HTTP (see [`sign_in`]).
 //! * Peer control messages travel between client and gateway, inside the tunnel (see
 //!   [`peer`]).
 //!
@@ -20,6 +21,7 @@ pub mod peer;
 pub mod problem;
 pub mod relay;
 mod relay_access;
+pub mod sign_in;
 
 pub use client::{ClientToPortal, PortalToClient};
 pub use connection::{
@@ -52,6 +54,7 @@ pub const REVISIONS: &[(&str, u16, &str)] = &[
     ),
     ("2026-11-27", 3, "peers ask each other which sizes of packets arrive"),
     ("2026-11-27", 4, "relays may listen on TCP and TLS too"),
+    ("2026-11-28", 5, "devices sign in over HTTP; a client is told when a newer sign-in would give it more"),
 ];
 
 /// The newest revision that this build speaks; sent in every hello.

@@ -219,6 +219,11 @@ pub(crate) fn portal_to_client() -> Vec<PortalToClient> {
         PortalToClient::GatewayGone(client::GatewayGone { gateway: gateway_id() }),
         PortalToClient::RelaysChanged(relays_changed()),
         PortalToClient::InterfaceChanged(interface()),
+        PortalToClient::SignIn(client::SignIn {
+            authenticated_at_ms: Some(1_795_000_000_000),
+            expires_at_ms: Some(1_797_592_000_000),
+            is_too_old: true,
+        }),
         PortalToClient::Disconnect(Disconnect { reason: DisconnectReason::RevokedToken }),
     ]
 }

@@ -52,6 +52,9 @@ impl Client {
                 self.configure(now, configuration);
                 self.publish_interface();
             }
+            PortalToClient::SignIn(sign_in) => {
+                tracing::debug!(is_too_old = sign_in.is_too_old, "the portal told the age of the sign-in");
+            }
             PortalToClient::Disconnect(disconnect) => {
                 tracing::info!(reason = ?disconnect.reason, "the portal closes the session");
             }
