@@ -43,25 +43,27 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// Opens the sockets; with a relay, its machine has something to send.
-    pub(crate) fn new(index: usize, place: &Place, now: Instant) -> Result<Self> {
+    /// Opens the sockets.
+    pub(crate) fn new(index: usize, place: &Place) -> Result<Self> {
         let client = socket::open(client_address(place.clients, index))?;
         let peer = socket::open(place.peers)?;
-        let machine = match place.relay {
-            Some(relay) => {
-                client.connect(relay).with_context(|| format!("no way to {relay}"))?;
-                Some(machine(index, relay, place, now)?)
-            }
+        match place.relay {
+            Some(relay) => client.connect(relay).with_context(|| format!("no way to {relay}"))?,
             None => {
                 client.connect(socket::address(&peer)?)?;
                 peer.connect(socket::address(&client)?)?;
-                None
             }
-        };
-        Ok(Self { client, peer, machine, channel: None })
+        }
+        Ok(Self { client, peer, machine: None, channel: None })
     }
 
-    /// Whether data can flow.
+    /// With a relay, there is something to send from now on.
+    pub(crate) fn begin(&mut self, index: usize, place: &Place, now: Instant) -> Result<()> {
+        self.machine = place.relay.map(|relay| machine(index, relay, place, now)).transpose()?;
+        Ok(())
+    }
+
+    /// Whether data can flow, once it has begun.
     pub(crate) fn is_open(&self) -> bool {
         self.machine.is_none() || self.channel.is_some()
     }

@@ -319,7 +319,7 @@ mod tests {
             clients: "127.0.0.1/32".parse().unwrap(),
             peers: here,
         };
-        (0..count).map(|index| Flow::new(index, &place, Instant::now()).unwrap()).collect()
+        (0..count).map(|index| Flow::new(index, &place).unwrap()).collect()
     }
 
     #[test]

@@ -36,19 +36,23 @@ struct UnderWay {
     events: Vec<EpollEvent>,
 }
 
-/// Opens `count` flows, at most `at_once` at a time.
+/// Opens `count` flows, at most `at_once` at a time. Their sockets are there before time is taken: what they cost is
+/// not the relay's.
 ///
 /// # Errors
 /// When one is refused, or nothing happens for a while.
 pub(crate) fn open(place: &Place, count: usize, at_once: usize) -> Result<(Vec<Flow>, Opened)> {
     let mut way = UnderWay::new(at_once)?;
+    let closed: Result<Vec<Flow>> = (0..count).map(|index| Flow::new(index, place)).collect();
+    let mut closed = closed?.into_iter().enumerate();
     let (begin, mut opened) = (Instant::now(), Opened::default());
-    let (mut flows, mut started, mut latest) = (Vec::with_capacity(count), 0, begin);
+    let (mut flows, mut latest) = (Vec::with_capacity(count), begin);
     while flows.len() < count {
         let now = Instant::now();
-        while started < count && way.flows.len() < at_once {
-            way.begin(started, Flow::new(started, place, now)?, now)?;
-            started += 1;
+        let free = at_once.saturating_sub(way.flows.len());
+        for (index, mut flow) in closed.by_ref().take(free) {
+            flow.begin(index, place, now)?;
+            way.begin(index, flow, now)?;
         }
         for (since, flow) in way.take_open()? {
             latest = Instant::now();

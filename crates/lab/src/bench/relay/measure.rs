@@ -26,7 +26,7 @@ const AT_ONCE: u16 = 64;
 
 /// Allocations that are there first, so that what a relay needs once is not counted; and those that are weighed.
 const WARM_UP: u16 = 1_000;
-const WEIGHED: u16 = 10_000;
+const WEIGHED: u16 = 8_000;
 
 /// Strangers that come first, and those whose traces are looked for.
 const FEW_STRANGERS: u64 = 20_000;
@@ -75,8 +75,11 @@ impl Stand<'_> {
             }
             Test::Latency => self.latency(),
             Test::Allocations => {
+                let before = self.used(false)?;
                 let rate = self.generator.allocate(ALLOCATIONS, AT_ONCE)?;
-                Ok(vec![("allocations_per_s".to_owned(), rate)])
+                let each = (self.used(false)? - before) / f64::from(ALLOCATIONS);
+                let figures = [("allocations_per_s", rate), ("allocation_cpu_us", each * 1e6)];
+                Ok(figures.map(|(name, value)| (name.to_owned(), value)).into())
             }
             Test::Memory => self.memory(),
             Test::Flood => self.flood(),
