@@ -6,6 +6,8 @@
 //! secrets/token-pepper.key  under which tokens are hashed
 //! tls/ca.pem, ca.key        made by bootstrap unless a certificate is given
 //! tls/server.pem, server.key
+//! tls/acme.pem              chain and key from an ACME authority, if one is asked
+//! tls/acme-account.json     the account there
 //! ```
 //!
 //! Directories are 0700 and secrets 0600. A backup needs the database and `secrets`; kept in
@@ -22,13 +24,15 @@ use crate::credential::{self, Secrets};
 use crate::store::Database;
 
 /// Everything that is kept besides the database.
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "secrets/portal.key",
     "secrets/token-pepper.key",
     "tls/ca.key",
     "tls/ca.pem",
     "tls/server.key",
     "tls/server.pem",
+    "tls/acme.pem",
+    "tls/acme-account.json",
 ];
 
 /// Paths below one data directory.
@@ -116,6 +120,19 @@ fn private_directory(path: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).with_context(|| format!("cannot make the directory {}", path.display()))
+}
+
+/// Writes a file that only its owner can read; one that exists is replaced, whole or not at all.
+pub(crate) fn replace_private(path: &Path, content: &[u8]) -> Result<()> {
+    let new = path.with_extension("new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", new.display()));
+        }
+        _ => {}
+    }
+    write_private(&new, content)?;
+    std::fs::rename(&new, path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes a file that only its owner can read; an existing file is an error.

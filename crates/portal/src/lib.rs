@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod acme;
 mod api;
 pub mod archive;
 mod authorize;

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::acme;
 use crate::api::{self, Failure, Remote};
 use crate::connect_limit::ConnectLimit;
 use crate::data_dir::DataDir;
@@ -85,6 +86,8 @@ pub enum Security {
         /// The key.
         key: PathBuf,
     },
+    /// With a certificate that the portal gets from an ACME authority, and the bootstrapped one until then.
+    Acme(acme::Options),
     /// Not at all: for tests, and behind a proxy on the same machine.
     Plain,
 }
@@ -118,6 +121,10 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
             let directory = DataDir::new(options.data_dir.clone());
             Some(Tls::load(directory.tls("server.pem"), directory.tls("server.key"))?)
         }
+        Security::Acme(_) => {
+            let file = |name| DataDir::new(options.data_dir.clone()).tls(name);
+            Some(Tls::load_preferring(file(acme::FILE), file("server.pem"), file("server.key"))?)
+        }
     };
     let mut bound = Vec::new();
     for address in &options.listen {
@@ -140,6 +147,10 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
     }
     let mut background = JoinSet::new();
     if let Some(tls) = tls {
+        if let Security::Acme(acme) = &options.security {
+            let directory = DataDir::new(options.data_dir.clone());
+            background.spawn(acme::run(acme.clone(), directory, tls.clone()));
+        }
         background.spawn(tls.watch());
     }
     background.spawn(dispatcher::run(Arc::clone(&portal)));

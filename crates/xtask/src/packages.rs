@@ -12,7 +12,7 @@ use crate::{PackagesArguments, Verdict, unpacked};
 type Needed = (&'static str, &'static str, &'static str);
 
 /// What demo, test and lab need.
-const NEEDED: [Needed; 18] = [
+const NEEDED: [Needed; 19] = [
     ("ip", "iproute2", "network namespaces"),
     ("nft", "nftables", "NAT and firewalls"),
     ("ethtool", "ethtool", "links without offloads"),
@@ -32,6 +32,7 @@ const NEEDED: [Needed; 18] = [
     ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc, schemathesis"),
     (CLANG, "clang-19", "the relay's XDP program"),
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15", "the portal's other database"),
+    ("pebble", "pebble", "an authority that gives the portal certificates"),
 ];
 
 /// The compiler for programs in the kernel.

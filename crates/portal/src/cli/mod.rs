@@ -6,6 +6,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 portal unreachable, 4 token refused,
 //! 6 forbidden.
 
+mod acme;
 mod admin;
 mod client;
 mod doctor;
@@ -111,6 +112,8 @@ struct Serve {
     /// The key of --tls-cert (PEM)
     #[arg(long, env = "ADIT_PORTAL_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    acme: acme::Acme,
     /// Serve without TLS: for tests, or behind a proxy on the same machine
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     insecure_plain: bool,

@@ -70,7 +70,8 @@ pub(super) fn serve(arguments: Serve) -> ExitCode {
     let security = match arguments.tls_cert.zip(arguments.tls_key) {
         _ if arguments.insecure_plain => server::Security::Plain,
         Some((certificate, key)) => server::Security::Files { certificate, key },
-        None => server::Security::Bootstrapped,
+        None if arguments.acme.names.is_empty() => server::Security::Bootstrapped,
+        None => server::Security::Acme(arguments.acme.options()),
     };
     let options = server::Options {
         data_dir: arguments.data_dir,

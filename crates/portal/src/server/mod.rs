@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub(crate) use tls::{Tls, acceptor};
 
+use crate::acme;
 use crate::api::Remote;
 
 /// Connections served at the same time, upgraded ones included.
@@ -106,6 +107,8 @@ impl Server {
         match self.tls.as_ref().map(Tls::acceptor) {
             None => self.http(stream, address, slot).await,
             Some(tls) => match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(stream)).await {
+                // An authority that looked has seen what it wanted.
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(acme::PROTOCOL) => {}
                 Ok(Ok(stream)) => self.http(stream, address, slot).await,
                 Ok(Err(error)) => {
                     metrics::counter!("adit_portal_connections_refused_total", "reason" => "tls")
