@@ -39,8 +39,9 @@ pub(crate) struct Arguments {
     #[arg(long, env = "ADIT_TOKEN_FILE", value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// File with the CA certificate (PEM) of the portal, if no public CA signed it.
-    #[arg(long, env = "ADIT_CA", value_name = "FILE")]
+    /// The CA of the portal, if no public one signed its certificate: a file with the CA's certificate (PEM), or
+    /// `sha256:` and its digest.
+    #[arg(long, env = "ADIT_CA", value_name = "FILE|DIGEST")]
     pub(crate) ca: Option<PathBuf>,
 
     /// Allow an unencrypted ws:// portal. Everybody on the way can then take the gateway over.

@@ -102,7 +102,7 @@ fn configuration(arguments: &Arguments, secrets: &FileSecrets) -> anyhow::Result
         (None, Some(path)) => read(path)?.trim().to_owned(),
         (None, None) => anyhow::bail!("no token: give --token-file, --token or ADIT_TOKEN"),
     };
-    let ca = arguments.ca.as_deref().map(|path| read(path).map(String::into_bytes)).transpose()?;
+    let ca = arguments.ca.as_deref().map(adit_control_client::read_authority).transpose()?;
     Ok(GatewayConfig {
         portal: PortalConfig {
             url: arguments.portal.clone(),

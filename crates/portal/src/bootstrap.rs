@@ -101,6 +101,20 @@ pub async fn bootstrap(options: &Options) -> Result<Outcome> {
     })
 }
 
+/// Makes a portal unless there is one; what it made.
+///
+/// # Errors
+///
+/// When the directory cannot be written.
+pub async fn bootstrap_if_absent(options: &Options) -> Result<Option<Outcome>> {
+    let directory = DataDir::new(options.data_dir.clone());
+    let database = options.database.clone().unwrap_or_else(|| directory.default_database());
+    if database.may_exist() && is_bootstrapped(&database).await? {
+        return Ok(None);
+    }
+    bootstrap(options).await.map(Some)
+}
+
 /// What was put into the database.
 struct Made {
     admin_token: String,

@@ -12,6 +12,10 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use sha2::{Digest as _, Sha256};
+
 use crate::data_dir::{DataDir, write_private};
 
 /// Makes the CA and a server certificate for `names` (host names and addresses).
@@ -27,7 +31,15 @@ pub(crate) fn create(directory: &DataDir, names: &[String]) -> Result<()> {
     write_private(&directory.tls("ca.key"), issuer.key().serialize_pem().as_bytes())?;
     write_private(&directory.tls("ca.pem"), ca.pem().as_bytes())?;
     write_private(&directory.tls("server.key"), server_key.serialize_pem().as_bytes())?;
-    write_private(&directory.tls("server.pem"), server.pem().as_bytes())
+    // The CA goes along, for peers that know it by its digest.
+    write_private(&directory.tls("server.pem"), (server.pem() + &ca.pem()).as_bytes())
+}
+
+/// What peers and browsers may be told instead of the CA's certificate: `sha256:` and its digest.
+pub(crate) fn authority_digest(directory: &DataDir) -> Option<String> {
+    let der = CertificateDer::from_pem_file(directory.tls("ca.pem")).ok()?;
+    let digits: String = Sha256::digest(&der).iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(format!("sha256:{digits}"))
 }
 
 /// Takes over a certificate that was made elsewhere, once it is known to be usable.

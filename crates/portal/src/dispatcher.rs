@@ -307,6 +307,7 @@ mod tests {
             account,
             limit,
             sign_in: crate::web::SignIn::new(),
+            authority: None,
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Portal {
     pub(crate) limit: ConnectLimit,
     /// Passwords being checked, and failures to sign in.
     pub(crate) sign_in: SignIn,
+    /// The CA that peers must be told of (`sha256:…`), if it is the portal's own.
+    pub(crate) authority: Option<String>,
 }
 
 /// A portal that is shared by tasks.

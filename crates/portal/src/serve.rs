@@ -28,7 +28,7 @@ use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, Tls};
 use crate::store::{Database, Sealer, Store};
-use crate::{dispatcher, scim, session, ui, web};
+use crate::{certificate, dispatcher, scim, session, ui, web};
 
 /// An API request is answered within this time.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -225,6 +225,8 @@ async fn open(options: &Options) -> Result<SharedPortal> {
     let limit = ConnectLimit::with_api_rate(Instant::now(), options.api_rate);
     let hub = Hub::new(store.is_shared());
     let account = RwLock::new(Arc::new(account));
+    let is_own = matches!(options.security, Security::Bootstrapped);
+    let authority = is_own.then(|| certificate::authority_digest(&directory)).flatten();
     Ok(Arc::new(Portal {
         store,
         hub,
@@ -233,6 +235,7 @@ async fn open(options: &Options) -> Result<SharedPortal> {
         account,
         limit,
         sign_in: web::SignIn::new(),
+        authority,
     }))
 }
 

@@ -250,7 +250,7 @@ fn mode(arguments: Arguments) -> anyhow::Result<Mode> {
         (None, None) => bail!("no token: give --token-file, --token or ADIT_TOKEN"),
     };
     ensure!(!token.is_empty(), "the token is empty");
-    let ca = arguments.ca.as_deref().map(|path| read(path).map(String::into_bytes)).transpose()?;
+    let ca = arguments.ca.as_deref().map(adit_control_client::read_authority).transpose()?;
     let session = crate::portal::session_config(&portal, token, ca, arguments.insecure_plain_portal)?;
     Ok(Mode::Portal(Box::new(PortalSettings {
         session,

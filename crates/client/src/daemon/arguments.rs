@@ -43,8 +43,9 @@ pub(super) struct Arguments {
     #[arg(long, env = "ADIT_PORTAL", value_name = "URL", required_unless_present = "cleanup")]
     pub(super) portal: Option<Url>,
 
-    /// File with the CA certificate (PEM) of the portal, if no public CA signed it.
-    #[arg(long, env = "ADIT_CA", value_name = "FILE")]
+    /// The CA of the portal, if no public one signed its certificate: a file with the CA's certificate (PEM), or
+    /// `sha256:` and its digest.
+    #[arg(long, env = "ADIT_CA", value_name = "FILE|DIGEST")]
     pub(super) ca: Option<PathBuf>,
 
     /// Allow an unencrypted ws:// portal. Everybody on the way can then read your token.

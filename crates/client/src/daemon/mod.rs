@@ -106,7 +106,7 @@ async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
     }
     let config = session::Config {
         portal,
-        ca: arguments.ca.as_deref().map(read).transpose()?,
+        ca: arguments.ca.as_deref().map(adit_control_client::read_authority).transpose()?,
         allow_plain: arguments.insecure_plain_portal,
         name: arguments.name,
         interface: arguments.interface.clone(),

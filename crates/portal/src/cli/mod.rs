@@ -97,6 +97,10 @@ struct Serve {
     /// postgres://USER@HOST/NAME
     #[arg(long, env = "ADIT_PORTAL_DATABASE", value_name = "URL", hide_env_values = true)]
     database: Option<Database>,
+    /// If there is no portal here yet, make one first that is reached at
+    /// https://HOST:PORT, and print what `bootstrap` prints
+    #[arg(long, env = "ADIT_PORTAL_BOOTSTRAP", value_name = "URL")]
+    bootstrap: Option<Url>,
     /// Listen here (repeatable)
     #[arg(
         long,

@@ -56,7 +56,47 @@ fn next_steps(made: &create::Outcome) -> String {
     text
 }
 
+/// Makes the portal that is to be served, if it was asked for and is not there.
+fn bootstrap_before(arguments: &Serve) -> Result<()> {
+    let Some(url) = &arguments.bootstrap else { return Ok(()) };
+    let options = create::Options {
+        data_dir: arguments.data_dir.clone(),
+        database: arguments.database.clone(),
+        url: url.clone(),
+        extra_names: Vec::new(),
+        certificate: None,
+        dns_upstreams: Vec::new(),
+        search_domains: Vec::new(),
+        rotate_admin_token: false,
+    };
+    let made = one_thread()?.block_on(create::bootstrap_if_absent(&options))?;
+    if let Some(made) = made {
+        println!("{}", first_run(&made));
+    }
+    Ok(())
+}
+
+/// What a person does while the portal that was just made is served.
+fn first_run(made: &create::Outcome) -> String {
+    use std::fmt::Write as _;
+    let mut text =
+        String::from("The portal is made. Choose password and authenticator here, once, within an hour:\n\n");
+    let _ = writeln!(text, "  {}\n", made.welcome_url.as_deref().unwrap_or(&made.url));
+    let _ = writeln!(text, "Everything else can be done there. Tokens for programs are shown once:\n");
+    let _ = writeln!(text, "  admin  {}", made.admin_token);
+    if let Some(relay) = &made.relay_token {
+        let _ = writeln!(text, "  relay  {relay}");
+    }
+    if let Some(ca) = &made.ca_file {
+        let _ = writeln!(text, "\nThe certificate is of a CA of the portal's own: {}", ca.display());
+    }
+    text
+}
+
 pub(super) fn serve(arguments: Serve) -> ExitCode {
+    if let Err(error) = bootstrap_before(&arguments) {
+        return failed(&error);
+    }
     let config = adit_telemetry::Config {
         stderr: arguments.log_dir.is_none(),
         log_dir: arguments.log_dir,

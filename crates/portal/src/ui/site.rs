@@ -203,8 +203,9 @@ pub(super) async fn deploy(
     };
     change.create_token(&new).await?;
     change.commit().await?;
+    let authority = portal.authority.as_ref().map(|digest| format!("ADIT_CA={digest}\n")).unwrap_or_default();
     let command = format!(
-        "sudo install -m 600 /dev/stdin /etc/adit/gateway.env <<'X'\nADIT_PORTAL={url}\nADIT_TOKEN={}\nX\nsudo systemctl enable --now adit-gateway",
+        "sudo install -m 600 /dev/stdin /etc/adit/gateway.env <<'X'\nADIT_PORTAL={url}\nADIT_TOKEN={}\n{authority}X\nsudo systemctl enable --now adit-gateway",
         minted.text
     );
     let page = deploy_page(&visitor, &site)
