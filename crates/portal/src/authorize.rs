@@ -15,7 +15,7 @@ use crate::credential;
 use crate::hub::OnlineGateway;
 use crate::portal::Portal;
 use crate::store::{
-    Asker, By, Change, ConnectionIce, Event, HeldAuthorization, NewAuthorization, StoreError,
+    Asker, By, Change, ConnectionIce, Event, HeldAuthorization, NewAuthorization, Standing, StoreError,
 };
 
 /// Leases that one client may hold at a time.
@@ -101,10 +101,10 @@ pub(crate) async fn authorize(
             return Ok(Err(Denied::new(FailureReason::Forbidden, None)));
         }
     };
-    if standing.held >= MAX_LEASES {
+    if standing.leases >= MAX_LEASES {
         return Ok(Err(Denied::UNAVAILABLE));
     }
-    let open = open_connections(&mut change, who, request).await?;
+    let open = usable_connections(&standing, change.at_ms(), who, request);
     let online = portal.hub.gateways_of_site(site);
     let loads = loads(portal, &mut change, site, &online, &open).await?;
     let Some(gateway) = choose(&online, &open, &Wishes::of(request), &loads) else {
@@ -112,17 +112,16 @@ pub(crate) async fn authorize(
         return Ok(Err(if is_returning { Denied::RETURNING } else { Denied::OFFLINE }));
     };
     // The same moment in the life of a gateway.
-    if !change.gateway_is_admitted(gateway).await? {
+    if !standing.admitted.contains(&gateway) {
         return Ok(Err(Denied::OFFLINE));
     }
-    let held = change.held(who.client, request.resource).await?;
     let id = if !open.contains_key(&gateway) {
         let Ok(ice) = new_ice() else { return Ok(Err(Denied::UNAVAILABLE)) };
         change.begin_epoch(who.client, gateway, &ice).await?;
         portal.hub.loads.add(site, gateway);
         store_lease(&mut change, who, request, gateway, grant).await?
-    } else if let Some(id) = reusable(&held, request.request_id, gateway, grant, change.at_ms()) {
-        change.tell(&Event::AuthorizationCreated { id, request_id: request.request_id }).await?;
+    } else if let Some(id) = reusable(&standing.held, request.request_id, gateway, grant, change.at_ms()) {
+        change.tell(&Event::AuthorizationCreated { id, request_id: request.request_id })?;
         id
     } else {
         store_lease(&mut change, who, request, gateway, grant).await?
@@ -183,24 +182,24 @@ fn lease_end_ms(grant: Grant) -> i64 {
 
 /// The connections that another lease may rest on: those that the client says it has, and
 /// those it may not have heard of yet.
-async fn open_connections(
-    change: &mut Change,
+fn usable_connections(
+    standing: &Standing,
+    now_ms: i64,
     who: &Requester,
     request: &RequestAuthorization,
-) -> Result<BTreeMap<GatewayId, i64>, StoreError> {
-    let now_ms = change.at_ms();
+) -> BTreeMap<GatewayId, i64> {
     let said: BTreeMap<GatewayId, u64> =
         request.connected_gateways.iter().map(|gateway| (gateway.id, gateway.epoch)).collect();
     let usable = |gateway: &GatewayId, epoch: i64, began_ms: i64| match said.get(gateway) {
         Some(said) => *said == u64::try_from(epoch).unwrap_or(0) || began_ms + INTRODUCTION_GRACE > now_ms,
         None => began_ms >= who.session_began_ms && began_ms + INTRODUCTION_GRACE > now_ms,
     };
-    let open = change.open_connections(who.client).await?;
-    Ok(open
-        .into_iter()
+    standing
+        .open
+        .iter()
         .filter(|(gateway, epoch, began_ms)| usable(gateway, *epoch, *began_ms))
-        .map(|(gateway, epoch, _)| (gateway, epoch))
-        .collect())
+        .map(|(gateway, epoch, _)| (*gateway, *epoch))
+        .collect()
 }
 
 /// What a client says of gateways.

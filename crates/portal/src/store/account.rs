@@ -178,7 +178,7 @@ impl Change {
             .bind(account.as_uuid())
             .execute(self.sql())
             .await?;
-        self.tell(&Event::SettingsChanged).await?;
+        self.tell(&Event::SettingsChanged)?;
         let detail = serde_json::json!({ "dns_upstreams": upstreams, "search_domains": search_domains });
         self.audit("settings.update", ("account", Some(account.as_uuid())), detail).await
     }

@@ -140,7 +140,7 @@ impl Change {
             self.revoke_actor_tokens(id).await?;
             self.end_web_sessions_of(id).await?;
         }
-        self.tell(&Event::VisibilityChanged { actors: vec![id] }).await?;
+        self.tell(&Event::VisibilityChanged { actors: vec![id] })?;
         let action = if enabled { "actor.enable" } else { "actor.disable" };
         let state = |enabled: bool| serde_json::json!({ "enabled": enabled });
         self.audit_change(action, ("actor", id.as_uuid()), state(was), state(enabled)).await

@@ -203,24 +203,62 @@ pub(crate) struct NewAuthorization {
 }
 
 /// What a request rests on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Standing {
     /// The token of its session is neither revoked nor expired.
     pub(crate) is_token_good: bool,
     /// The site of the resource; `None` when there is no such resource.
     pub(crate) site: Option<SiteId>,
-    /// Leases that the client holds.
-    pub(crate) held: i64,
+    /// How many leases the client holds.
+    pub(crate) leases: i64,
+    /// What it holds on the resource now, in the order of creation.
+    pub(crate) held: Vec<HeldAuthorization>,
+    /// Its open connections that still carry an authorization: gateway, epoch and when the epoch began.
+    pub(crate) open: Vec<(GatewayId, i64, i64)>,
+    /// Gateways of the site whose token is still good.
+    pub(crate) admitted: Vec<GatewayId>,
 }
 
 /// A live authorization of a client.
-#[derive(Debug, Clone, FromRow)]
+#[derive(Debug, Clone)]
 pub(crate) struct HeldAuthorization {
     pub(crate) id: Uuid,
     pub(crate) gateway_id: Uuid,
     pub(crate) policy_id: Uuid,
     pub(crate) request_id: i64,
     pub(crate) expires_ms: i64,
+}
+
+/// One of several kinds of rows of the same shape, so that one statement brings them all.
+#[derive(FromRow)]
+struct StandingRow {
+    kind: i64,
+    first: Option<Uuid>,
+    second: Option<Uuid>,
+    third: Option<Uuid>,
+    one: i64,
+    two: i64,
+}
+
+impl Standing {
+    fn add(&mut self, row: StandingRow) {
+        let gateway = row.first.map(GatewayId::from_uuid);
+        match (row.kind, gateway) {
+            (0, _) => {
+                self.site = row.first.map(SiteId::from_uuid);
+                (self.is_token_good, self.leases) = (row.one != 0, row.two);
+            }
+            (1, Some(gateway)) => self.open.push((gateway, row.one, row.two)),
+            (2, Some(gateway)) => self.admitted.push(gateway),
+            _ => {
+                let (Some(id), Some(gateway_id), Some(policy_id)) = (row.first, row.second, row.third) else {
+                    return;
+                };
+                let (request_id, expires_ms) = (row.one, row.two);
+                self.held.push(HeldAuthorization { id, gateway_id, policy_id, request_id, expires_ms });
+            }
+        }
+    }
 }
 
 impl Change {
@@ -237,8 +275,7 @@ impl Change {
                 client: ClientId::from_uuid(client),
                 gateway: GatewayId::from_uuid(gateway),
                 resource: ResourceId::from_uuid(resource),
-            })
-            .await?;
+            })?;
             ended += 1;
         }
         Ok(ended)
@@ -283,7 +320,8 @@ impl Change {
         policy::decide(self.sql(), at, asker, resource).await
     }
 
-    /// What a request rests on before anything is decided, in one statement.
+    /// What a request rests on besides the decision, in one statement: it is asked for by every packet that opens a flow
+    /// to something new, and each statement is a round trip to the database.
     pub(crate) async fn standing(
         &mut self,
         client: ClientId,
@@ -291,38 +329,40 @@ impl Change {
         resource: ResourceId,
     ) -> Result<Standing, StoreError> {
         let (account, at) = (self.account(), self.at_ms());
-        let (is_token_good, site, held): (bool, Option<Uuid>, i64) = sql::query_as(
-            "SELECT EXISTS (SELECT 1 FROM token
-                            WHERE id = $1 AND revoked_ms IS NULL AND coalesce(expires_ms > $2, TRUE)),
-                    (SELECT site_id FROM resource WHERE account_id = $3 AND id = $4),
-                    (SELECT count(*) FROM lease WHERE client_id = $5)",
+        let rows: Vec<StandingRow> = sql::query_as(
+            "SELECT CAST(3 AS BIGINT) AS kind, id AS first, gateway_id AS second, policy_id AS third,
+                    request_id AS one, expires_ms AS two
+             FROM lease WHERE client_id = $5 AND resource_id = $4 AND expires_ms > $2
+             UNION ALL
+             SELECT 0, (SELECT site_id FROM resource WHERE account_id = $3 AND id = $4), NULL, NULL,
+                    CASE WHEN EXISTS (SELECT 1 FROM token WHERE id = $1 AND revoked_ms IS NULL
+                                                        AND coalesce(expires_ms > $2, TRUE))
+                         THEN 1 ELSE 0 END,
+                    (SELECT count(*) FROM lease WHERE client_id = $5)
+             UNION ALL
+             SELECT 1, gateway_id, NULL, NULL, epoch, created_ms FROM connection
+             WHERE client_id = $5 AND is_open AND EXISTS (
+                 SELECT 1 FROM lease
+                 WHERE lease.client_id = connection.client_id
+                   AND lease.gateway_id = connection.gateway_id AND expires_ms > $2)
+             UNION ALL
+             SELECT 2, device.id, NULL, NULL, 0, 0
+             FROM resource
+             JOIN device ON device.site_id = resource.site_id AND device.kind = 'gateway'
+             JOIN token ON token.id = device.token_id
+             WHERE resource.id = $4 AND revoked_ms IS NULL AND coalesce(token.expires_ms > $2, TRUE)
+             ORDER BY kind, first",
         )
         .bind(token.as_uuid())
         .bind(at)
         .bind(account.as_uuid())
         .bind(resource.as_uuid())
         .bind(client.as_uuid())
-        .fetch_one(self.sql())
-        .await?;
-        Ok(Standing { is_token_good, site: site.map(SiteId::from_uuid), held })
-    }
-
-    /// What a client holds on a resource now.
-    pub(crate) async fn held(
-        &mut self,
-        client: ClientId,
-        resource: ResourceId,
-    ) -> Result<Vec<HeldAuthorization>, StoreError> {
-        let at = self.at_ms();
-        Ok(sql::query_as(
-            "SELECT id, gateway_id, policy_id, request_id, expires_ms FROM lease
-             WHERE client_id = $1 AND resource_id = $2 AND expires_ms > $3 ORDER BY id",
-        )
-        .bind(client.as_uuid())
-        .bind(resource.as_uuid())
-        .bind(at)
         .fetch_all(self.sql())
-        .await?)
+        .await?;
+        let mut standing = Standing::default();
+        rows.into_iter().for_each(|row| standing.add(row));
+        Ok(standing)
     }
 
     /// How many clients each gateway serves; gateways without any are left out.
@@ -362,7 +402,7 @@ impl Change {
         .execute(self.sql())
         .await?;
         let id = AuthorizationId::from_uuid(id);
-        self.tell(&Event::AuthorizationCreated { id, request_id: new.request_id }).await?;
+        self.tell(&Event::AuthorizationCreated { id, request_id: new.request_id })?;
         Ok(id)
     }
 }

@@ -34,7 +34,8 @@ pub(crate) struct Change {
     at_ms: i64,
     by: By,
     sealer: Arc<OnceLock<Sealer>>,
-    events: usize,
+    /// What the peers are told of it. It is written once, with that of the other changes of the commit.
+    events: Vec<String>,
 }
 
 impl Drop for Change {
@@ -49,27 +50,22 @@ impl Change {
     pub(super) async fn begin(store: &Store, by: By) -> Result<Self, StoreError> {
         let turn = store.changes.turn().await?;
         let (account, at_ms, sealer) = (store.account, clock::now_ms(), Arc::clone(&store.sealer));
-        Ok(Self { turn: Some(turn), account, at_ms, by, sealer, events: 0 })
+        Ok(Self { turn: Some(turn), account, at_ms, by, sealer, events: Vec::new() })
     }
 
     /// Makes the change durable, together with others that wait; the dispatcher then tells the
     /// peers.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         match self.turn.take() {
-            Some(turn) => turn.commit().await,
+            Some(turn) => turn.commit(self.account, std::mem::take(&mut self.events)).await,
             None => Ok(()),
         }
     }
 
     /// Tells the peers of something once this change is committed.
-    pub(crate) async fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
+    pub(crate) fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
         let text = serde_json::to_string(event).map_err(|error| StoreError::Invalid(error.to_string()))?;
-        sql::query("INSERT INTO outbox (account_id, event) VALUES ($1, $2)")
-            .bind(self.account.as_uuid())
-            .bind(text)
-            .execute(self.sql())
-            .await?;
-        self.events += 1;
+        self.events.push(text);
         Ok(())
     }
 

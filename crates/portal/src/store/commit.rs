@@ -27,9 +27,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use adit_policy::AccountId;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 
-use super::{StoreError, sql};
+use super::{StoreError, outbox, sql};
 
 /// Changes that share one commit at most.
 const LARGEST_GROUP: usize = 64;
@@ -64,6 +65,8 @@ struct Group {
     tx: sql::Transaction,
     began: Instant,
     changes: usize,
+    /// What the peers are told, in the order of the changes.
+    events: Vec<(AccountId, Vec<String>)>,
     outcome: watch::Sender<Outcome>,
     /// A task waits to commit it.
     has_closer: bool,
@@ -136,7 +139,7 @@ impl Writer {
             sql::query("DELETE FROM outbox WHERE seq <= $1").bind(delivered).execute(&mut tx).await?;
         }
         let outcome = watch::Sender::new(None);
-        Ok(Group { tx, began: Instant::now(), changes: 0, outcome, has_closer: false })
+        Ok(Group { tx, began: Instant::now(), changes: 0, events: Vec::new(), outcome, has_closer: false })
     }
 
     /// How many commits there were.
@@ -147,12 +150,12 @@ impl Writer {
 
     /// Commits what the group holds and tells everybody in it.
     async fn close(self: Arc<Self>, mut turn: OwnedMutexGuard<Option<Group>>) {
-        let Some(Group { tx, changes, outcome, .. }) = turn.take() else { return };
+        let Some(Group { tx, changes, events, outcome, .. }) = turn.take() else { return };
         if changes == 0 {
             // Dropping undoes it.
             return;
         }
-        let result = tx.commit().await.map_err(|error| {
+        let result = finish(tx, events).await.map_err(|error| {
             tracing::error!(%error, changes, "changes could not be committed");
             Arc::from(error.to_string())
         });
@@ -173,6 +176,17 @@ impl Writer {
         // an early commit does no harm.
         self.close(turn).await;
     }
+}
+
+/// Writes down what the peers are told, and makes everything durable.
+async fn finish(mut tx: sql::Transaction, events: Vec<(AccountId, Vec<String>)>) -> Result<(), sqlx::Error> {
+    for (account, events) in events {
+        if let Err(error) = outbox::write(&mut tx, account, &events).await {
+            tx.give_up().await;
+            return Err(error);
+        }
+    }
+    tx.commit().await
 }
 
 impl Turn {
@@ -211,9 +225,9 @@ impl Turn {
 
     /// Makes the change durable, together with those that wait. It cannot be interrupted: a
     /// request whose client goes away meanwhile is still committed and pushed.
-    pub(super) async fn commit(self) -> Result<(), StoreError> {
+    pub(super) async fn commit(self, account: AccountId, events: Vec<String>) -> Result<(), StoreError> {
         let done = tokio::spawn(async move {
-            let mut outcome = self.keep().await?;
+            let mut outcome = self.keep(account, events).await?;
             let told = outcome.wait_for(Option::is_some).await.map(|told| told.clone());
             match told {
                 Ok(Some(Ok(()))) => Ok(()),
@@ -225,13 +239,27 @@ impl Turn {
     }
 
     /// Adds the change to its group.
-    async fn keep(mut self) -> Result<watch::Receiver<Outcome>, StoreError> {
-        if let Err(error) = sql::query("RELEASE SAVEPOINT change").execute(self.sql()).await {
+    ///
+    /// On SQLite its savepoint is released, which shows whether the transaction is still there. On PostgreSQL, which
+    /// refuses everything once something has failed, it stays: the next one covers it, the commit ends them all, and a
+    /// round trip is saved.
+    async fn keep(
+        mut self,
+        account: AccountId,
+        events: Vec<String>,
+    ) -> Result<watch::Receiver<Outcome>, StoreError> {
+        if matches!(self.sql(), sql::Transaction::Sqlite(_))
+            && let Err(error) = sql::query("RELEASE SAVEPOINT change").execute(self.sql()).await
+        {
             return Err(self.give_up(error).await);
         }
         let Some(group) = self.group.as_mut() else {
             return Err(StoreError::NotCommitted("there is no transaction".to_owned()));
         };
+        match group.events.last_mut().filter(|(of, _)| *of == account) {
+            Some((_, known)) => known.extend(events),
+            None => group.events.push((account, events)),
+        }
         group.changes += 1;
         let outcome = group.outcome.subscribe();
         self.pass_on();

@@ -216,10 +216,12 @@ async fn everything_is_read_as_it_was_written(database: Database) {
     let lease = store.lease(id, until - 1).await.unwrap().unwrap();
     assert_eq!((lease.expires_ms, lease.connection.epoch, lease.client.public_key), (until, 1, [1; 32]));
     let mut change = office.change().await;
-    let held = change.held(client, office.resource).await.unwrap();
-    assert_eq!(held[0].request_id.cast_unsigned(), u64::MAX, "all 64 bits of a request id");
+    let standing = change.standing(client, office.client_token, office.resource).await.unwrap();
+    assert_eq!((standing.is_token_good, standing.leases), (true, 1));
+    assert_eq!((standing.site, standing.admitted), (Some(office.site), vec![gateway]));
+    assert_eq!(standing.held[0].request_id.cast_unsigned(), u64::MAX, "all 64 bits of a request id");
     assert_eq!(change.gateway_loads(office.site).await.unwrap(), [(gateway, 1)]);
-    assert_eq!(change.open_connections(client).await.unwrap()[0].0, gateway);
+    assert_eq!(standing.open[0].0, gateway);
     drop(change);
     let audit = store.audit(Page::FIRST).await.unwrap();
     assert!(audit.windows(2).all(|pair| pair[0].id > pair[1].id), "newest first");
@@ -380,7 +382,8 @@ async fn an_epoch_only_grows(database: Database) {
         change.commit().await.unwrap();
         office.lease(client, gateway, crate::clock::now_ms() + 60_000).await;
         let mut change = office.change().await;
-        assert_eq!(change.open_connections(client).await.unwrap()[0].1, epoch);
+        let standing = change.standing(client, office.client_token, office.resource).await.unwrap();
+        assert_eq!(standing.open[0].1, epoch);
         let of_before = u64::try_from(epoch).unwrap() - 1;
         assert!(!change.close_connection(client, gateway, of_before).await.unwrap());
         assert!(change.close_connection(client, gateway, of_before + 1).await.unwrap());
@@ -418,7 +421,7 @@ async fn concurrent_changes_wait_for_each_other(database: Database) {
                     .sign_in(&DeviceHello { device, hello: &hello, token, address, capacity })
                     .await
                     .unwrap();
-                change.tell(&Event::VisibilityChanged { actors: vec![actor] }).await.unwrap();
+                change.tell(&Event::VisibilityChanged { actors: vec![actor] }).unwrap();
                 change.commit().await.unwrap();
             }
             store.close().await;

@@ -83,27 +83,6 @@ impl Store {
 }
 
 impl Change {
-    /// The open connections of a client that still carry an authorization: gateway, epoch and
-    /// when the epoch began.
-    pub(crate) async fn open_connections(
-        &mut self,
-        client: ClientId,
-    ) -> Result<Vec<(GatewayId, i64, i64)>, StoreError> {
-        let at = self.at_ms();
-        let rows: Vec<(Uuid, i64, i64)> = sql::query_as(
-            "SELECT gateway_id, epoch, created_ms FROM connection
-             WHERE client_id = $1 AND is_open AND EXISTS (
-                 SELECT 1 FROM lease
-                 WHERE lease.client_id = connection.client_id
-                   AND lease.gateway_id = connection.gateway_id AND expires_ms > $2)",
-        )
-        .bind(client.as_uuid())
-        .bind(at)
-        .fetch_all(self.sql())
-        .await?;
-        Ok(rows.into_iter().map(|(id, epoch, at)| (GatewayId::from_uuid(id), epoch, at)).collect())
-    }
-
     /// Begins a new epoch; what rested on the one before ends.
     pub(crate) async fn begin_epoch(
         &mut self,

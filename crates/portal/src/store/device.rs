@@ -348,7 +348,7 @@ impl Change {
         .fetch_optional(self.sql())
         .await?;
         let name = name.ok_or(StoreError::NotFound("device"))?;
-        self.tell(&Event::DeviceDeleted { id }).await?;
+        self.tell(&Event::DeviceDeleted { id })?;
         let before = serde_json::json!({ "name": name });
         self.audit_change("device.delete", (kind, id), before, serde_json::Value::Null).await
     }

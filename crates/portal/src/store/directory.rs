@@ -286,7 +286,7 @@ impl Change {
         }
         let actors: Vec<ActorId> = gone.iter().chain(&new).copied().collect();
         if !actors.is_empty() {
-            self.tell(&Event::VisibilityChanged { actors }).await?;
+            self.tell(&Event::VisibilityChanged { actors })?;
         }
         let detail = serde_json::json!({ "name": name, "added": new, "removed": gone });
         self.audit("group.provision", ("group", Some(id.as_uuid())), detail).await

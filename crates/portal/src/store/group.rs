@@ -140,7 +140,7 @@ impl Change {
         .bind(at)
         .execute(self.sql())
         .await?;
-        self.tell(&Event::VisibilityChanged { actors: vec![actor] }).await?;
+        self.tell(&Event::VisibilityChanged { actors: vec![actor] })?;
         let detail = serde_json::json!({ "actor": actor });
         self.audit_change("membership.add", ("group", group.as_uuid()), Json::Null, detail).await
     }
@@ -158,7 +158,7 @@ impl Change {
             return Err(StoreError::NotFound("membership"));
         }
         self.revoke(Revoke::Membership { group, actor }).await?;
-        self.tell(&Event::VisibilityChanged { actors: vec![actor] }).await?;
+        self.tell(&Event::VisibilityChanged { actors: vec![actor] })?;
         let detail = serde_json::json!({ "actor": actor });
         self.audit_change("membership.remove", ("group", group.as_uuid()), detail, Json::Null).await
     }
@@ -177,7 +177,7 @@ impl Change {
         if actors.is_empty() {
             return Ok(());
         }
-        self.tell(&Event::VisibilityChanged { actors }).await
+        self.tell(&Event::VisibilityChanged { actors })
     }
 
     /// Whether the group holds everyone; an error when there is no such group.

@@ -56,7 +56,7 @@ pub(crate) use account::{Account, NewAccount};
 pub(crate) use actor::{Actor, ActorKind};
 pub(crate) use audit::seal::Sealer;
 pub(crate) use audit::{AuditFilter, AuditRow, Verified};
-pub(crate) use authorization::{AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke};
+pub(crate) use authorization::{AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke, Standing};
 pub(crate) use change::{By, Change};
 pub(crate) use connection::{Connection, ConnectionIce};
 pub use database::Database;

@@ -1,11 +1,38 @@
-//! Reading the outbox.
+//! The outbox: what the peers are still to be told.
 
 use std::sync::atomic::Ordering;
+
+use adit_policy::AccountId;
 
 use super::{Event, Store, StoreError, sql};
 
 /// How many events are read at once.
 const BATCH: i64 = 256;
+
+/// Writes events down, in this order, however many there are in one statement.
+pub(super) async fn write(
+    tx: &mut sql::Transaction,
+    account: AccountId,
+    events: &[String],
+) -> Result<(), sqlx::Error> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let statement = match tx {
+        sql::Transaction::Sqlite(_) => {
+            "INSERT INTO outbox (account_id, event) SELECT $1, value FROM json_each($2) ORDER BY key"
+        }
+        sql::Transaction::Postgres(_) => {
+            "INSERT INTO outbox (account_id, event)
+             SELECT $1, event FROM jsonb_array_elements_text(CAST($2 AS jsonb))
+                                   WITH ORDINALITY AS told (event, place)
+             ORDER BY place"
+        }
+    };
+    let events = serde_json::Value::from(events).to_string();
+    sql::query(statement).bind(account.as_uuid()).bind(events).execute(tx).await?;
+    Ok(())
+}
 
 impl Store {
     /// Waits until a change may have been committed.

@@ -259,7 +259,7 @@ impl Change {
         if before.address != spec.address || before.site.id != spec.site {
             self.revoke(Revoke::Resource(before.id)).await?;
         } else {
-            self.tell(&Event::ResourceChanged { id: before.id }).await?;
+            self.tell(&Event::ResourceChanged { id: before.id })?;
         }
         self.tell_visibility(viewers).await?;
         let was = ResourceSpec {

@@ -4,7 +4,7 @@
 
 use std::str::FromStr;
 
-use adit_policy::{ActorId, GatewayId, SiteId, TokenId};
+use adit_policy::{ActorId, SiteId, TokenId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use sqlx::FromRow;
@@ -180,7 +180,7 @@ impl Change {
             "expires_ms": token.expires_ms,
         });
         self.revoke(Revoke::Token(id)).await?;
-        self.tell(&Event::TokenRevoked { id }).await?;
+        self.tell(&Event::TokenRevoked { id })?;
         self.audit_change("token.revoke", ("token", id.as_uuid()), before, Json::Null).await
     }
 
@@ -220,17 +220,6 @@ impl Change {
         }
         let detail = serde_json::json!({ "by": new.id, "until_ms": until_ms });
         self.audit("token.replace", ("token", Some(old.as_uuid())), detail).await
-    }
-
-    /// Whether the token with which a gateway signed in is still good.
-    pub(crate) async fn gateway_is_admitted(&mut self, id: GatewayId) -> Result<bool, StoreError> {
-        let at = self.at_ms();
-        let good = sql::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM device JOIN token ON token.id = device.token_id
-                            WHERE device.id = $1 AND revoked_ms IS NULL
-                              AND coalesce(expires_ms > $2, TRUE))",
-        );
-        Ok(good.bind(id.as_uuid()).bind(at).fetch_one(self.sql()).await?)
     }
 
     /// Revokes every token of an actor.
