@@ -5,7 +5,9 @@ use std::path::Path;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::{NetcheckReport, PingReport, ResourceStatus, RouteReport, SCHEMA, Status};
+use crate::{
+    DnsReport, LoginPrompt, NetcheckReport, PingReport, ResourceStatus, RouteReport, SCHEMA, Setting, Status,
+};
 
 /// Set it to write the file anew after a change that was meant.
 const WRITE: &str = "ADIT_BLESS";
@@ -17,6 +19,26 @@ struct Resources {
     schema: u16,
     /// Every resource of the user.
     resources: Vec<ResourceStatus>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct Settings {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// Every setting of the daemon.
+    settings: Vec<Setting>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct SignedIn {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// Always true; what did not work is a failure.
+    signed_in: bool,
+    /// Who is signed in, if the portal said so.
+    actor: Option<String>,
 }
 
 #[derive(JsonSchema)]
@@ -34,7 +56,11 @@ fn document() -> Value {
     let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
     let commands = json!({
         "status": generator.subschema_for::<Status>(),
+        "login": generator.subschema_for::<LoginPrompt>(),
+        "signed_in": generator.subschema_for::<SignedIn>(),
         "resources": generator.subschema_for::<Resources>(),
+        "config list": generator.subschema_for::<Settings>(),
+        "dns status": generator.subschema_for::<DnsReport>(),
         "ping": generator.subschema_for::<PingReport>(),
         "route": generator.subschema_for::<RouteReport>(),
         "netcheck": generator.subschema_for::<NetcheckReport>(),
