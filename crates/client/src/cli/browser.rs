@@ -35,10 +35,10 @@ pub(super) fn missing() -> Option<Missing> {
 
 fn judge(is_root: bool, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<Missing> {
     let is_set = |name: &&str| variable(name).is_some_and(|value| !value.is_empty());
-    if is_root && ["SUDO_UID", "DOAS_USER", "PKEXEC_UID"].iter().any(|name| is_set(name)) {
+    if is_root && ["SUDO_UID", "DOAS_USER", "PKEXEC_UID"].iter().any(&is_set) {
         return Some(Missing::SomebodyElse);
     }
-    let has_display = ["WAYLAND_DISPLAY", "DISPLAY", "BROWSER"].iter().any(|name| is_set(name));
+    let has_display = ["WAYLAND_DISPLAY", "DISPLAY", "BROWSER"].iter().any(is_set);
     if has_display { None } else { Some(Missing::Display) }
 }
 

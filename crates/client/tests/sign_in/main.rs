@@ -251,6 +251,41 @@ fn a_browser_on_this_machine_signs_in() {
     });
 }
 
+#[test]
+fn the_callers_browser_is_opened_and_people_are_told_in_words() {
+    isolated(async || {
+        let device = Device::start().await;
+        let path = |name: &str| device.directory.path().join(name).display().to_string();
+        let script = format!("#!/bin/sh\necho \"$1\" > {}\n", path("opened"));
+        std::fs::write(path("browser"), script).unwrap();
+        std::fs::set_permissions(path("browser"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        device.portal.will_answer([token("adit_client_one")]);
+        let mut login = Command::new(env!("CARGO_BIN_EXE_adit"));
+        login.env_clear().env("ADIT_SOCKET", path("socket")).env("BROWSER", path("browser")).arg("login");
+        let login = login.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let began = Instant::now();
+        let opened = loop {
+            let opened = std::fs::read_to_string(path("opened")).unwrap_or_default();
+            if opened.ends_with('\n') {
+                break opened;
+            }
+            assert!(began.elapsed() < LIMIT, "no browser was opened");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let url = url::Url::parse(opened.trim()).unwrap();
+        let query: std::collections::HashMap<_, _> = url.query_pairs().into_owned().collect();
+        let callback = url::Url::parse(&query["redirect_uri"]).unwrap();
+        let address = format!("127.0.0.1:{}", callback.port().unwrap());
+        get(&address, &format!("/callback?code=the-code&state={}", query["state"])).await;
+        let output = tokio::time::timeout(LIMIT, login.wait_with_output()).await.unwrap().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains(opened.trim()), "{text}");
+        assert!(text.ends_with("\nSigned in as Maria.\n"), "{text}");
+        device.stop().await;
+    });
+}
+
 fn base64_url(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
