@@ -13,14 +13,15 @@ use crate::RequestError;
 pub struct LoginPrompt {
     /// Counts the sign-ins of this run of the daemon.
     pub id: u64,
-    /// The page to open: on this machine without a user code, anywhere with one.
+    /// The page to show to people: to open on this machine without a user code, anywhere with one.
     pub url: String,
+    /// What to open a browser with instead: an address on this machine that leads to the page once, and says
+    /// nothing to those who see it on the browser's command line; or the page with the user code filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_to_open: Option<String>,
     /// What to type there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_code: Option<String>,
-    /// The page with the user code filled in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url_with_code: Option<String>,
     /// When it ends, in Unix milliseconds.
     pub expires_at_ms: u64,
 }
@@ -54,7 +55,7 @@ mod tests {
             id: 1,
             url: "https://portal.example/device?state=sesame".to_owned(),
             user_code: Some("SESA-MEEE".to_owned()),
-            url_with_code: None,
+            url_to_open: None,
             expires_at_ms: 0,
         };
         let text = format!("{prompt:?}").to_lowercase();

@@ -76,7 +76,7 @@ async fn open(prompt: &LoginPrompt, missing: Option<Missing>) {
         // Who is told to go elsewhere needs no excuse.
         Some(Missing::Display) => {}
         Some(missing) => note(missing.sentence()),
-        None if browser::open(prompt.url_with_code.as_deref().unwrap_or(&prompt.url)).await => {
+        None if browser::open(prompt.url_to_open.as_deref().unwrap_or(&prompt.url)).await => {
             note("A browser was opened. Waiting…");
         }
         None => note("No browser could be opened: open the page yourself."),
@@ -124,7 +124,7 @@ mod tests {
             id: 1,
             url: "https://portal.example/device".to_owned(),
             user_code: Some("BCDF-GHJK".to_owned()),
-            url_with_code: None,
+            url_to_open: None,
             expires_at_ms: 0,
         };
         let text = instructions(&prompt);

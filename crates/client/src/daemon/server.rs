@@ -309,7 +309,7 @@ mod tests {
             id: 1,
             url: "https://portal.example/".to_owned(),
             user_code: None,
-            url_with_code: None,
+            url_to_open: None,
             expires_at_ms: 0,
         };
         let (before, mut after) = (view(), view());

@@ -1,21 +1,28 @@
-//! Where the browser brings the code: a web server on the loopback interface, for one request.
+//! Where the browser brings the code: a web server on the loopback interface, for two requests.
 //!
 //! RFC 8252, section 7.3. Everybody on this machine can connect, and a page of anybody's can make the browser
 //! do so. So nothing but the state counts: a request without it changes nothing, and however many connections
 //! there are, the newest find room.
+//!
+//! The other request begins the sign-in. A browser is opened with an address on its command line, which every
+//! user of the machine can read; the portal's page with the state in it must not be there. So the browser gets
+//! an address of ours that leads to that page once: whoever comes second finds nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use adit_control_client::sign_in::{CodeGrant, ExchangeError, harmless};
 use adit_protocol::sign_in::SignInError;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -26,6 +33,9 @@ use tokio::task::AbortHandle;
 
 /// Where the browser comes back to.
 const PATH: &str = "/callback";
+
+/// Where the browser begins.
+const START_PATH: &str = "/start";
 
 /// Connections at once; one more ends the oldest.
 const MOST_CONNECTIONS: usize = 64;
@@ -42,12 +52,41 @@ const LARGEST_REQUEST: usize = 16 * 1024;
 /// The longest code that is taken.
 const LONGEST_CODE: usize = 4096;
 
-/// What the browser shows in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the browser shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Page {
     SignedIn,
     Failed,
     NotFound,
+    /// This page of the portal.
+    Elsewhere(String),
+}
+
+/// Leads to the portal's page, once.
+#[derive(Debug)]
+pub(super) struct Start {
+    key: String,
+    page: Mutex<Option<String>>,
+}
+
+impl Start {
+    /// `key` is nobody else's; `page` is where it leads.
+    pub(super) fn new(key: String, page: String) -> Self {
+        Self { key, page: Mutex::new(Some(page)) }
+    }
+
+    fn open(&self, query: &str) -> Option<Page> {
+        let given = query.strip_prefix("key=")?;
+        verify_slices_are_equal(self.key.as_bytes(), given.as_bytes()).ok()?;
+        self.page.lock().unwrap_or_else(PoisonError::into_inner).take().map(Page::Elsewhere)
+    }
+}
+
+/// What a request is held against.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    pub(super) grant: CodeGrant,
+    pub(super) start: Start,
 }
 
 /// The browser came back.
@@ -77,9 +116,15 @@ impl Loopback {
         &self.redirect_uri
     }
 
-    /// Serves until a request with the state of `grant` comes. The page behind it waits for its answer, and is
+    /// Where a browser begins that is opened on this machine.
+    pub(super) fn start_uri(&self, start: &Start) -> String {
+        let origin = self.redirect_uri.strip_suffix(PATH).unwrap_or_default();
+        format!("{origin}{START_PATH}?key={}", start.key)
+    }
+
+    /// Serves until a request with the right state comes. The page behind it waits for its answer, and is
     /// delivered although nobody listens any more.
-    pub(super) async fn callback(&self, grant: &Arc<CodeGrant>) -> Callback {
+    pub(super) async fn callback(&self, secrets: &Arc<Secrets>) -> Callback {
         let (found, mut callbacks) = mpsc::channel(1);
         let mut connections: VecDeque<AbortHandle> = VecDeque::new();
         loop {
@@ -93,7 +138,7 @@ impl Loopback {
                         {
                             oldest.abort();
                         }
-                        let serving = serve(stream, Arc::clone(grant), found.clone());
+                        let serving = serve(stream, Arc::clone(secrets), found.clone());
                         connections.push_back(tokio::spawn(serving).abort_handle());
                     }
                     Err(error) => {
@@ -106,10 +151,10 @@ impl Loopback {
     }
 }
 
-async fn serve(stream: TcpStream, grant: Arc<CodeGrant>, found: mpsc::Sender<Callback>) {
+async fn serve(stream: TcpStream, secrets: Arc<Secrets>, found: mpsc::Sender<Callback>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let (grant, found) = (Arc::clone(&grant), found.clone());
-        async move { Ok::<_, Infallible>(response(respond(&request, &grant, &found).await)) }
+        let (secrets, found) = (Arc::clone(&secrets), found.clone());
+        async move { Ok::<_, Infallible>(response(&respond(&request, &secrets, &found).await)) }
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
@@ -122,10 +167,14 @@ async fn serve(stream: TcpStream, grant: Arc<CodeGrant>, found: mpsc::Sender<Cal
     }
 }
 
-async fn respond(request: &Request<Incoming>, grant: &CodeGrant, found: &mpsc::Sender<Callback>) -> Page {
-    let is_ours = request.method() == Method::GET && request.uri().path() == PATH;
-    let query = request.uri().query().filter(|_| is_ours);
-    let Some(outcome) = query.and_then(|query| read(query, grant)) else { return Page::NotFound };
+async fn respond(request: &Request<Incoming>, secrets: &Secrets, found: &mpsc::Sender<Callback>) -> Page {
+    let query = request.uri().query().filter(|_| request.method() == Method::GET).unwrap_or_default();
+    let outcome = match request.uri().path() {
+        START_PATH => return secrets.start.open(query).unwrap_or(Page::NotFound),
+        PATH => read(query, &secrets.grant),
+        _ => None,
+    };
+    let Some(outcome) = outcome else { return Page::NotFound };
     let (answer, page) = oneshot::channel();
     if found.try_send(Callback { outcome, answer }).is_err() {
         return Page::NotFound;
@@ -160,11 +209,20 @@ fn read(query: &str, grant: &CodeGrant) -> Option<Result<String, ExchangeError>>
     Some(Err(ExchangeError::Refused { error, description }))
 }
 
-fn response(page: Page) -> Response<Full<Bytes>> {
+fn response(page: &Page) -> Response<Full<Bytes>> {
     let (status, title, sentence) = match page {
         Page::SignedIn => (StatusCode::OK, "You are signed in", "You may close this window."),
         Page::Failed => (StatusCode::OK, "Not signed in", "The program that asked says why."),
-        Page::NotFound => (StatusCode::NOT_FOUND, "Not found", "There is nothing here."),
+        Page::NotFound => (
+            StatusCode::NOT_FOUND,
+            "Not found",
+            "This address works once, or not any more. Open the one that the program printed.",
+        ),
+        Page::Elsewhere(_) => (StatusCode::SEE_OTHER, "Sign in", "Your browser does not go on by itself."),
+    };
+    let location = match page {
+        Page::Elsewhere(url) => HeaderValue::from_str(url).ok(),
+        _ => None,
     };
     let page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Adit: {title}</title>\
@@ -180,7 +238,10 @@ fn response(page: Page) -> Response<Full<Bytes>> {
         (CACHE_CONTROL, "no-store"),
     ];
     for (name, value) in headers {
-        response.headers_mut().insert(name, hyper::header::HeaderValue::from_static(value));
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(location) = location {
+        response.headers_mut().insert(LOCATION, location);
     }
     response
 }
@@ -193,8 +254,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn grant() -> Arc<CodeGrant> {
-        Arc::new(CodeGrant::new(&[3; 64]))
+    fn grant() -> CodeGrant {
+        CodeGrant::new(&[3; 64])
     }
 
     async fn ask(address: &str, request: &str) -> String {
@@ -215,7 +276,10 @@ mod tests {
         let loopback = Loopback::bind().await.unwrap();
         let address = loopback.redirect_uri()["http://".len()..].replace(PATH, "");
         assert!(address.starts_with("127.0.0.1:"));
-        let waiting = tokio::spawn(async move { loopback.callback(&grant()).await });
+        let start = Start::new("the-key".to_owned(), "https://portal.example/?state=x".to_owned());
+        assert_eq!(loopback.start_uri(&start), format!("http://{address}/start?key=the-key"));
+        let secrets = Arc::new(Secrets { grant: grant(), start });
+        let waiting = tokio::spawn(async move { loopback.callback(&secrets).await });
         (address, waiting)
     }
 
@@ -250,6 +314,20 @@ mod tests {
         assert!(page.starts_with("HTTP/1.1 200") && page.contains("You are signed in."), "{page}");
         assert!(page.to_lowercase().contains("referrer-policy: no-referrer"), "{page}");
         assert!(!page.contains("the-code") && !page.contains(&state));
+    }
+
+    #[tokio::test]
+    async fn the_way_to_the_portal_is_shown_once() {
+        let (address, waiting) = waiting().await;
+        for wrong in ["/start", "/start?key=", "/start?key=the-kex", "/start?key=the-key&x"] {
+            assert!(get(&address, wrong).await.starts_with("HTTP/1.1 404"), "{wrong}");
+        }
+        let first = get(&address, "/start?key=the-key").await;
+        assert!(first.starts_with("HTTP/1.1 303"), "{first}");
+        assert!(first.contains("location: https://portal.example/?state=x\r\n"), "{first}");
+        let second = get(&address, "/start?key=the-key").await;
+        assert!(second.starts_with("HTTP/1.1 404") && second.contains("works once"), "{second}");
+        assert!(!waiting.is_finished());
     }
 
     #[tokio::test]

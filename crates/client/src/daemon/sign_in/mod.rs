@@ -11,12 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use adit_client_ipc::{ErrorCode, LoginPrompt, RequestError, Response};
 use adit_control_client::sign_in::{CodeGrant, ExchangeError, SignInClient};
 use adit_protocol::sign_in::{IssuedToken, SignInError};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use self::loopback::{Loopback, Page};
+use self::loopback::{Loopback, Page, Secrets, Start};
 use super::server::refuse;
 use super::session::Reply;
 
@@ -122,25 +124,28 @@ async fn with_browser(
     wish: Wish,
     news: &mpsc::Sender<News>,
 ) -> Result<IssuedToken, RequestError> {
-    let grant = Arc::new(CodeGrant::new(&random()?));
+    let grant = CodeGrant::new(&random()?);
     let loopback = Loopback::bind().await.map_err(|error| {
         refuse(ErrorCode::Internal, &format!("cannot listen on the loopback interface: {error}"))
     })?;
     let redirect_uri = loopback.redirect_uri().to_owned();
+    let url = String::from(client.authorize_url(&grant, &redirect_uri, &wish.device_name));
+    let start = Start::new(URL_SAFE_NO_PAD.encode(random::<32>()?), url.clone());
     let prompt = LoginPrompt {
         id: wish.id,
-        url: client.authorize_url(&grant, &redirect_uri, &wish.device_name).into(),
+        url,
+        url_to_open: Some(loopback.start_uri(&start)),
         user_code: None,
-        url_with_code: None,
         expires_at_ms: ends(BROWSER_LIMIT),
     };
+    let secrets = Arc::new(Secrets { grant, start });
     // The session is gone when the daemon stops.
     let _ = news.send(News::Prompt(prompt)).await;
-    let callback = tokio::time::timeout(BROWSER_LIMIT, loopback.callback(&grant))
+    let callback = tokio::time::timeout(BROWSER_LIMIT, loopback.callback(&secrets))
         .await
         .map_err(|_| refuse(ErrorCode::Timeout, "nobody signed in within ten minutes"))?;
     let outcome = match callback.outcome {
-        Ok(code) => client.redeem_code(&grant, code, redirect_uri, wish.renews).await,
+        Ok(code) => client.redeem_code(&secrets.grant, code, redirect_uri, wish.renews).await,
         Err(error) => Err(error),
     };
     let page = if outcome.is_ok() { Page::SignedIn } else { Page::Failed };
@@ -160,7 +165,7 @@ async fn with_device_code(
         id: wish.id,
         url: code.verification_uri.clone(),
         user_code: Some(code.user_code.clone()),
-        url_with_code: code.verification_uri_complete.clone(),
+        url_to_open: code.verification_uri_complete.clone(),
         expires_at_ms: ends(Duration::from_secs(code.expires_in)),
     };
     // The session is gone when the daemon stops.
@@ -168,8 +173,8 @@ async fn with_device_code(
     client.redeem_device_code(&code, wish.renews).await.map_err(|error| refusal(&error))
 }
 
-fn random() -> Result<[u8; 64], RequestError> {
-    let mut bytes = [0; 64];
+fn random<const SIZE: usize>() -> Result<[u8; SIZE], RequestError> {
+    let mut bytes = [0; SIZE];
     OsRng.try_fill_bytes(&mut bytes).map_err(|error| refuse(ErrorCode::Internal, &error.to_string()))?;
     Ok(bytes)
 }
