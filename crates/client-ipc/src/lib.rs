@@ -27,7 +27,7 @@ mod settings;
 mod status;
 
 pub use connection::{CallError, FrontEnd};
-pub use dns::{DnsReport, UpstreamSource};
+pub use dns::{Answerer, DnsQueryReport, DnsRecord, DnsReport, UpstreamSource};
 pub use frame::{FrameError, MAX_FRAME, read_frame, write_frame};
 pub use login::{LoginEnd, LoginPrompt};
 pub use message::{

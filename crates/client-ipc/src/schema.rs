@@ -6,7 +6,8 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use crate::{
-    DnsReport, LoginPrompt, NetcheckReport, PingReport, ResourceStatus, RouteReport, SCHEMA, Setting, Status,
+    DnsQueryReport, DnsReport, LoginPrompt, NetcheckReport, PingReport, ResourceStatus, RouteReport, SCHEMA,
+    Setting, Status,
 };
 
 /// Set it to write the file anew after a change that was meant.
@@ -28,6 +29,15 @@ struct Settings {
     schema: u16,
     /// Every setting of the daemon.
     settings: Vec<Setting>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct Done {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// Always true; what did not work is a failure.
+    ok: bool,
 }
 
 #[derive(JsonSchema)]
@@ -61,6 +71,8 @@ fn document() -> Value {
         "resources": generator.subschema_for::<Resources>(),
         "config list": generator.subschema_for::<Settings>(),
         "dns status": generator.subschema_for::<DnsReport>(),
+        "dns query": generator.subschema_for::<DnsQueryReport>(),
+        "done": generator.subschema_for::<Done>(),
         "ping": generator.subschema_for::<PingReport>(),
         "route": generator.subschema_for::<RouteReport>(),
         "netcheck": generator.subschema_for::<NetcheckReport>(),
@@ -69,7 +81,7 @@ fn document() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": format!("What `adit COMMAND --json` prints, schema {SCHEMA}"),
-        "description": "One object a line; a failed command prints `failure` to standard error.",
+        "description": "One object a line; a command without a result prints `done`, a failed one prints `failure` to standard error.",
         "properties": commands,
         "$defs": generator.take_definitions(true),
     })

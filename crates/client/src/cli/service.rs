@@ -25,6 +25,9 @@ const PACKAGED_UNITS: [&str; 2] =
     ["usr/lib/systemd/system/aditd.service", "lib/systemd/system/aditd.service"];
 const OWN_UNIT: &str = "etc/systemd/system/aditd.service";
 
+/// There while systemd runs the machine (sd_booted(3)).
+const SYSTEMD: &str = "run/systemd/system";
+
 /// The daemon's settings.
 const SETTINGS: &str = "etc/adit/client.env";
 
@@ -69,6 +72,11 @@ fn require_root() -> Result<(), Failure> {
 impl Machine<'_> {
     fn install(&mut self, daemon: &Path, portal: Option<&Url>) -> Result<(), Failure> {
         self.refuse_packaged()?;
+        if !self.root.join(SYSTEMD).is_dir() {
+            return Err(
+                anyhow::anyhow!("systemd does not run this machine: start aditd by other means").into()
+            );
+        }
         let unit = unit(daemon)?;
         self.keep_settings(portal)?;
         if !self.has_group {
@@ -191,7 +199,6 @@ mod tests {
     struct Host {
         root: tempfile::TempDir,
         daemon: PathBuf,
-        calls: Vec<String>,
     }
 
     impl Host {
@@ -199,10 +206,11 @@ mod tests {
             let root = tempfile::tempdir().unwrap();
             let daemon = root.path().join("aditd");
             std::fs::write(&daemon, "").unwrap();
-            Self { root, daemon, calls: Vec::new() }
+            std::fs::create_dir_all(root.path().join(SYSTEMD)).unwrap();
+            Self { root, daemon }
         }
 
-        fn with<T>(&mut self, act: impl FnOnce(&mut Machine<'_>, &Path) -> T) -> (T, Vec<String>) {
+        fn with<T>(&self, act: impl FnOnce(&mut Machine<'_>, &Path) -> T) -> (T, Vec<String>) {
             let mut calls = Vec::new();
             let mut run = |command: Command| {
                 let words: Vec<_> = std::iter::once(command.get_program())
@@ -220,7 +228,6 @@ mod tests {
             };
             let mut machine = Machine { root: self.root.path(), has_group: false, run: &mut run };
             let outcome = act(&mut machine, &self.daemon);
-            self.calls.extend(calls.clone());
             (outcome, calls)
         }
     }
@@ -231,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_service_comes_and_goes_and_either_may_be_asked_for_twice() {
-        let mut host = Host::new();
+        let host = Host::new();
         let (installed, calls) = host.with(|machine, daemon| machine.install(daemon, Some(&portal())));
         installed.unwrap();
         let group = "groupadd --system adit";
@@ -269,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_a_package_brought_is_left_alone() {
-        let mut host = Host::new();
+        let host = Host::new();
         write(&host.root.path().join(PACKAGED_UNITS[0]), "", 0o644).unwrap();
         let (installed, calls) = host.with(|machine, daemon| machine.install(daemon, Some(&portal())));
         assert!(installed.unwrap_err().message().contains("package") && calls.is_empty());
@@ -278,8 +285,12 @@ mod tests {
     }
 
     #[test]
-    fn a_service_needs_a_portal_and_a_daemon() {
-        let mut host = Host::new();
+    fn a_service_needs_systemd_a_portal_and_a_daemon() {
+        let host = Host::new();
+        std::fs::remove_dir(host.root.path().join(SYSTEMD)).unwrap();
+        let (installed, calls) = host.with(|machine, daemon| machine.install(daemon, Some(&portal())));
+        assert!(installed.unwrap_err().message().contains("systemd") && calls.is_empty());
+        let host = Host::new();
         let (installed, calls) = host.with(|machine, daemon| machine.install(daemon, None));
         assert!(installed.unwrap_err().message().contains("--portal") && calls.is_empty());
         for daemon in ["/nowhere/aditd", "aditd", "/opt/my programs/aditd", "/opt/%n/aditd"] {

@@ -5,12 +5,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use adit_client_ipc::{FrontEnd, Request, Response};
+use adit_client_ipc::{Answerer, DnsQueryReport, DnsRecord, FrontEnd, Request, Response};
 use domain::base::iana::{Rcode, Rtype};
 use domain::base::{Message, MessageBuilder, Name};
 use domain::rdata::AllRecordData;
 use rand::Rng as _;
-use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -26,45 +25,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(6);
 
 /// A lost datagram is sent again so often.
 const TRIES: usize = 2;
-
-/// What the resolver said, and why.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct QueryReport {
-    name: String,
-    r#type: String,
-    /// Such as `NOERROR`.
-    rcode: String,
-    answers: Vec<Answer>,
-    because: Because,
-    /// The resource that the name belongs to.
-    resource: Option<String>,
-    /// The pattern by which it does.
-    pattern: Option<String>,
-    /// Who may have been asked.
-    upstreams: Vec<SocketAddr>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Answer {
-    name: String,
-    ttl: u32,
-    r#type: String,
-    data: String,
-}
-
-/// Who answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Because {
-    /// The resolver itself: the name belongs to a resource.
-    Resource,
-    /// The resolver itself: an upstream's answer would lead programs past it.
-    KeptBack,
-    /// An upstream resolver.
-    Upstream,
-    /// The resolver says no, or no upstream answers.
-    Refused,
-}
 
 /// Asks for `name` and prints what came back; a name that does not exist is an answer, a refusal a failure.
 pub(crate) async fn query(
@@ -86,7 +46,7 @@ pub(crate) async fn query(
         resolver.ok_or_else(|| Failure::from(anyhow::anyhow!("the portal gave this device no resolver")))?;
     let message = ask((resolver, PORT).into(), &question).await?;
     let (rcode, answers) = read(&message)?;
-    let report = QueryReport {
+    let report = DnsQueryReport {
         because: because(&question.plain_name(), rcode, route.resource.is_some()),
         name: question.plain_name(),
         r#type: rtype.to_string(),
@@ -97,16 +57,16 @@ pub(crate) async fn query(
         upstreams: status.upstreams,
     };
     print(&if json { render::json(&report)? } else { text(&report) })?;
-    if report.because == Because::Refused { Err(Failure::found()) } else { Ok(()) }
+    if report.because == Answerer::Refused { Err(Failure::found()) } else { Ok(()) }
 }
 
-fn because(name: &str, rcode: Rcode, is_resource: bool) -> Because {
+fn because(name: &str, rcode: Rcode, is_resource: bool) -> Answerer {
     let is_kept = name.parse().is_ok_and(|name| adit_dns::is_kept_from_upstreams(&name));
     match rcode {
-        _ if is_kept => Because::KeptBack,
-        Rcode::REFUSED | Rcode::SERVFAIL | Rcode::FORMERR | Rcode::NOTIMP => Because::Refused,
-        _ if is_resource => Because::Resource,
-        _ => Because::Upstream,
+        _ if is_kept => Answerer::KeptBack,
+        Rcode::REFUSED | Rcode::SERVFAIL | Rcode::FORMERR | Rcode::NOTIMP => Answerer::Refused,
+        _ if is_resource => Answerer::Resource,
+        _ => Answerer::Upstream,
     }
 }
 
@@ -209,14 +169,14 @@ async fn ask_tcp(resolver: SocketAddr, question: &Question) -> io::Result<Vec<u8
     Ok(answer)
 }
 
-fn read(bytes: &[u8]) -> Result<(Rcode, Vec<Answer>), Failure> {
+fn read(bytes: &[u8]) -> Result<(Rcode, Vec<DnsRecord>), Failure> {
     let malformed = || Failure::from(anyhow::anyhow!("the tunnel's resolver answers what is no DNS message"));
     let message = Message::from_octets(bytes).map_err(|_| malformed())?;
     let mut answers = Vec::new();
     for record in message.answer().map_err(|_| malformed())? {
         let record = record.map_err(|_| malformed())?;
         let record = record.to_any_record::<AllRecordData<_, _>>().map_err(|_| malformed())?;
-        answers.push(Answer {
+        answers.push(DnsRecord {
             name: record.owner().to_string(),
             ttl: record.ttl().as_secs(),
             r#type: record.rtype().to_string(),
@@ -227,23 +187,23 @@ fn read(bytes: &[u8]) -> Result<(Rcode, Vec<Answer>), Failure> {
     Ok((message.header().rcode(), answers))
 }
 
-fn text(report: &QueryReport) -> String {
+fn text(report: &DnsQueryReport) -> String {
     let why = match (report.because, &report.resource, &report.pattern) {
-        (Because::Resource, Some(resource), Some(pattern)) => {
+        (Answerer::Resource, Some(resource), Some(pattern)) => {
             format!("answered here, because {pattern} of {resource} covers it")
         }
-        (Because::Resource, ..) => "answered here".to_owned(),
-        (Because::KeptBack, ..) => {
+        (Answerer::Resource, ..) => "answered here".to_owned(),
+        (Answerer::KeptBack, ..) => {
             "answered here, or programs would go past the tunnel's resolver".to_owned()
         }
-        (Because::Upstream, ..) => {
+        (Answerer::Upstream, ..) => {
             let upstreams: Vec<_> = report.upstreams.iter().map(ToString::to_string).collect();
             format!("answered by {}, because no resource covers it", upstreams.join(" or "))
         }
-        (Because::Refused, ..) if report.upstreams.is_empty() => {
+        (Answerer::Refused, ..) if report.upstreams.is_empty() => {
             "refused: no resource covers it and no upstream is known".to_owned()
         }
-        (Because::Refused, ..) => "refused, or no upstream answers".to_owned(),
+        (Answerer::Refused, ..) => "refused, or no upstream answers".to_owned(),
     };
     let mut text = format!("{} {}: {}; {why}.\n", report.name, report.r#type, report.rcode);
     for answer in &report.answers {
@@ -308,7 +268,7 @@ mod tests {
             server.send_to(&answer, from).await.unwrap();
         });
         let (rcode, answers) = read(&ask(address, &question).await.unwrap()).unwrap();
-        let report = QueryReport {
+        let report = DnsQueryReport {
             name: question.plain_name(),
             r#type: "A".to_owned(),
             rcode: rcode.to_string(),
@@ -325,9 +285,9 @@ mod tests {
 
     #[test]
     fn who_answered_follows_from_name_and_code() {
-        assert_eq!(because("example.com", Rcode::NXDOMAIN, false), Because::Upstream);
-        assert_eq!(because("example.com", Rcode::SERVFAIL, false), Because::Refused);
-        assert_eq!(because("use-application-dns.net", Rcode::NXDOMAIN, false), Because::KeptBack);
-        assert_eq!(because("_dns.resolver.arpa", Rcode::NOERROR, false), Because::KeptBack);
+        assert_eq!(because("example.com", Rcode::NXDOMAIN, false), Answerer::Upstream);
+        assert_eq!(because("example.com", Rcode::SERVFAIL, false), Answerer::Refused);
+        assert_eq!(because("use-application-dns.net", Rcode::NXDOMAIN, false), Answerer::KeptBack);
+        assert_eq!(because("_dns.resolver.arpa", Rcode::NOERROR, false), Answerer::KeptBack);
     }
 }
