@@ -103,10 +103,12 @@ async fn wait(daemon: &mut FrontEnd, prompt: &LoginPrompt) -> Result<LoginEnd, F
     let left = Duration::from_millis(prompt.expires_at_ms).saturating_sub(now);
     let ended = async {
         loop {
-            if let Event::LoginEnded(end) = daemon.next_event().await?
-                && end.id >= prompt.id
-            {
-                return Ok::<_, Failure>(end);
+            match daemon.next_event().await? {
+                Event::LoginEnded(end) if end.id == prompt.id => return Ok::<_, Failure>(end),
+                Event::LoginEnded(end) if end.id > prompt.id => {
+                    return Err(anyhow::anyhow!("another sign-in followed; `adit status` says more").into());
+                }
+                _ => {}
             }
         }
     };
