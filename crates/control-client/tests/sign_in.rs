@@ -124,7 +124,7 @@ fn device_code() -> DeviceCode {
 #[tokio::test]
 async fn a_device_code_becomes_a_token() {
     let code = r#"{"device_code":"dc","user_code":"BCDF-GHJK","verification_uri":"https://localhost/device","expires_in":60,"interval":1}"#;
-    let portal = Portal::start(vec![ok(code), no(PENDING), ok(TOKEN)]).await;
+    let portal = Portal::start(vec![ok(code), Act::Close, no(PENDING), ok(TOKEN)]).await;
     let client = portal.client();
     let code = client.device_code("lap & top").await.unwrap();
     assert_eq!((code.user_code.as_str(), code.interval), ("BCDF-GHJK", 1));
@@ -133,23 +133,30 @@ async fn a_device_code_becomes_a_token() {
     let asked = portal.asked();
     assert!(asked[0].starts_with("POST /base/v1/sign-in/device HTTP/1.1\r\n"), "{}", asked[0]);
     assert!(asked[0].ends_with("client_id=adit&device_name=lap+%26+top"), "{}", asked[0]);
-    assert!(asked[2].starts_with("POST /base/v1/sign-in/token HTTP/1.1\r\n"));
+    assert_eq!(asked.len(), 4, "an answer that was lost is asked for again");
+    assert!(asked[3].starts_with("POST /base/v1/sign-in/token HTTP/1.1\r\n"));
     let grant = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code&client_id=adit";
-    assert!(asked[2].ends_with(&format!("{grant}&device_code=dc&renews=adit_client_old")), "{}", asked[2]);
+    assert!(asked[3].ends_with(&format!("{grant}&device_code=dc&renews=adit_client_old")), "{}", asked[3]);
 }
 
 #[tokio::test]
-async fn a_code_is_offered_again_when_the_network_failed_and_never_after_a_no() {
+async fn a_code_is_offered_again_while_the_portal_is_busy_and_never_when_it_may_have_been_taken() {
     let busy = Act::Answer("503 Service Unavailable", String::new());
-    let portal = Portal::start(vec![Act::Close, busy, ok(TOKEN)]).await;
+    let portal = Portal::start(vec![busy, ok(TOKEN)]).await;
     let grant = CodeGrant::new(&[5; 64]);
     let redirect = "http://127.0.0.1:7/callback".to_owned();
     let token = portal.client().redeem_code(&grant, "c".to_owned(), redirect.clone(), None).await.unwrap();
     assert_eq!(token.access_token, "adit_client_new");
     let asked = portal.asked();
-    assert_eq!(asked.len(), 3);
-    assert!(asked[2].contains("&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier="));
-    assert!(!asked[2].contains("renews"));
+    assert_eq!(asked.len(), 2);
+    assert!(asked[1].contains("&code=c&redirect_uri=http%3A%2F%2F127.0.0.1%3A7%2Fcallback&code_verifier="));
+    assert!(!asked[1].contains("renews"));
+
+    let portal = Portal::start(vec![Act::Close, ok(TOKEN)]).await;
+    let error =
+        portal.client().redeem_code(&grant, "c".to_owned(), redirect.clone(), None).await.unwrap_err();
+    assert!(matches!(error, ExchangeError::Lost(_)), "{error:?}");
+    assert_eq!(portal.asked().len(), 1);
 
     let denied = r#"{"error":"access_denied","error_description":"no\u001b[2J device for you"}"#;
     let portal = Portal::start(vec![no(denied), ok(TOKEN)]).await;
@@ -189,11 +196,14 @@ async fn nonsense_is_an_error_that_says_so() {
         assert!(matches!(error, ExchangeError::Malformed(_)), "case {index}: {error:?}");
     }
     let cut = Act::Say(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"dev".to_vec());
-    for act in [cut, Act::Close, Act::Answer("502 Bad Gateway", "x".to_owned())] {
+    for act in [cut, Act::Close] {
         let portal = Portal::start(vec![act]).await;
         let error = portal.client().device_code("x").await.unwrap_err();
-        assert!(matches!(error, ExchangeError::Unreachable(_)), "{error:?}");
+        assert!(matches!(error, ExchangeError::Lost(_)), "{error:?}");
     }
+    let portal = Portal::start(vec![Act::Answer("502 Bad Gateway", "x".to_owned())]).await;
+    let error = portal.client().device_code("x").await.unwrap_err();
+    assert!(matches!(error, ExchangeError::Unreachable(_)), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +211,7 @@ async fn a_portal_that_never_answers_is_given_up() {
     let portal = Portal::start(vec![Act::Hang]).await;
     let began = tokio::time::Instant::now();
     let error = portal.client().device_code("x").await.unwrap_err();
-    assert!(matches!(error, ExchangeError::Unreachable(_)), "{error:?}");
+    assert!(matches!(error, ExchangeError::Unreachable(_) | ExchangeError::Lost(_)), "{error:?}");
     assert!(began.elapsed() <= Duration::from_secs(16));
 }
 

@@ -8,10 +8,12 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 use url::Url;
 
 use super::ExchangeError;
 use crate::origin::Origin;
+use crate::stream::Stream;
 
 /// How long one exchange may take, from the look-up of the name to the last byte.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(15);
@@ -37,10 +39,15 @@ pub(super) async fn post(
 ) -> Result<Answer, ExchangeError> {
     let request = request(url, user_agent, form)
         .map_err(|error| ExchangeError::Malformed(format!("our own request: {error}")))?;
-    tokio::time::timeout(EXCHANGE_LIMIT, exchange(origin, request)).await.unwrap_or_else(|_| {
-        let reason = format!("no answer from {} in {} s", origin.host(), EXCHANGE_LIMIT.as_secs());
-        Err(ExchangeError::Unreachable(reason))
-    })
+    let deadline = Instant::now() + EXCHANGE_LIMIT;
+    let silent = || format!("no answer from {} in {} s", origin.host(), EXCHANGE_LIMIT.as_secs());
+    let stream = tokio::time::timeout_at(deadline, origin.open())
+        .await
+        .map_err(|_| ExchangeError::Unreachable(silent()))?
+        .map_err(ExchangeError::Unreachable)?;
+    tokio::time::timeout_at(deadline, exchange(origin, stream, request))
+        .await
+        .unwrap_or_else(|_| Err(ExchangeError::Lost(silent())))
 }
 
 fn request(url: &Url, user_agent: &str, form: String) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
@@ -58,12 +65,15 @@ fn request(url: &Url, user_agent: &str, form: String) -> Result<Request<Full<Byt
         .body(Full::new(Bytes::from(form)))
 }
 
-async fn exchange(origin: &Origin, request: Request<Full<Bytes>>) -> Result<Answer, ExchangeError> {
-    let stream = origin.open().await.map_err(ExchangeError::Unreachable)?;
-    let unreachable = |error: hyper::Error| ExchangeError::Unreachable(origin.failure("HTTP with", &error));
+async fn exchange(
+    origin: &Origin,
+    stream: Box<dyn Stream>,
+    request: Request<Full<Bytes>>,
+) -> Result<Answer, ExchangeError> {
+    let lost = |error: hyper::Error| ExchangeError::Lost(origin.failure("HTTP with", &error));
     let mut builder = http1::Builder::new();
     builder.max_buf_size(LARGEST_HEADER);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(unreachable)?;
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(lost)?;
     let _driver = Driver(tokio::spawn(async move {
         // What goes wrong shows at the sender.
         let _ = connection.await;
@@ -72,14 +82,14 @@ async fn exchange(origin: &Origin, request: Request<Full<Bytes>>) -> Result<Answ
         if error.is_parse() {
             return ExchangeError::Malformed("it is no web server".to_owned());
         }
-        unreachable(error)
+        lost(error)
     })?;
     let status = response.status();
     let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
         if error.is::<http_body_util::LengthLimitError>() {
             return ExchangeError::Malformed(format!("more than {LARGEST_ANSWER} bytes"));
         }
-        ExchangeError::Unreachable(origin.failure("HTTP with", &error))
+        ExchangeError::Lost(origin.failure("HTTP with", &error))
     })?;
     Ok(Answer { status, body: body.to_bytes() })
 }

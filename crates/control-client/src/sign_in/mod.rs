@@ -73,6 +73,9 @@ pub enum ExchangeError {
     /// The portal was not reached or cannot answer now: trying again may help.
     #[error("{0}")]
     Unreachable(String),
+    /// The portal was asked, and its answer did not come: it may have done what it was asked for.
+    #[error("{0}")]
+    Lost(String),
     /// The portal says no, or not yet.
     #[error("{}", .description.as_deref().unwrap_or_else(|| sentence(*.error)))]
     Refused {
@@ -197,8 +200,8 @@ impl SignInClient {
             match self.ask(TOKEN_PATH, request).await {
                 Ok(token) => return check_token(token),
                 Err(error) => {
-                    if let ExchangeError::Unreachable(reason) = &error {
-                        tracing::info!(reason, "the portal is asked again for the token");
+                    if let ExchangeError::Unreachable(reason) | ExchangeError::Lost(reason) = &error {
+                        tracing::info!(reason, "asking the portal for the token failed");
                     }
                     polling.handle_failure(Instant::now(), error)?;
                 }

@@ -24,6 +24,7 @@ pub struct Polling {
     ends: Instant,
     /// Questions in a row that did not get through.
     lost: u32,
+    is_once: bool,
 }
 
 impl Polling {
@@ -31,12 +32,15 @@ impl Polling {
     pub fn for_device_code(now: Instant, code: &DeviceCode) -> Self {
         let interval = Duration::from_secs(code.interval).clamp(SHORTEST, LONGEST);
         let ends = now + Duration::from_secs(code.expires_in);
-        Self { interval, next: now + interval, ends, lost: 0 }
+        Self { interval, next: now + interval, ends, lost: 0, is_once: false }
     }
 
-    /// After an authorization code: at once, and again only because the network failed.
+    /// After an authorization code: at once, and again only as long as the portal was not asked.
+    ///
+    /// RFC 6749, section 4.1.2: a code that comes twice was stolen, and what it gave is revoked. With a token that
+    /// was renewed this would be the one that everything rests on.
     pub fn for_code(now: Instant) -> Self {
-        Self { interval: SHORTEST, next: now, ends: now + CODE_PATIENCE, lost: 0 }
+        Self { interval: SHORTEST, next: now, ends: now + CODE_PATIENCE, lost: 0, is_once: true }
     }
 
     /// When to ask next.
@@ -56,8 +60,9 @@ impl Polling {
                 self.lost = 0;
                 self.interval = (self.interval + SLOW_DOWN).min(LONGEST);
             }
+            ExchangeError::Lost(_) if self.is_once => return Err(error),
             // RFC 8628, section 3.5: back off exponentially.
-            ExchangeError::Unreachable(_) => self.lost = (self.lost + 1).min(8),
+            ExchangeError::Unreachable(_) | ExchangeError::Lost(_) => self.lost = (self.lost + 1).min(8),
             ExchangeError::Refused { .. } | ExchangeError::Malformed(_) => return Err(error),
         }
         self.next = now + (self.interval * (1 << self.lost)).min(LONGEST);
@@ -65,7 +70,7 @@ impl Polling {
             return Ok(());
         }
         match error {
-            ExchangeError::Unreachable(_) => Err(error),
+            ExchangeError::Unreachable(_) | ExchangeError::Lost(_) => Err(error),
             _ => Err(ExchangeError::Refused { error: SignInError::ExpiredToken, description: None }),
         }
     }
@@ -131,6 +136,16 @@ mod tests {
         let mut polling = Polling::for_code(now);
         assert_eq!(polling.next(), now);
         assert_eq!(polling.handle_failure(now + 59 * SECOND, unreachable.clone()), Err(unreachable));
+    }
+
+    #[test]
+    fn a_code_that_may_have_arrived_is_not_sent_again() {
+        let now = Instant::now();
+        let lost = ExchangeError::Lost("reset".to_owned());
+        assert_eq!(Polling::for_code(now).handle_failure(now, lost.clone()), Err(lost.clone()));
+        assert_eq!(Polling::for_device_code(now, &code(5, 600)).handle_failure(now, lost), Ok(()));
+        let unreachable = ExchangeError::Unreachable("no route".to_owned());
+        assert_eq!(Polling::for_code(now).handle_failure(now, unreachable), Ok(()));
     }
 
     #[test]

@@ -188,9 +188,10 @@ fn refusal(error: &ExchangeError) -> RequestError {
     let code = match error {
         ExchangeError::Refused { error: SignInError::AccessDenied, .. } => ErrorCode::Denied,
         ExchangeError::Refused { error: SignInError::ExpiredToken, .. } => ErrorCode::Timeout,
-        ExchangeError::Refused { .. } | ExchangeError::Unreachable(_) | ExchangeError::Malformed(_) => {
-            ErrorCode::Internal
-        }
+        ExchangeError::Refused { .. }
+        | ExchangeError::Unreachable(_)
+        | ExchangeError::Lost(_)
+        | ExchangeError::Malformed(_) => ErrorCode::Internal,
     };
     refuse(code, &error.to_string())
 }
