@@ -15,8 +15,8 @@ pub struct LoginPrompt {
     pub id: u64,
     /// The page to show to people: to open on this machine without a user code, anywhere with one.
     pub url: String,
-    /// What to open a browser with instead: an address on this machine that leads to the page once, and says
-    /// nothing to those who see it on the browser's command line; or the page with the user code filled in.
+    /// A shortcut. Without a user code: an address on this machine that leads to the page once, and says nothing
+    /// to those who see it on the browser's command line. With one: the page with the code filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_to_open: Option<String>,
     /// What to type there.

@@ -56,7 +56,8 @@ async fn converse(daemon: &mut FrontEnd, wish: Wish) -> Result<(), Failure> {
         other => return Err(Failure::unexpected(&other)),
     };
     print(&if wish.json { render::json(&prompt)? } else { instructions(&prompt) })?;
-    if !wish.no_browser {
+    // Who wants a code has the browser elsewhere, and a code on its command line is for everybody to see.
+    if !wish.no_browser && prompt.user_code.is_none() {
         open(&prompt, missing).await;
     }
     let end = wait(daemon, &prompt).await?;
@@ -73,8 +74,6 @@ async fn converse(daemon: &mut FrontEnd, wish: Wish) -> Result<(), Failure> {
 /// Opens the page, where there is a browser; what could not be done is said and no failure.
 async fn open(prompt: &LoginPrompt, missing: Option<Missing>) {
     match missing {
-        // Who is told to go elsewhere needs no excuse.
-        Some(Missing::Display) => {}
         Some(missing) => note(missing.sentence()),
         None if browser::open(prompt.url_to_open.as_deref().unwrap_or(&prompt.url)).await => {
             note("A browser was opened. Waiting…");
@@ -91,10 +90,16 @@ fn instructions(prompt: &LoginPrompt) -> String {
              On another machine: `adit login --device-code`.\n",
             prompt.url
         ),
-        Some(user_code) => format!(
-            "To sign in, open this page in any browser:\n\n  {}\n\nand enter the code:\n\n  {user_code}\n\n",
-            prompt.url
-        ),
+        Some(user_code) => {
+            let page = &prompt.url;
+            let mut text = format!(
+                "To sign in, open this page in any browser:\n\n  {page}\n\nand enter the code:\n\n  {user_code}\n\n"
+            );
+            if let Some(page) = &prompt.url_to_open {
+                text.push_str(&format!("This page has the code in it already:\n\n  {page}\n\n"));
+            }
+            text
+        }
     }
 }
 
@@ -126,10 +131,11 @@ mod tests {
             id: 1,
             url: "https://portal.example/device".to_owned(),
             user_code: Some("BCDF-GHJK".to_owned()),
-            url_to_open: None,
+            url_to_open: Some("https://portal.example/device?code=BCDF-GHJK".to_owned()),
             expires_at_ms: 0,
         };
         let text = instructions(&prompt);
+        assert!(text.ends_with("\n  https://portal.example/device?code=BCDF-GHJK\n\n"), "{text}");
         assert!(text.contains("\n  https://portal.example/device\n") && text.contains("\n  BCDF-GHJK\n"));
         assert!(text.lines().all(|line| line.len() <= 80));
         let here = instructions(&LoginPrompt { user_code: None, ..prompt });
