@@ -19,6 +19,9 @@ use tokio::process::{Child, Command};
 
 use self::portal::{Answer, Portal, fresh};
 
+/// A user who may only look on.
+const NOBODY: u32 = 65534;
+
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs `test` on a thread in a fresh network namespace; without root it says why it does not.
@@ -183,6 +186,14 @@ fn a_device_code_signs_in_and_the_same_token_renews_without_interruption() {
         let expected: (Value, Value) = ("waiting_browser".into(), "waiting_browser".into());
         assert_eq!((&status["state"], &status["reason"]), (&expected.0, &expected.1));
         assert_eq!(status["login"]["user_code"], "BCDF-GHJK");
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(device.directory.path(), open).unwrap();
+        let onlooker = device.command(&["status"]).uid(NOBODY).gid(NOBODY).output().await.unwrap();
+        let seen: Value = serde_json::from_slice(&onlooker.stdout).unwrap_or_else(|_| panic!("{onlooker:?}"));
+        assert_eq!((&seen["state"], &seen["login"]), (&"waiting_browser".into(), &Value::Null));
+        let onlooker =
+            device.command(&["login", "--device-code"]).uid(NOBODY).gid(NOBODY).output().await.unwrap();
+        assert_eq!(onlooker.status.code(), Some(6), "{onlooker:?}");
         let (exit, last) = login.end().await;
         assert_eq!((exit, &last["signed_in"], &last["actor"]), (Some(0), &true.into(), &"Maria".into()));
         assert_eq!(device.token().as_deref(), Some("adit_client_one"));
