@@ -35,10 +35,10 @@ impl Constants {
         let (state, reason, detail) = state_of(snapshot);
         let mut status = self.status(state, reason, detail);
         status.actor.clone_from(&snapshot.actor);
-        status.session_expires_at_ms = snapshot.session_expires_at_ms;
-        status.authenticated_at_ms = snapshot.sign_in.and_then(|sign_in| sign_in.authenticated_at_ms);
-        status.is_sign_in_too_old = snapshot.sign_in.is_some_and(|sign_in| sign_in.is_too_old);
-        status.is_expiring = is_expiring(now_ms(), status.authenticated_at_ms, status.session_expires_at_ms);
+        // A session that is over neither began nor ends.
+        if !matches!(snapshot.portal, PortalState::Dead { .. }) {
+            show_sign_in(&mut status, snapshot);
+        }
         if let InterfaceState::Up { ipv4, ipv6, resolver, .. } = snapshot.interface {
             (status.ipv4, status.ipv6) = (Some(ipv4), Some(ipv6));
             status.resolver = Some(resolver.to_owned());
@@ -72,6 +72,13 @@ impl Constants {
             connections: Vec::new(),
         }
     }
+}
+
+fn show_sign_in(status: &mut Status, snapshot: &Snapshot) {
+    status.session_expires_at_ms = snapshot.session_expires_at_ms;
+    status.authenticated_at_ms = snapshot.sign_in.and_then(|sign_in| sign_in.authenticated_at_ms);
+    status.is_sign_in_too_old = snapshot.sign_in.is_some_and(|sign_in| sign_in.is_too_old);
+    status.is_expiring = is_expiring(now_ms(), status.authenticated_at_ms, status.session_expires_at_ms);
 }
 
 fn now_ms() -> u64 {
@@ -284,6 +291,30 @@ mod tests {
         assert!(!is_expiring(hours(5), Some(0), Some(hours(8))), "a working day");
         assert!(is_expiring(hours(7), Some(0), Some(hours(8))));
         assert!(!is_expiring(hours(7), Some(0), None));
+    }
+
+    #[test]
+    fn a_session_that_was_ended_does_not_end_soon() {
+        let constants =
+            Constants { portal: String::new(), interface: String::new(), log_directory: String::new() };
+        let sign_in = adit_protocol::client::SignIn {
+            authenticated_at_ms: Some(1),
+            expires_at_ms: Some(1000),
+            is_too_old: true,
+        };
+        let mut snapshot = Snapshot {
+            portal: PortalState::Connected,
+            session_expires_at_ms: Some(1000),
+            sign_in: Some(sign_in),
+            ..Snapshot::default()
+        };
+        let status = constants.running(&snapshot).status;
+        assert_eq!((status.authenticated_at_ms, status.session_expires_at_ms), (Some(1), Some(1000)));
+        assert!(status.is_expiring && status.is_sign_in_too_old);
+        snapshot.portal = PortalState::Dead { reason: FatalReason::RevokedToken };
+        let status = constants.running(&snapshot).status;
+        assert_eq!((status.authenticated_at_ms, status.session_expires_at_ms), (None, None));
+        assert!(!status.is_expiring && !status.is_sign_in_too_old);
     }
 
     #[test]
