@@ -10,20 +10,26 @@
 //! Each request needs an [`Access`] tier, which the daemon derives from the kernel's
 //! credentials of the connecting process, never from what the front end says.
 //!
-//! Deliberately absent: any secret in the daemon's answers.
+//! Deliberately absent: any secret in the daemon's answers, but for the [`LoginPrompt`], which
+//! only those see who may sign in.
 
 #![forbid(unsafe_code)]
 
 mod connection;
+mod dns;
 mod frame;
+mod login;
 mod message;
 mod netcheck;
 #[cfg(test)]
 mod schema;
+mod settings;
 mod status;
 
 pub use connection::{CallError, FrontEnd};
+pub use dns::{Answerer, DnsQueryReport, DnsRecord, DnsReport, UpstreamSource};
 pub use frame::{FrameError, MAX_FRAME, read_frame, write_frame};
+pub use login::{LoginEnd, LoginPrompt};
 pub use message::{
     Access, ErrorCode, Event, FromDaemon, FromFrontEnd, Hello, Outcome, PROTOCOL, PingReport, Reply, Request,
     RequestError, Response, RouteReport, Token,
@@ -31,6 +37,7 @@ pub use message::{
 pub use netcheck::{
     Attempt, Failure, FailureKind, FamilyReport, Mapping, NetcheckReport, PathMtu, RelayReport,
 };
+pub use settings::{Setting, SettingSource};
 pub use status::{
     Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,
 };

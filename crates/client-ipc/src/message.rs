@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NetcheckReport, PathKind, ResourceState, ResourceStatus, Status};
+use crate::{
+    DnsReport, LoginEnd, LoginPrompt, NetcheckReport, PathKind, ResourceState, ResourceStatus, Setting,
+    Status,
+};
 
 /// The version of this protocol that this build speaks.
 pub const PROTOCOL: u16 = 1;
@@ -75,6 +78,15 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<Token>,
     },
+    /// Sign somebody in with a browser, and connect; the reply says what to open, and
+    /// [`Event::LoginEnded`] how it ended. Who is signed in already renews the sign-in.
+    Login {
+        /// Whether the browser is on another machine.
+        #[serde(default)]
+        device_code: bool,
+    },
+    /// Give up a sign-in that has not ended.
+    CancelLogin {},
     /// Disconnect, but stay signed in.
     Down {},
     /// Sign out: end the session on the server and forget the token.
@@ -91,6 +103,10 @@ pub enum Request {
     },
     /// See what the network lets through, to each relay and to the portal.
     Netcheck {},
+    /// Every setting of the daemon.
+    Settings {},
+    /// Who answers for which names.
+    DnsStatus {},
     /// The level of the daemon's log.
     LogLevel {},
     /// Change the level of the daemon's log.
@@ -110,10 +126,16 @@ impl Request {
             | Self::Resources {}
             | Self::Subscribe {}
             | Self::Route { .. }
+            | Self::Settings {}
+            | Self::DnsStatus {}
             | Self::LogLevel {} => Access::Observe,
-            Self::Up { .. } | Self::Down {} | Self::Logout {} | Self::Ping { .. } | Self::Netcheck {} => {
-                Access::Operate
-            }
+            Self::Up { .. }
+            | Self::Login { .. }
+            | Self::CancelLogin {}
+            | Self::Down {}
+            | Self::Logout {}
+            | Self::Ping { .. }
+            | Self::Netcheck {} => Access::Operate,
             Self::SetLogLevel { .. } => Access::Admin,
         }
     }
@@ -169,12 +191,18 @@ pub enum Response {
     Status(Box<Status>),
     /// Every resource of the user.
     Resources(Vec<ResourceStatus>),
+    /// What to open to sign in.
+    Login(LoginPrompt),
     /// The path to a resource's gateway.
     Ping(PingReport),
     /// Where packets to a destination go.
     Route(RouteReport),
     /// What the network lets through.
     Netcheck(Box<NetcheckReport>),
+    /// Every setting of the daemon.
+    Settings(Vec<Setting>),
+    /// Who answers for which names.
+    DnsStatus(Box<DnsReport>),
     /// The level of the daemon's log.
     LogLevel(String),
 }
@@ -243,6 +271,8 @@ pub enum ErrorCode {
     NotFound,
     /// It took too long.
     Timeout,
+    /// Somebody gave it up.
+    Cancelled,
     /// The request makes no sense.
     Invalid,
     /// The daemon failed.
@@ -258,4 +288,6 @@ pub enum Event {
     Status(Box<Status>),
     /// The resources or their states changed.
     Resources(Vec<ResourceStatus>),
+    /// A sign-in ended.
+    LoginEnded(LoginEnd),
 }

@@ -5,7 +5,10 @@ use std::path::Path;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-use crate::{NetcheckReport, PingReport, ResourceStatus, RouteReport, SCHEMA, Status};
+use crate::{
+    DnsQueryReport, DnsReport, LoginPrompt, NetcheckReport, PingReport, ResourceStatus, RouteReport, SCHEMA,
+    Setting, Status,
+};
 
 /// Set it to write the file anew after a change that was meant.
 const WRITE: &str = "ADIT_BLESS";
@@ -17,6 +20,35 @@ struct Resources {
     schema: u16,
     /// Every resource of the user.
     resources: Vec<ResourceStatus>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct Settings {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// Every setting of the daemon.
+    settings: Vec<Setting>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct Done {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// Always true; what did not work is a failure.
+    ok: bool,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct SignedIn {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// Always true; what did not work is a failure.
+    signed_in: bool,
+    /// Who is signed in, if the portal said so.
+    actor: Option<String>,
 }
 
 #[derive(JsonSchema)]
@@ -34,7 +66,13 @@ fn document() -> Value {
     let mut generator: SchemaGenerator = SchemaSettings::draft2020_12().into_generator();
     let commands = json!({
         "status": generator.subschema_for::<Status>(),
+        "login": generator.subschema_for::<LoginPrompt>(),
+        "signed_in": generator.subschema_for::<SignedIn>(),
         "resources": generator.subschema_for::<Resources>(),
+        "config list": generator.subschema_for::<Settings>(),
+        "dns status": generator.subschema_for::<DnsReport>(),
+        "dns query": generator.subschema_for::<DnsQueryReport>(),
+        "done": generator.subschema_for::<Done>(),
         "ping": generator.subschema_for::<PingReport>(),
         "route": generator.subschema_for::<RouteReport>(),
         "netcheck": generator.subschema_for::<NetcheckReport>(),
@@ -43,7 +81,7 @@ fn document() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": format!("What `adit COMMAND --json` prints, schema {SCHEMA}"),
-        "description": "One object a line; a failed command prints `failure` to standard error.",
+        "description": "One object a line; a command without a result prints `done`, a failed one prints `failure` to standard error.",
         "properties": commands,
         "$defs": generator.take_definitions(true),
     })

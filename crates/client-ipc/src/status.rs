@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::LoginPrompt;
+
 /// The version of everything that `--json` prints.
 pub const SCHEMA: u16 = 1;
 
@@ -40,6 +42,8 @@ pub enum Reason {
     Disconnected,
     /// No token is there.
     NoToken,
+    /// Somebody began to sign in.
+    WaitingBrowser,
     /// The portal cannot be reached; what is connected stays connected.
     PortalUnreachable,
     /// The token is not one of this portal.
@@ -61,9 +65,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason of this version.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Disconnected,
         Self::NoToken,
+        Self::WaitingBrowser,
         Self::PortalUnreachable,
         Self::InvalidToken,
         Self::ExpiredToken,
@@ -78,6 +83,7 @@ impl Reason {
         match self {
             Self::Disconnected => "E-DISCONNECTED",
             Self::NoToken => "E-NO-TOKEN",
+            Self::WaitingBrowser => "E-WAITING-BROWSER",
             Self::PortalUnreachable => "E-PORTAL-UNREACHABLE",
             Self::InvalidToken => "E-INVALID-TOKEN",
             Self::ExpiredToken => "E-EXPIRED-TOKEN",
@@ -99,6 +105,7 @@ impl Reason {
         match self {
             Self::Disconnected => "Disconnected on request.",
             Self::NoToken => "Nobody is signed in on this device.",
+            Self::WaitingBrowser => "Somebody began to sign in, and has not finished in the browser.",
             Self::PortalUnreachable => "The portal cannot be reached; open connections keep working.",
             Self::InvalidToken => "The portal does not know this token.",
             Self::ExpiredToken => "The session has expired.",
@@ -114,12 +121,13 @@ impl Reason {
     pub const fn fix(self) -> &'static str {
         match self {
             Self::Disconnected => "`adit up` connects again.",
-            Self::NoToken => "`adit up --token-file FILE` signs in.",
+            Self::NoToken => "`adit login` signs in.",
+            Self::WaitingBrowser => "Finish in the browser; `adit login` shows again what to open.",
             Self::PortalUnreachable => {
                 "Check this device's network; the client keeps trying and needs no restart."
             }
-            Self::InvalidToken => "Ask your administrator for a new token.",
-            Self::ExpiredToken | Self::RevokedToken => "Sign in again: `adit up --token-file FILE`.",
+            Self::InvalidToken => "`adit login` signs in anew; or ask your administrator for a token.",
+            Self::ExpiredToken | Self::RevokedToken => "`adit login` signs in again.",
             Self::Superseded => {
                 "Do not copy the state directory between machines: sign out on one and sign in anew."
             }
@@ -171,6 +179,18 @@ pub struct Status {
     /// When the session ends, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_expires_at_ms: Option<u64>,
+    /// When somebody last signed in with a browser, in Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticated_at_ms: Option<u64>,
+    /// Whether the session ends soon: within a day, or in the last quarter of a shorter one.
+    #[serde(default)]
+    pub is_expiring: bool,
+    /// Whether signing in again would give access to something that asks for a fresh sign-in.
+    #[serde(default)]
+    pub is_sign_in_too_old: bool,
+    /// What to open, while somebody signs in; only for those who may operate the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginPrompt>,
     /// Open connections.
     pub connections: Vec<Connection>,
 }

@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use adit_protocol::problem::Problem;
-use rustls_pki_types::ServerName;
-use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, StatusCode, header};
@@ -12,9 +10,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self};
 use url::Url;
 
-use crate::dial::Dialer;
+use crate::origin::Origin;
 use crate::stream::Lent;
-use crate::{Config, ConfigError, FatalReason, tls};
+use crate::{Config, ConfigError, FatalReason};
 
 /// How long one attempt may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -33,57 +31,31 @@ pub(crate) enum AttemptError {
 
 /// Where the portal is, checked and ready for attempts.
 pub(crate) struct Endpoint {
-    host: String,
-    port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    origin: Origin,
     request: Request<()>,
-    dialer: Dialer,
 }
 
 impl Endpoint {
     pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
-        let invalid = || ConfigError::Url(config.url.to_string());
-        let host = config.url.host_str().ok_or_else(invalid)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = config.url.port_or_known_default().ok_or_else(invalid)?;
-        let tls = match config.url.scheme() {
-            "wss" => {
-                let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
-                Some((TlsConnector::from(tls::client_config(config.ca.as_deref())?), name))
-            }
-            "ws" if config.allow_plain => None,
-            "ws" => return Err(ConfigError::Plain(config.url.to_string())),
-            _ => return Err(invalid()),
-        };
+        if !matches!(config.url.scheme(), "ws" | "wss") {
+            return Err(ConfigError::Url(config.url.to_string()));
+        }
+        let origin = Origin::new(&config.url, config.ca.as_deref(), config.allow_plain, config.dial)?;
         let request = request(&config.url, &config.token, &config.user_agent)?;
-        let dialer = Dialer::new(config.dial);
-        Ok(Self { host, port, tls, request, dialer })
+        Ok(Self { origin, request })
     }
 
     /// Makes one attempt.
     pub(crate) async fn connect(&self) -> Result<Socket, AttemptError> {
         tokio::time::timeout(CONNECT_LIMIT, self.attempt()).await.unwrap_or_else(|_| {
-            let reason = format!("no answer from {} in {} s", self.host, CONNECT_LIMIT.as_secs());
+            let reason = format!("no answer from {} in {} s", self.origin.host(), CONNECT_LIMIT.as_secs());
             Err(AttemptError::Retry { reason, after: None })
         })
     }
 
     async fn attempt(&self) -> Result<Socket, AttemptError> {
-        let retry = |what: &str, error: &dyn std::fmt::Display| AttemptError::Retry {
-            reason: format!("{what} {}:{}: {error}", self.host, self.port),
-            after: None,
-        };
-        let tcp = self
-            .dialer
-            .connect(&self.host, self.port)
-            .await
-            .map_err(|error| retry("cannot connect to", &error))?;
-        let stream = match &self.tls {
-            None => Lent::new(tcp),
-            Some((connector, name)) => Lent::new(
-                connector.connect(name.clone(), tcp).await.map_err(|error| retry("TLS with", &error))?,
-            ),
-        };
+        let retry = |reason| AttemptError::Retry { reason, after: None };
+        let stream = Lent::new(self.origin.open().await.map_err(retry)?);
         let lent = stream.again();
         let limits = WebSocketConfig::default()
             .max_message_size(Some(adit_protocol::MAX_MESSAGE))
@@ -95,7 +67,7 @@ impl Endpoint {
                 let problem = lent.read_problem(response.body_mut().take().unwrap_or_default()).await;
                 Err(refusal(&response, problem))
             }
-            Err(error) => Err(retry("WebSocket with", &error)),
+            Err(error) => Err(retry(self.origin.failure("WebSocket with", &error))),
         }
     }
 }

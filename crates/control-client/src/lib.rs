@@ -10,6 +10,8 @@
 //! the oldest message goes, and is counted. The state machines that speak through a session
 //! resynchronise after every hello, so a lost message costs time, not correctness.
 //!
+//! Whoever has no token yet gets one over HTTPS, from the same portal: [`sign_in`].
+//!
 //! Deliberately absent: what the messages mean (`protocol`, `tunnel`).
 
 #![forbid(unsafe_code)]
@@ -17,8 +19,10 @@
 mod backoff;
 mod connect;
 mod dial;
+mod origin;
 mod outbox;
 mod run;
+pub mod sign_in;
 mod stream;
 mod tls;
 

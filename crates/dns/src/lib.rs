@@ -36,4 +36,4 @@ pub use pattern_index::PatternIndex;
 pub use proxy_addresses::{ADDRESSES_PER_NAME, Assignment, Exhausted, IDLE, ProxyAddresses};
 pub use query::{DropReason, Query, Refusal, Transport};
 pub use server::{Owner, Server, Settings};
-pub use stub::{Decision, StubResolver};
+pub use stub::{Decision, StubResolver, is_kept_from_upstreams};

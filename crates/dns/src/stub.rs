@@ -19,6 +19,11 @@ const FIREFOX_CANARY: &str = "use-application-dns.net";
 /// the upstream's encrypted service and bypass us.
 const RESOLVER_DISCOVERY: &str = "resolver.arpa";
 
+/// Whether the resolver answers for `name` itself, because an upstream's answer would lead programs past it.
+pub fn is_kept_from_upstreams(name: &Name) -> bool {
+    name.as_str() == FIREFOX_CANARY || name.is_within(RESOLVER_DISCOVERY)
+}
+
 /// What to do with a query.
 #[derive(Debug)]
 pub enum Decision<'a> {

@@ -65,7 +65,8 @@ impl Identity {
     }
 }
 
-fn host_name() -> String {
+/// What the host calls itself.
+pub fn host_name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| "unnamed".to_owned())
 }

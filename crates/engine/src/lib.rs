@@ -37,7 +37,7 @@ mod upstream;
 mod worker;
 mod workers;
 
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, host_name};
 pub use offloads::{OffloadKind, Offloads, UnknownOffload};
 pub use portal::PortalConfig;
 pub use workers::{default_workers, parse_workers};

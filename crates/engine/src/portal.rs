@@ -3,8 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use adit_control_client::sign_in::{SignInClient, SignInConfig};
 use adit_control_client::{Config, ConfigError, Dial, RootsError};
 use url::Url;
+
+use crate::dial::MarkedDial;
 
 /// Where the portal is and how to prove who we are.
 #[derive(Clone)]
@@ -42,13 +45,26 @@ impl PortalConfig {
             token: self.token.clone(),
             ca: self.ca.clone(),
             allow_plain: self.allow_plain,
-            user_agent: format!("{program}/{} ({})", env!("CARGO_PKG_VERSION"), std::env::consts::OS),
+            user_agent: user_agent(program),
             dial,
         })
     }
-}
 
-impl PortalConfig {
+    /// Where a device without a token gets one; `mark` keeps the sockets out of our own tunnel.
+    ///
+    /// # Errors
+    ///
+    /// When the address is none of a portal, or the CA none.
+    pub fn sign_in(&self, program: &str, mark: Option<u32>) -> Result<SignInClient, ConfigError> {
+        SignInClient::new(SignInConfig {
+            url: self.url.clone(),
+            ca: self.ca.clone(),
+            allow_plain: self.allow_plain,
+            user_agent: user_agent(program),
+            dial: Arc::new(MarkedDial { mark }),
+        })
+    }
+
     /// Whom to believe that is named by the portal: whoever could be the portal.
     ///
     /// # Errors
@@ -57,6 +73,10 @@ impl PortalConfig {
     pub(crate) fn trusted(&self) -> Result<Arc<rustls::ClientConfig>, RootsError> {
         adit_control_client::client_config(self.ca.as_deref())
     }
+}
+
+fn user_agent(program: &str) -> String {
+    format!("{program}/{} ({})", env!("CARGO_PKG_VERSION"), std::env::consts::OS)
 }
 
 fn endpoint_url(base: &Url, endpoint: &str) -> Result<Url, ConfigError> {

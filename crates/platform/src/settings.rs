@@ -18,7 +18,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Command, Parser};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, Parser};
 use toml::{Table, Value};
 
 /// The flag that names the settings file; the program declares it.
@@ -30,6 +31,33 @@ const VARIABLE: &str = "ADIT_CONFIG";
 /// The flags whose values must not be readable by others.
 const SECRETS: [&str; 3] = ["token", "static-secret", "previous-static-secret"];
 
+/// Who decided a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A flag.
+    Flag,
+    /// An environment variable.
+    Environment,
+    /// The settings file.
+    File,
+    /// Nobody.
+    Default,
+}
+
+/// A setting as it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name: the flag without dashes, the key in a settings file.
+    pub name: String,
+    /// Its value; several are separated by commas; nothing if it has none. Of a secret only that there is one.
+    pub value: Option<String>,
+    /// Who decided it.
+    pub source: Source,
+}
+
+/// What is shown instead of a secret.
+const HIDDEN: &str = "(hidden)";
+
 /// Reads the arguments of the process: flags, then environment, then the settings file.
 ///
 /// # Errors
@@ -37,6 +65,15 @@ const SECRETS: [&str; 3] = ["token", "static-secret", "previous-static-secret"];
 /// When an argument is wrong, or the file cannot be read or understood. Show it with
 /// [`clap::Error::exit`].
 pub fn parse<T: Parser>() -> Result<T, clap::Error> {
+    parse_described().map(|(parsed, _)| parsed)
+}
+
+/// As [`parse`], with every setting and who decided it.
+///
+/// # Errors
+///
+/// See [`parse`].
+pub fn parse_described<T: Parser>() -> Result<(T, Vec<Setting>), clap::Error> {
     let variable = |name: &OsStr| std::env::var_os(name);
     parse_from(std::env::args_os().collect(), &variable)
 }
@@ -44,17 +81,17 @@ pub fn parse<T: Parser>() -> Result<T, clap::Error> {
 fn parse_from<T: Parser>(
     mut arguments: Vec<OsString>,
     variable: &dyn Fn(&OsStr) -> Option<OsString>,
-) -> Result<T, clap::Error> {
+) -> Result<(T, Vec<Setting>), clap::Error> {
     let mut command = T::command();
     let Some(path) = settings_file(&arguments, variable) else {
-        return T::try_parse_from(arguments);
+        return parse_arguments(arguments, &[]);
     };
     let from_file = read(&path)
         .and_then(|table| flags(&command, &table, &arguments, variable))
         .map_err(|message| command.error(ErrorKind::Io, format!("{}: {message}", path.display())))?;
-    arguments
-        .splice(1.min(arguments.len()).., from_file.into_iter().chain(arguments.clone().into_iter().skip(1)));
-    T::try_parse_from(arguments).map_err(|error| {
+    let rest = arguments.split_off(1.min(arguments.len()));
+    arguments.extend(from_file.iter().cloned().chain(rest));
+    parse_arguments(arguments, &from_file).map_err(|error| {
         // Help and version are no errors of the file.
         if error.use_stderr() && !matches!(error.kind(), ErrorKind::MissingRequiredArgument) {
             let kind = error.kind();
@@ -65,6 +102,46 @@ fn parse_from<T: Parser>(
         }
         error
     })
+}
+
+fn parse_arguments<T: Parser>(
+    arguments: Vec<OsString>,
+    from_file: &[OsString],
+) -> Result<(T, Vec<Setting>), clap::Error> {
+    let mut command = T::command();
+    let matches = command.try_get_matches_from_mut(arguments)?;
+    let settings =
+        command.get_arguments().filter_map(|argument| describe(argument, &matches, from_file)).collect();
+    let parsed = T::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok((parsed, settings))
+}
+
+fn describe(argument: &Arg, matches: &ArgMatches, from_file: &[OsString]) -> Option<Setting> {
+    let name = argument.get_long()?;
+    let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
+    if !is_switch && !matches!(argument.get_action(), ArgAction::Set | ArgAction::Append) {
+        return None;
+    }
+    let source = match matches.value_source(argument.get_id().as_str()) {
+        Some(ValueSource::CommandLine) if is_from_file(name, from_file) => Source::File,
+        Some(ValueSource::CommandLine) => Source::Flag,
+        Some(ValueSource::EnvVariable) => Source::Environment,
+        _ => Source::Default,
+    };
+    let values = matches.try_get_raw(argument.get_id().as_str()).ok().flatten().map(|values| {
+        let values: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+        values.join(",")
+    });
+    let value = match values {
+        Some(_) if SECRETS.contains(&name) => Some(HIDDEN.to_owned()),
+        values => values,
+    };
+    Some(Setting { name: name.to_owned(), value, source })
+}
+
+fn is_from_file(name: &str, from_file: &[OsString]) -> bool {
+    let (flag, joined) = (format!("--{name}"), format!("--{name}="));
+    from_file.iter().any(|given| *given == *flag || given.to_string_lossy().starts_with(&joined))
 }
 
 /// The settings file that the flag names, else the environment.
@@ -179,7 +256,8 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<Arguments, String> {
         let arguments = std::iter::once("program").chain(arguments.iter().copied()).map(OsString::from);
-        parse_from(arguments.collect(), &|_| None).map_err(|error: clap::Error| error.to_string())
+        let parsed = parse_from(arguments.collect(), &|_| None);
+        parsed.map(|(parsed, _)| parsed).map_err(|error: clap::Error| error.to_string())
     }
 
     const GOOD: &str = "port = 7\nname = \"n\"\nloud = true\nallow_peer = [\"a\", \"b\"]\n";
@@ -202,9 +280,34 @@ mod tests {
             Some("ADIT_TEST_PORT_UNSET") => Some("8".into()),
             _ => None,
         };
-        let arguments: Arguments = parse_from(vec!["program".into()], &variable).unwrap();
+        let (arguments, _): (Arguments, _) = parse_from(vec!["program".into()], &variable).unwrap();
         // Clap reads the real environment, which has no such variable: the default shows that the file was not asked.
         assert_eq!((arguments.port, arguments.name.as_str()), (1, "n"));
+    }
+
+    #[test]
+    fn every_setting_says_who_decided_it() {
+        let (_directory, path) = file(&format!("{GOOD}token = \"sesame\"\n"), 0o600);
+        let words = ["program", "--config", &path, "--port=9"].map(OsString::from);
+        let (_, settings): (Arguments, _) = parse_from(words.to_vec(), &|_| None).unwrap();
+        let of = |name: &str| {
+            let setting = settings.iter().find(|setting| setting.name == name).unwrap();
+            (setting.value.as_deref(), setting.source)
+        };
+        assert_eq!(of("port"), (Some("9"), Source::Flag));
+        assert_eq!(of("name"), (Some("n"), Source::File));
+        assert_eq!(of("loud"), (Some("true"), Source::File));
+        assert_eq!(of("allow-peer"), (Some("a,b"), Source::File));
+        assert_eq!(of("token"), (Some(HIDDEN), Source::File));
+        assert_eq!(of("config").1, Source::Flag);
+        assert!(!format!("{settings:?}").contains("sesame"));
+        assert!(settings.iter().all(|setting| setting.name != "help" && setting.name != "version"));
+        let words = ["program", "--name=x"].map(OsString::from).to_vec();
+        let (_, settings): (Arguments, _) = parse_from(words, &|_| None).unwrap();
+        let port = settings.iter().find(|setting| setting.name == "port").unwrap();
+        assert_eq!((port.value.as_deref(), port.source), (Some("1"), Source::Default));
+        let token = settings.iter().find(|setting| setting.name == "token").unwrap();
+        assert_eq!((&token.value, token.source), (&None, Source::Default));
     }
 
     #[test]

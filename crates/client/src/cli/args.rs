@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use adit_client_ipc::DEFAULT_SOCKET;
 use clap::{Parser, Subcommand};
+use domain::base::iana::Rtype;
+use url::Url;
 
 use super::bundle::Redaction;
 
@@ -43,6 +45,18 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 30, value_name = "SECONDS")]
         timeout: u64,
     },
+    /// Sign in with a browser, or renew the sign-in, and connect.
+    Login {
+        /// The browser is on another machine: show a code to enter there.
+        #[arg(long)]
+        device_code: bool,
+        /// Only print the page's address.
+        #[arg(long)]
+        no_browser: bool,
+        /// Give up a sign-in that was begun.
+        #[arg(long, conflicts_with_all = ["device_code", "no_browser"])]
+        cancel: bool,
+    },
     /// Disconnect, but stay signed in.
     Down,
     /// Show what the client is doing.
@@ -81,6 +95,21 @@ pub(super) enum Command {
     Log {
         #[command(subcommand)]
         command: LogCommand,
+    },
+    /// See the daemon's settings.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// See who resolves names, and what becomes of one.
+    Dns {
+        #[command(subcommand)]
+        command: DnsCommand,
+    },
+    /// Make the daemon a service of this machine (root); packages do so by themselves.
+    Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
     },
     /// Find what keeps the client from working, and say what to do.
     Doctor,
@@ -145,6 +174,44 @@ pub(super) enum DebugCommand {
         #[arg(long)]
         preview: bool,
     },
+}
+
+/// What `adit config` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// List every setting of the daemon, its value, and who decided it: flag, environment, file or nobody.
+    List,
+}
+
+/// What `adit dns` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum DnsCommand {
+    /// Say who sets the system's resolver, which names are answered in the tunnel, and who is asked for others.
+    Status,
+    /// Ask the tunnel's resolver for a name, and say who answered and why.
+    Query {
+        /// A host name, or an address to find the name of.
+        name: String,
+        /// The type of records [default: A; PTR for an address].
+        #[arg(long = "type", value_name = "TYPE")]
+        rtype: Option<Rtype>,
+    },
+}
+
+/// What `adit service` does.
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Start the daemon now and with the machine.
+    Install {
+        /// The portal's address, such as wss://portal.example.com; kept in /etc/adit/client.env if there is none.
+        #[arg(long, env = "ADIT_PORTAL", value_name = "URL")]
+        portal: Option<Url>,
+        /// Where aditd is [default: beside this program].
+        #[arg(long, value_name = "PATH")]
+        daemon: Option<PathBuf>,
+    },
+    /// Stop it for good, and give the machine its network and resolver back.
+    Uninstall,
 }
 
 /// What `adit log` does.

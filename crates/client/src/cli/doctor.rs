@@ -145,10 +145,19 @@ async fn daemon(socket: &Path) -> (Finding, Option<Status>) {
 fn session(status: &Status) -> Finding {
     const CHECK: &str = "session";
     let Some(reason) = status.reason else {
+        if status.is_sign_in_too_old {
+            let cause = "the sign-in is too old for something that you may reach";
+            return Finding::not_good(CHECK, Verdict::Warning, cause, "`adit login` signs in again.");
+        }
+        if status.is_expiring {
+            let fix = "`adit login` renews it without interruption.";
+            return Finding::not_good(CHECK, Verdict::Warning, "the session ends soon", fix);
+        }
         let who = status.actor.as_deref().unwrap_or("nobody yet");
         return Finding::good(CHECK, format!("{}, {who}", render::state_name(status.state)));
     };
-    let verdict = if status.state == State::Degraded { Verdict::Warning } else { Verdict::Bad };
+    let is_passing = matches!(status.state, State::Degraded | State::WaitingBrowser);
+    let verdict = if is_passing { Verdict::Warning } else { Verdict::Bad };
     Finding::not_good(CHECK, verdict, format!("{} ({})", reason.cause(), reason.code()), reason.fix())
 }
 
@@ -227,6 +236,24 @@ fn colliding_ranges(networks: &[(String, IpNet)]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn status(more: &serde_json::Value) -> Status {
+        let mut status = serde_json::json!({"schema": 1, "state": "online", "version": "", "portal": "", "connections": []});
+        status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn a_sign_in_that_wants_renewal_is_a_warning() {
+        let judged = |more: serde_json::Value| session(&status(&more)).verdict;
+        assert_eq!(judged(serde_json::json!({})), Verdict::Good);
+        assert_eq!(judged(serde_json::json!({"is_expiring": true})), Verdict::Warning);
+        assert_eq!(judged(serde_json::json!({"is_sign_in_too_old": true})), Verdict::Warning);
+        let waiting = serde_json::json!({"state": "waiting_browser", "reason": "waiting_browser"});
+        assert_eq!(judged(waiting), Verdict::Warning);
+        let ended = serde_json::json!({"state": "blocked", "reason": "revoked_token"});
+        assert_eq!(judged(ended), Verdict::Bad);
+    }
 
     #[test]
     fn a_missing_device_is_named_with_what_to_do() {

@@ -77,6 +77,15 @@ impl Failure {
         failure
     }
 
+    pub(super) fn denied(message: String) -> Self {
+        Self { code: ExitCode::Denied, message }
+    }
+
+    /// Whoever asked does not want it any more.
+    pub(super) fn cancelled() -> Self {
+        Self { code: ExitCode::Failure, message: "given up".to_owned() }
+    }
+
     pub(super) fn signed_out() -> Self {
         Self { code: ExitCode::SignedOut, message: said(Reason::NoToken) }
     }
@@ -120,7 +129,9 @@ impl From<CallError> for Failure {
                 ErrorCode::SignedOut => ExitCode::SignedOut,
                 ErrorCode::NotConnected => ExitCode::NotConnected,
                 ErrorCode::Timeout => ExitCode::Timeout,
-                ErrorCode::NotFound | ErrorCode::Invalid | ErrorCode::Internal => ExitCode::Failure,
+                ErrorCode::NotFound | ErrorCode::Cancelled | ErrorCode::Invalid | ErrorCode::Internal => {
+                    ExitCode::Failure
+                }
             },
         };
         let message = match &error {

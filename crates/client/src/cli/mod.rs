@@ -4,13 +4,18 @@
 //! columns; `--json` prints one JSON object with `"schema":1` instead.
 
 mod args;
+mod browser;
 mod bundle;
+mod config;
+mod dns;
 mod doctor;
 mod exit;
 mod generate;
 mod log;
+mod login;
 mod netcheck;
 mod render;
+mod service;
 mod wait;
 
 use std::io::Write as _;
@@ -21,7 +26,9 @@ use adit_client_ipc::{CallError, Event, FrontEnd, Reason, Request, ResourceStatu
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 
-use self::args::{Arguments, Awaited, Command, DebugCommand, LogCommand};
+use self::args::{
+    Arguments, Awaited, Command, ConfigCommand, DebugCommand, DnsCommand, LogCommand, ServiceCommand,
+};
 pub use self::exit::ExitCode;
 use self::exit::Failure;
 
@@ -51,6 +58,12 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Command::Help { topic } => return help(topic.as_deref(), arguments.json),
         Command::Completion { shell } => return generate::completion(*shell, Arguments::command()),
         Command::Man { directory } => return Ok(generate::manual(directory, Arguments::command())?),
+        Command::Service { command: ServiceCommand::Install { portal, daemon } } => {
+            return service::install(daemon.as_deref(), portal.as_ref(), arguments.json);
+        }
+        Command::Service { command: ServiceCommand::Uninstall } => {
+            return service::uninstall(arguments.json);
+        }
         // These are wanted most when there is no daemon.
         Command::Doctor => return doctor::doctor(&arguments.socket, arguments.json).await,
         Command::Debug { command: DebugCommand::Bundle { output, redact, preview } } => {
@@ -72,6 +85,15 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
             }
             show_status(&mut daemon, arguments.json).await
         }
+        Command::Login { cancel: true, .. } => {
+            daemon.call(Request::CancelLogin {}, CALL_LIMIT).await?;
+            say(arguments.json, "Nobody is signing in any more.")
+        }
+        Command::Login { device_code, no_browser, cancel: false } => {
+            let (device_code, no_browser, json) = (*device_code, *no_browser, arguments.json);
+            let wish = login::Wish { device_code, no_browser, json };
+            login::login(&mut daemon, &arguments.socket, wish).await
+        }
         Command::Down => {
             daemon.call(Request::Down {}, CALL_LIMIT).await?;
             say(arguments.json, "Disconnected.")
@@ -89,10 +111,16 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
             say(arguments.json, "So it is.")
         }
         Command::Netcheck => netcheck::netcheck(&mut daemon, arguments.json).await,
+        Command::Config { command: ConfigCommand::List } => config::list(&mut daemon, arguments.json).await,
+        Command::Dns { command: DnsCommand::Status } => dns::status(&mut daemon, arguments.json).await,
+        Command::Dns { command: DnsCommand::Query { name, rtype } } => {
+            dns::query(&mut daemon, name, *rtype, arguments.json).await
+        }
         Command::Log { command } => log_command(&mut daemon, command, arguments.json).await,
         Command::Help { .. }
         | Command::Completion { .. }
         | Command::Man { .. }
+        | Command::Service { .. }
         | Command::Doctor
         | Command::Debug { .. } => Ok(()),
         Command::Ping { resource, timeout } => {

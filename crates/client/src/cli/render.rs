@@ -7,6 +7,8 @@ use adit_client_ipc::{
     SCHEMA, State, Status,
 };
 use anyhow::Context as _;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -96,7 +98,18 @@ pub(super) fn status(status: &Status) -> String {
     }
     line(&mut text, "Portal", &status.portal);
     if let Some(actor) = &status.actor {
-        line(&mut text, "Signed in", actor);
+        line(&mut text, "Signed in", &signed_in(actor, status));
+    }
+    if status.is_sign_in_too_old {
+        line(&mut text, "", "`adit login` again reaches more: something asks for a fresh sign-in");
+    } else if status.is_expiring {
+        line(&mut text, "", "ends soon; `adit login` renews it without interruption");
+    }
+    if let Some(login) = &status.login {
+        line(&mut text, "Open", &login.url);
+        if let Some(user_code) = &login.user_code {
+            line(&mut text, "Code", user_code);
+        }
     }
     if let (Some(ipv4), Some(ipv6)) = (status.ipv4, status.ipv6) {
         line(&mut text, "Addresses", &format!("{ipv4}, {ipv6}"));
@@ -108,6 +121,24 @@ pub(super) fn status(status: &Status) -> String {
         line(&mut text, "Gateway", &describe(connection));
     }
     text
+}
+
+/// Who, since when, and until when, in the time of the machine.
+fn signed_in(actor: &str, status: &Status) -> String {
+    let mut text = actor.to_owned();
+    let times = [("since", status.authenticated_at_ms), ("until", status.session_expires_at_ms)];
+    for (word, at) in times {
+        if let Some(at) = at.and_then(local_time) {
+            let _ = write!(text, ", {word} {at}");
+        }
+    }
+    text
+}
+
+/// Such as `2026-11-28 08:50`; nothing for a time that no calendar knows.
+fn local_time(at_ms: u64) -> Option<String> {
+    let time = Timestamp::from_millisecond(i64::try_from(at_ms).ok()?).ok()?;
+    Some(time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string())
 }
 
 fn line(text: &mut String, name: &str, value: &str) {

@@ -22,6 +22,7 @@ pub(super) async fn wait(daemon: &mut FrontEnd, what: &Awaited, limit: Duration)
         match event {
             Event::Status(new) => status = *new,
             Event::Resources(new) => resources = new,
+            Event::LoginEnded(_) => {}
         }
     }
     Ok(())
@@ -30,7 +31,7 @@ pub(super) async fn wait(daemon: &mut FrontEnd, what: &Awaited, limit: Duration)
 /// Whether it is so now; an error if waiting is in vain.
 fn is_so(what: &Awaited, status: &Status, resources: &[ResourceStatus]) -> Result<bool, Failure> {
     if *what == Awaited::Disconnected {
-        return Ok(matches!(status.state, State::SignedOut | State::Blocked));
+        return Ok(matches!(status.state, State::SignedOut | State::WaitingBrowser | State::Blocked));
     }
     match status.state {
         State::Online | State::Degraded => {}
@@ -62,6 +63,10 @@ mod tests {
             resolver: None,
             log_directory: String::new(),
             session_expires_at_ms: None,
+            authenticated_at_ms: None,
+            is_expiring: false,
+            is_sign_in_too_old: false,
+            login: None,
             connections: Vec::new(),
         }
     }

@@ -9,6 +9,7 @@ mod arguments;
 mod netcheck;
 mod server;
 mod session;
+mod sign_in;
 mod view;
 
 use std::fs::{File, OpenOptions};
@@ -42,10 +43,12 @@ const CALL_QUEUE: usize = 32;
 
 /// Runs the daemon until it is told to stop.
 pub fn run() -> ExitCode {
-    let arguments: Arguments = match settings::parse() {
-        Ok(arguments) => arguments,
+    let (arguments, mut settings) = match settings::parse_described::<Arguments>() {
+        Ok(parsed) => parsed,
         Err(error) => error.exit(),
     };
+    // What to do instead of serving is no setting.
+    settings.retain(|setting| setting.name != "cleanup");
     let guard = match adit_telemetry::init(adit_telemetry::Config {
         log_dir: Some(arguments.log_dir.clone()),
         level: arguments.log_level.clone(),
@@ -59,7 +62,7 @@ pub fn run() -> ExitCode {
         .build()
         .context("cannot start the runtime")
         .and_then(|runtime| {
-            let outcome = runtime.block_on(serve(arguments, &guard));
+            let outcome = runtime.block_on(serve(arguments, settings, &guard));
             runtime.shutdown_timeout(Duration::from_millis(100));
             outcome
         });
@@ -78,7 +81,7 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
+async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &Guard) -> anyhow::Result<()> {
     let secrets = FileSecrets::open(&arguments.state_dir).context("cannot use the state directory")?;
     let _lock = lock(&arguments.state_dir)?;
     if arguments.cleanup {
@@ -120,6 +123,7 @@ async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
             arguments.state_dir.clone(),
         ),
         state_dir: arguments.state_dir,
+        settings: settings.into_iter().map(view::setting).collect(),
     };
     let mut session = Session::new(config, secrets, constants, publisher, guard.level());
     session.resume();
@@ -134,10 +138,6 @@ async fn serve(arguments: Arguments, guard: &Guard) -> anyhow::Result<()> {
     service::notify_stopping();
     session.shut_down().await;
     Ok(())
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Keeps other daemons, and a cleanup, away from the state of this one while it is held.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_client_ipc::{
-    Access, ErrorCode, Event, FrameError, FromDaemon, FromFrontEnd, Hello, Outcome, Reply, Request,
-    RequestError, ResourceStatus, Response, Status, read_frame, write_frame,
+    Access, ErrorCode, Event, FrameError, FromDaemon, FromFrontEnd, Hello, LoginEnd, LoginPrompt, Outcome,
+    Reason, Reply, Request, RequestError, ResourceStatus, Response, State, Status, read_frame, write_frame,
 };
 use anyhow::Context as _;
 use tokio::net::unix::OwnedWriteHalf;
@@ -36,10 +36,33 @@ pub(super) struct Call {
 }
 
 /// What the session publishes for everybody to see.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct View {
     pub(super) status: Status,
     pub(super) resources: Vec<ResourceStatus>,
+    /// How the last sign-in of this run ended.
+    pub(super) last_login: Option<LoginEnd>,
+}
+
+impl View {
+    /// Somebody signs in; what is connected stays what is shown first.
+    pub(super) fn wait_for_browser(&mut self, prompt: Option<&LoginPrompt>) {
+        if matches!(self.status.state, State::SignedOut | State::Blocked) {
+            self.status.state = State::WaitingBrowser;
+            self.status.reason = Some(Reason::WaitingBrowser);
+            self.status.detail = None;
+        }
+        self.status.login = prompt.cloned();
+    }
+
+    /// What a front end may see.
+    fn status_for(&self, access: Access) -> Status {
+        let mut status = self.status.clone();
+        if access < Access::Operate {
+            status.login = None;
+        }
+        status
+    }
 }
 
 /// Listens for front ends.
@@ -183,7 +206,7 @@ impl Conversation {
             };
             send(&writer, &FromDaemon::Reply(Reply { id: call.id, outcome })).await?;
             if subscribes && subscription.is_none() {
-                subscription = Some(Subscription::start(self.view.clone(), Arc::clone(&writer)));
+                subscription = Some(Subscription::start(self.view.clone(), self.access, Arc::clone(&writer)));
             }
         }
     }
@@ -196,7 +219,7 @@ impl Conversation {
             ));
         }
         match request {
-            Request::Status {} => Ok(Response::Status(Box::new(self.view.borrow().status.clone()))),
+            Request::Status {} => Ok(Response::Status(Box::new(self.view.borrow().status_for(self.access)))),
             Request::Resources {} => Ok(Response::Resources(self.view.borrow().resources.clone())),
             Request::Subscribe {} => Ok(Response::Done),
             request => {
@@ -213,20 +236,13 @@ impl Conversation {
 struct Subscription(tokio::task::JoinHandle<()>);
 
 impl Subscription {
-    fn start(mut view: watch::Receiver<View>, writer: Arc<Mutex<OwnedWriteHalf>>) -> Self {
+    fn start(mut view: watch::Receiver<View>, access: Access, writer: Arc<Mutex<OwnedWriteHalf>>) -> Self {
         view.mark_unchanged();
         Self(tokio::spawn(async move {
             let mut last = view.borrow().clone();
             while view.changed().await.is_ok() {
                 let new = view.borrow_and_update().clone();
-                if new.status != last.status {
-                    let event = Event::Status(Box::new(new.status.clone()));
-                    if send(&writer, &FromDaemon::Event(event)).await.is_err() {
-                        return;
-                    }
-                }
-                if new.resources != last.resources {
-                    let event = Event::Resources(new.resources.clone());
+                for event in events(&last, &new, access) {
                     if send(&writer, &FromDaemon::Event(event)).await.is_err() {
                         return;
                     }
@@ -235,6 +251,22 @@ impl Subscription {
             }
         }))
     }
+}
+
+/// What a front end is told of a change; the end of a sign-in last, when the state says so too.
+fn events(last: &View, new: &View, access: Access) -> Vec<Event> {
+    let mut events = Vec::new();
+    let status = new.status_for(access);
+    if status != last.status_for(access) {
+        events.push(Event::Status(Box::new(status)));
+    }
+    if new.resources != last.resources {
+        events.push(Event::Resources(new.resources.clone()));
+    }
+    if new.last_login != last.last_login {
+        events.extend(new.last_login.clone().map(Event::LoginEnded));
+    }
+    events
 }
 
 impl Drop for Subscription {
@@ -261,6 +293,42 @@ async fn patiently<T>(work: impl Future<Output = Result<T, FrameError>>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn view() -> View {
+        let constants = super::super::view::Constants {
+            portal: String::new(),
+            interface: String::new(),
+            log_directory: String::new(),
+        };
+        constants.idle(Reason::NoToken)
+    }
+
+    #[test]
+    fn only_operators_see_what_signs_in() {
+        let prompt = LoginPrompt {
+            id: 1,
+            url: "https://portal.example/".to_owned(),
+            user_code: None,
+            url_to_open: None,
+            expires_at_ms: 0,
+        };
+        let (before, mut after) = (view(), view());
+        after.wait_for_browser(Some(&prompt));
+        assert_eq!(after.status.state, State::WaitingBrowser);
+        assert_eq!(after.status_for(Access::Operate).login, Some(prompt));
+        assert_eq!(after.status_for(Access::Observe).login, None);
+        let [Event::Status(seen)] = &events(&before, &after, Access::Observe)[..] else {
+            panic!("one event")
+        };
+        assert_eq!((seen.state, &seen.login), (State::WaitingBrowser, &None));
+        let ended = View { last_login: Some(LoginEnd { id: 1, actor: None, error: None }), ..before.clone() };
+        let told = events(&after, &ended, Access::Observe);
+        assert!(matches!(&told[..], [Event::Status(_), Event::LoginEnded(end)] if end.id == 1), "{told:?}");
+        let online = View { status: Status { state: State::Online, ..before.status.clone() }, ..before };
+        let mut renewing = online;
+        renewing.wait_for_browser(None);
+        assert_eq!(renewing.status.state, State::Online, "a renewal interrupts nothing");
+    }
 
     #[test]
     fn onlookers_leave_room_for_whoever_may_do_something() {

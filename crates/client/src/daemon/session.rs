@@ -1,10 +1,12 @@
 //! The session: signs in and out, connects and disconnects, one thing at a time.
 
+mod login;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use adit_client_ipc::{ErrorCode, Reason, Request, RequestError, Response, Token};
+use adit_client_ipc::{ErrorCode, LoginEnd, Reason, Request, RequestError, Response, Setting, Token};
 use adit_engine::client::{ClientConfig, ClientEngine, PingFailure, PortalState, Snapshot};
 use adit_engine::{Identity, Offloads, PortalConfig};
 use adit_platform::dns_control::DnsControl;
@@ -17,6 +19,7 @@ use url::Url;
 
 use super::netcheck;
 use super::server::{Call, View, refuse};
+use super::sign_in::SignIn;
 use super::view::{self, Constants};
 
 /// The name under which the token is kept.
@@ -28,8 +31,11 @@ const DISCONNECTED: &str = "disconnected";
 /// How long signing out may wait for a portal that it has no connection to yet.
 const SIGN_OUT_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often the end of the session is looked at.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Where the answer to a request goes.
-type Reply = tokio::sync::oneshot::Sender<Result<Response, RequestError>>;
+pub(super) type Reply = tokio::sync::oneshot::Sender<Result<Response, RequestError>>;
 
 /// What the daemon was told at its start.
 pub(super) struct Config {
@@ -42,6 +48,8 @@ pub(super) struct Config {
     pub(super) offloads: Offloads,
     pub(super) workers: NonZeroUsize,
     pub(super) state_dir: PathBuf,
+    /// As they are shown.
+    pub(super) settings: Vec<Setting>,
     pub(super) dns: Box<dyn Fn() -> Box<dyn DnsControl>>,
 }
 
@@ -55,6 +63,10 @@ pub(super) struct Session {
     engine: Option<ClientEngine>,
     /// Kept beside the engine, since it remembers what was shown already.
     snapshots: Option<watch::Receiver<Snapshot>>,
+    sign_in: Option<SignIn>,
+    logins: u64,
+    last_login: Option<LoginEnd>,
+    was_expiring: bool,
 }
 
 impl Session {
@@ -65,7 +77,19 @@ impl Session {
         publisher: watch::Sender<View>,
         level: LevelHandle,
     ) -> Self {
-        Self { config, secrets, constants, publisher, level, engine: None, snapshots: None }
+        Self {
+            config,
+            secrets,
+            constants,
+            publisher,
+            level,
+            engine: None,
+            snapshots: None,
+            sign_in: None,
+            logins: 0,
+            last_login: None,
+            was_expiring: false,
+        }
     }
 
     /// Connects again if an earlier run was connected.
@@ -88,6 +112,7 @@ impl Session {
 
     /// Does what front ends ask for and shows what the engine does.
     pub(super) async fn serve(&mut self, mut calls: mpsc::Receiver<Call>) {
+        let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
         loop {
             tokio::select! {
                 call = calls.recv() => match call {
@@ -95,6 +120,8 @@ impl Session {
                     None => return,
                 },
                 () = changed(self.snapshots.as_mut()) => {}
+                news = login::news(self.sign_in.as_mut()) => self.take_news(news).await,
+                _ = expiry.tick() => {}
             }
             self.show();
         }
@@ -113,6 +140,11 @@ impl Session {
     async fn handle(&mut self, request: Request, reply: Reply) {
         let outcome = match request {
             Request::Up { token } => self.up(token).await,
+            Request::Login { device_code } => return self.log_in(device_code, reply),
+            Request::CancelLogin {} => {
+                self.cancel_login("the sign-in was given up");
+                Ok(Response::Done)
+            }
             Request::Down {} => self.down().await,
             Request::Logout {} => self.log_out().await,
             Request::SetLogLevel { level } => self
@@ -121,6 +153,8 @@ impl Session {
                 .map(|()| Response::Done)
                 .map_err(|error| refuse(ErrorCode::Invalid, &error.to_string())),
             Request::LogLevel {} => Ok(Response::LogLevel(self.level.get())),
+            Request::Settings {} => Ok(Response::Settings(self.config.settings.clone())),
+            Request::DnsStatus {} => self.dns_status(),
             Request::Route { destination } => self.route(&destination),
             Request::Ping { resource } => return self.ping(resource, reply),
             Request::Netcheck {} => return self.check_network(reply),
@@ -135,14 +169,23 @@ impl Session {
     async fn up(&mut self, token: Option<Token>) -> Result<Response, RequestError> {
         let token = match token {
             Some(token) => {
+                self.cancel_login("somebody signed in with a token");
                 self.secrets.write(TOKEN, token.0.as_bytes()).map_err(internal)?;
                 self.shut_down().await;
                 token
             }
-            None => self.token().map_err(internal)?.ok_or_else(|| {
-                refuse(ErrorCode::SignedOut, "nobody is signed in: `adit up --token-file FILE` signs in")
-            })?,
+            None => self
+                .token()
+                .map_err(internal)?
+                .ok_or_else(|| refuse(ErrorCode::SignedOut, "nobody is signed in: `adit login` signs in"))?,
         };
+        self.go_online(&token).await?;
+        self.show();
+        Ok(Response::Done)
+    }
+
+    /// Connects, unless it is connected already.
+    async fn go_online(&mut self, token: &Token) -> Result<(), RequestError> {
         self.secrets.remove(DISCONNECTED).map_err(internal)?;
         let is_blocked = self.engine.as_ref().is_some_and(|engine| {
             let snapshot = engine.snapshot().borrow().clone();
@@ -152,13 +195,13 @@ impl Session {
             self.shut_down().await;
         }
         if self.engine.is_none() {
-            self.connect(&token)?;
+            self.connect(token)?;
         }
-        self.show();
-        Ok(Response::Done)
+        Ok(())
     }
 
     async fn down(&mut self) -> Result<Response, RequestError> {
+        self.cancel_login("somebody disconnected");
         self.secrets.write(DISCONNECTED, b"by request\n").map_err(internal)?;
         self.shut_down().await;
         self.show();
@@ -166,6 +209,7 @@ impl Session {
     }
 
     async fn log_out(&mut self) -> Result<Response, RequestError> {
+        self.cancel_login("somebody signed out");
         let Some(token) = self.token().map_err(internal)? else {
             return Err(refuse(ErrorCode::SignedOut, "nobody is signed in"));
         };
@@ -191,6 +235,13 @@ impl Session {
         self.secrets.remove(DISCONNECTED).map_err(internal)?;
         self.show();
         Ok(Response::Done)
+    }
+
+    fn dns_status(&self) -> Result<Response, RequestError> {
+        let report = self.engine.as_ref().and_then(|engine| view::dns(&engine.snapshot().borrow()));
+        let report =
+            report.ok_or_else(|| refuse(ErrorCode::NotConnected, "not connected: `adit up` connects"))?;
+        Ok(Response::DnsStatus(Box::new(report)))
     }
 
     fn route(&self, destination: &str) -> Result<Response, RequestError> {
@@ -271,13 +322,21 @@ impl Session {
     }
 
     /// Publishes the state, if it changed.
-    fn show(&self) {
-        let view = match &self.engine {
+    fn show(&mut self) {
+        let mut view = match &self.engine {
             Some(engine) => self.constants.running(&engine.snapshot().borrow()),
             None => self.constants.idle(self.idle_reason()),
         };
+        if let Some(sign_in) = &self.sign_in {
+            view.wait_for_browser(sign_in.prompt());
+        }
+        view.last_login.clone_from(&self.last_login);
+        if view.status.is_expiring && !self.was_expiring {
+            tracing::info!("the session ends soon: `adit login` renews it");
+        }
+        self.was_expiring = view.status.is_expiring;
         self.publisher.send_if_modified(|shown| {
-            let is_new = shown.status != view.status || shown.resources != view.resources;
+            let is_new = *shown != view;
             if is_new {
                 *shown = view;
             }

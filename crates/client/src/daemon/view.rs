@@ -1,14 +1,19 @@
 //! From the engine's snapshot to what front ends show.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use adit_client_ipc::{
-    Connection, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus, RouteReport,
-    SCHEMA, State, Status,
+    Connection, DnsReport, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus,
+    RouteReport, SCHEMA, Setting, SettingSource, State, Status, UpstreamSource,
 };
 use adit_control_client::FatalReason;
 use adit_engine::client::{self as engine, InterfaceState, PathStatus, PingResult, PortalState, Snapshot};
+use adit_platform::settings::{self, Source};
 use adit_policy::ResourceAddress;
 
 use super::server::View;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What does not change while the daemon runs.
 #[derive(Debug, Clone)]
@@ -21,7 +26,8 @@ pub(super) struct Constants {
 impl Constants {
     /// What is shown while no engine runs.
     pub(super) fn idle(&self, reason: Reason) -> View {
-        View { status: self.status(State::SignedOut, Some(reason), None), resources: Vec::new() }
+        let status = self.status(State::SignedOut, Some(reason), None);
+        View { status, resources: Vec::new(), last_login: None }
     }
 
     /// What is shown of a running engine.
@@ -29,7 +35,10 @@ impl Constants {
         let (state, reason, detail) = state_of(snapshot);
         let mut status = self.status(state, reason, detail);
         status.actor.clone_from(&snapshot.actor);
-        status.session_expires_at_ms = snapshot.session_expires_at_ms;
+        // A session that is over neither began nor ends.
+        if !matches!(snapshot.portal, PortalState::Dead { .. }) {
+            show_sign_in(&mut status, snapshot);
+        }
         if let InterfaceState::Up { ipv4, ipv6, resolver, .. } = snapshot.interface {
             (status.ipv4, status.ipv6) = (Some(ipv4), Some(ipv6));
             status.resolver = Some(resolver.to_owned());
@@ -38,7 +47,7 @@ impl Constants {
         status.connections = snapshot.connections.iter().map(connection).collect();
         let resources =
             snapshot.resources.iter().map(|resource| self::resource(resource, snapshot)).collect();
-        View { status, resources }
+        View { status, resources, last_login: None }
     }
 
     fn status(&self, state: State, reason: Option<Reason>, detail: Option<String>) -> Status {
@@ -56,9 +65,32 @@ impl Constants {
             resolver: None,
             log_directory: self.log_directory.clone(),
             session_expires_at_ms: None,
+            authenticated_at_ms: None,
+            is_expiring: false,
+            is_sign_in_too_old: false,
+            login: None,
             connections: Vec::new(),
         }
     }
+}
+
+fn show_sign_in(status: &mut Status, snapshot: &Snapshot) {
+    status.session_expires_at_ms = snapshot.session_expires_at_ms;
+    status.authenticated_at_ms = snapshot.sign_in.and_then(|sign_in| sign_in.authenticated_at_ms);
+    status.is_sign_in_too_old = snapshot.sign_in.is_some_and(|sign_in| sign_in.is_too_old);
+    status.is_expiring = is_expiring(now_ms(), status.authenticated_at_ms, status.session_expires_at_ms);
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether a session ends within a day, or is in the last quarter of a life that is shorter than four.
+fn is_expiring(now: u64, began: Option<u64>, ends: Option<u64>) -> bool {
+    let Some(ends) = ends else { return false };
+    let life = began.map_or(u64::MAX, |began| ends.saturating_sub(began));
+    ends.saturating_sub(now) < DAY_MS.min(life / 4)
 }
 
 fn state_of(snapshot: &Snapshot) -> (State, Option<Reason>, Option<String>) {
@@ -151,7 +183,46 @@ fn resource(status: &engine::ResourceStatus, snapshot: &Snapshot) -> ResourceSta
     }
 }
 
-/// The answer to `adit ping`.
+/// How names are resolved; nothing before the interface is up.
+pub(super) fn dns(snapshot: &Snapshot) -> Option<DnsReport> {
+    let InterfaceState::Up { is_dns_controlled, resolver, .. } = &snapshot.interface else { return None };
+    let names = &snapshot.names;
+    let pattern = |resource: &engine::ResourceStatus| match &resource.address {
+        ResourceAddress::Dns { pattern } => Some(pattern.clone()),
+        _ => None,
+    };
+    let mut match_domains: Vec<String> = snapshot.resources.iter().filter_map(pattern).collect();
+    match_domains.sort_unstable();
+    match_domains.dedup();
+    Some(DnsReport {
+        controller: (*resolver).to_owned(),
+        is_controlled: *is_dns_controlled && *resolver != "off",
+        resolvers: names.resolvers.clone(),
+        upstreams: names.upstreams.clone(),
+        upstreams_from: if names.are_upstreams_of_portal {
+            UpstreamSource::Portal
+        } else {
+            UpstreamSource::System
+        },
+        search_domains: names.search_domains.clone(),
+        match_domains,
+    })
+}
+
+/// A setting for front ends.
+pub(super) fn setting(setting: settings::Setting) -> Setting {
+    Setting {
+        name: setting.name,
+        value: setting.value,
+        source: match setting.source {
+            Source::Flag => SettingSource::Flag,
+            Source::Environment => SettingSource::Environment,
+            Source::File => SettingSource::File,
+            Source::Default => SettingSource::Default,
+        },
+    }
+}
+
 /// Where packets to `destination` go, and why.
 pub(super) fn route(snapshot: &Snapshot, destination: &str) -> RouteReport {
     let mut report = RouteReport {
@@ -180,6 +251,7 @@ pub(super) fn route(snapshot: &Snapshot, destination: &str) -> RouteReport {
     report
 }
 
+/// The answer to `adit ping`.
 pub(super) fn ping(result: &PingResult) -> PingReport {
     PingReport {
         resource: result.resource.clone(),
@@ -207,6 +279,42 @@ mod tests {
     fn state(portal: PortalState, interface: InterfaceState) -> (State, Option<Reason>) {
         let (state, reason, _) = state_of(&Snapshot { portal, interface, ..Snapshot::default() });
         (state, reason)
+    }
+
+    #[test]
+    fn the_end_is_announced_a_day_ahead_and_not_all_the_time() {
+        let hours = |hours: u64| hours * 3_600_000;
+        let month = Some(hours(720));
+        assert!(!is_expiring(hours(695), Some(0), month));
+        assert!(is_expiring(hours(697), Some(0), month));
+        assert!(is_expiring(hours(697), None, month), "a token that nobody signed in for");
+        assert!(!is_expiring(hours(5), Some(0), Some(hours(8))), "a working day");
+        assert!(is_expiring(hours(7), Some(0), Some(hours(8))));
+        assert!(!is_expiring(hours(7), Some(0), None));
+    }
+
+    #[test]
+    fn a_session_that_was_ended_does_not_end_soon() {
+        let constants =
+            Constants { portal: String::new(), interface: String::new(), log_directory: String::new() };
+        let sign_in = adit_protocol::client::SignIn {
+            authenticated_at_ms: Some(1),
+            expires_at_ms: Some(1000),
+            is_too_old: true,
+        };
+        let mut snapshot = Snapshot {
+            portal: PortalState::Connected,
+            session_expires_at_ms: Some(1000),
+            sign_in: Some(sign_in),
+            ..Snapshot::default()
+        };
+        let status = constants.running(&snapshot).status;
+        assert_eq!((status.authenticated_at_ms, status.session_expires_at_ms), (Some(1), Some(1000)));
+        assert!(status.is_expiring && status.is_sign_in_too_old);
+        snapshot.portal = PortalState::Dead { reason: FatalReason::RevokedToken };
+        let status = constants.running(&snapshot).status;
+        assert_eq!((status.authenticated_at_ms, status.session_expires_at_ms), (None, None));
+        assert!(!status.is_expiring && !status.is_sign_in_too_old);
     }
 
     #[test]

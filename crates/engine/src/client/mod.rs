@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use adit_tunnel::{ConnectionStatus, PathStatus, RelayTransport, ResourceState, ResourceStatus};
 
 pub use self::lookup::{Route, named, route};
-pub use self::snapshot::{InterfaceState, PingFailure, PingResult, PortalState, Snapshot};
+pub use self::snapshot::{InterfaceState, NamesState, PingFailure, PingResult, PortalState, Snapshot};
 use crate::offloads::Offloads;
 use crate::{Identity, PortalConfig};
 

@@ -18,7 +18,9 @@ use adit_tunnel::{
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ClientConfig, Command, InterfaceState, PingFailure, PingResult, PortalState, Snapshot, lookup};
+use super::{
+    ClientConfig, Command, InterfaceState, NamesState, PingFailure, PingResult, PortalState, Snapshot, lookup,
+};
 use crate::dial::MarkedDial;
 use crate::driver::{Driver, PortalChange, machine};
 use crate::export;
@@ -260,6 +262,10 @@ impl<'a> Control<'a> {
             self.snapshot.session_expires_at_ms = init.session_expires_at_ms;
             self.snapshot.portal = PortalState::Connected;
         }
+        if let SessionEvent::Message(PortalToClient::SignIn(sign_in)) = &event {
+            self.snapshot.session_expires_at_ms = sign_in.expires_at_ms;
+            self.snapshot.sign_in = Some(*sign_in);
+        }
         match self.driver.handle_session_event(event) {
             None | Some(PortalChange::Connected) => {}
             Some(PortalChange::Lost { reason }) => self.snapshot.portal = PortalState::Lost { reason },
@@ -327,6 +333,7 @@ impl<'a> Control<'a> {
     fn publish(&mut self) {
         self.snapshot.resources = self.driver.machine.resources(Instant::now());
         self.snapshot.connections = self.driver.machine.connections();
+        self.snapshot.names = self.names();
         self.snapshot.relays = self.driver.machine.relays().map(RelayPlace::from).collect();
         self.publisher.send_if_modified(|shown| {
             let is_new = *shown != self.snapshot;
@@ -335,6 +342,17 @@ impl<'a> Control<'a> {
             }
             is_new
         });
+    }
+
+    fn names(&self) -> NamesState {
+        let (upstreams, are_upstreams_of_portal) = self.driver.machine.upstreams();
+        let desired = self.desired.as_ref();
+        NamesState {
+            resolvers: desired.map(|interface| interface.dns_servers.clone()).unwrap_or_default(),
+            search_domains: desired.map(|interface| interface.search_domains.clone()).unwrap_or_default(),
+            upstreams,
+            are_upstreams_of_portal,
+        }
     }
 
     fn ping(&mut self, wanted: &str, reply: oneshot::Sender<Result<PingResult, PingFailure>>) {

@@ -1,9 +1,10 @@
 //! What a running client shows of itself.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use adit_control_client::FatalReason;
+use adit_protocol::client::SignIn;
 use adit_tunnel::{ConnectionStatus, PathStatus, ResourceStatus};
 
 use crate::netcheck::RelayPlace;
@@ -52,6 +53,19 @@ pub enum InterfaceState {
     },
 }
 
+/// How names are resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NamesState {
+    /// Where our resolver listens.
+    pub resolvers: Vec<IpAddr>,
+    /// What is added to short names.
+    pub search_domains: Vec<String>,
+    /// Whom our resolver asks for names that belong to no resource.
+    pub upstreams: Vec<SocketAddr>,
+    /// Whether the portal named those; else the network did.
+    pub are_upstreams_of_portal: bool,
+}
+
 /// The whole state of a running client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
@@ -59,10 +73,14 @@ pub struct Snapshot {
     pub portal: PortalState,
     /// How the tunnel interface stands.
     pub interface: InterfaceState,
+    /// How names are resolved.
+    pub names: NamesState,
     /// Who is signed in, once the portal said so.
     pub actor: Option<String>,
     /// When the session ends, in Unix milliseconds.
     pub session_expires_at_ms: Option<u64>,
+    /// The sign-in that the session rests on, once the portal said so.
+    pub sign_in: Option<SignIn>,
     /// Every resource.
     pub resources: Vec<ResourceStatus>,
     /// Every connection.

@@ -62,13 +62,17 @@ impl Names {
     }
 
     fn apply_upstreams(&mut self) {
-        let (portal, system) = &self.upstreams;
-        // Asking ourselves would go round in circles.
-        let chosen = if portal.is_empty() { system } else { portal };
-        let upstreams = chosen.iter().filter(|upstream| !self.is_resolver(upstream.ip())).copied().collect();
+        let upstreams = self.upstreams_in_force();
         if let Some(server) = &mut self.server {
             server.set_upstreams(upstreams);
         }
+    }
+
+    fn upstreams_in_force(&self) -> Vec<SocketAddr> {
+        let (portal, system) = &self.upstreams;
+        // Asking ourselves would go round in circles.
+        let chosen = if portal.is_empty() { system } else { portal };
+        chosen.iter().filter(|upstream| !self.is_resolver(upstream.ip())).copied().collect()
     }
 
     pub(super) fn set_resources<'a>(&mut self, patterns: impl Iterator<Item = (ResourceId, &'a str)>) {
@@ -124,6 +128,11 @@ impl Client {
         self.names.upstreams.1 = resolvers;
         self.names.apply_upstreams();
         self.settle(now);
+    }
+
+    /// Whom the resolver asks for names that are no resources, and whether the portal named them.
+    pub fn upstreams(&self) -> (Vec<SocketAddr>, bool) {
+        (self.names.upstreams_in_force(), !self.names.upstreams.0.is_empty())
     }
 
     /// Takes the answer to a [`ClientEvent::DnsQuery`], or that there was none.

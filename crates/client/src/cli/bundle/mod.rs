@@ -62,7 +62,11 @@ struct Part {
 /// Gathers, redacts, and writes or shows.
 pub(super) async fn bundle(daemon: Option<&mut FrontEnd>, wish: Wish<'_>) -> Result<(), Failure> {
     let known = match daemon {
-        Some(daemon) => Some((super::fetch_status(daemon).await?, super::fetch_resources(daemon).await?)),
+        Some(daemon) => {
+            // Whoever helps must not be able to sign this device in.
+            let status = Status { login: None, ..super::fetch_status(daemon).await? };
+            Some((status, super::fetch_resources(daemon).await?))
+        }
         None => None,
     };
     let mut parts = gather(known.as_ref()).await?;
