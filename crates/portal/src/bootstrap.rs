@@ -197,7 +197,7 @@ async fn create(directory: &DataDir, database: &Database, options: &Options) -> 
     let admin = new_token(&secrets, TokenKind::Api, OWNER, Some(ActorId::from_uuid(owner.id)))?;
     let relay = new_token(&secrets, TokenKind::Relay, "relay", None)?;
     let welcome_path = add_link(&mut change, &secrets, &owner).await?;
-    let setting = SignInSetting { public_url: Some(public_url(&options.url)) };
+    let setting = SignInSetting { public_url: Some(public_url(&options.url)), ..SignInSetting::default() };
     change.set_sign_in_setting(&setting).await?;
     change.create_token(&admin.1).await?;
     change.create_token(&relay.1).await?;

@@ -1,7 +1,7 @@
 //! Policies: members of a group may reach a resource.
 
 use adit_policy::{
-    ActorId, Circumstances, ClientId, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal,
+    ActorId, ClientId, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal,
     ResourceId, Subject, Verdict,
 };
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::condition::{self, Review, Written};
+use super::condition::{self, Known, Review, Written};
 use super::{Change, Page, Revoke, Store, StoreError, sql};
 use crate::clock;
 
@@ -143,7 +143,7 @@ struct Facts {
     /// Those that a policy of the resource names.
     groups: Vec<GroupId>,
     rules: Vec<PolicyRule>,
-    circumstances: Circumstances<'static>,
+    known: Known,
 }
 
 impl Facts {
@@ -176,7 +176,7 @@ impl Facts {
             is_enabled,
             groups,
             rules,
-            circumstances: condition::circumstances(tx, client).await?,
+            known: condition::known(tx, client).await?,
         }))
     }
 
@@ -186,7 +186,7 @@ impl Facts {
             enabled: self.is_enabled,
             groups: &self.groups,
             session_expires_at: asker.session_expires_ms.map(clock::seconds),
-            circumstances: self.circumstances,
+            circumstances: self.known.circumstances(),
         }
     }
 

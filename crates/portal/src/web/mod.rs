@@ -11,6 +11,7 @@
 //! as strict as there is; passwords for people who are no administrators.
 
 mod account;
+mod device;
 mod limit;
 mod origin;
 mod page;
@@ -49,12 +50,14 @@ const STYLESHEET: &str = include_str!("../../assets/adit.css");
 pub(crate) struct SignIn {
     passwords: password::Passwords,
     limit: limit::SignInLimit,
+    /// Guesses at the codes of devices.
+    codes: limit::SignInLimit,
 }
 
 impl SignIn {
     /// Nobody has tried yet.
     pub(crate) fn new() -> Self {
-        Self { passwords: password::Passwords::new(), limit: limit::SignInLimit::new() }
+        Self { passwords: password::Passwords::new(), limit: limit::SignInLimit::new(), codes: limit::SignInLimit::new() }
     }
 }
 
@@ -65,7 +68,8 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/sign-out", post(account::sign_out))
         .route("/", get(account::show))
         .route("/sessions/{id}/end", post(account::end_session))
-        .route("/welcome", get(welcome::form).post(welcome::submit));
+        .route("/welcome", get(welcome::form).post(welcome::submit))
+        .merge(device::router());
     protect(pages.route("/assets/adit.css", get(stylesheet)))
 }
 
