@@ -1,6 +1,5 @@
 //! What each kind of condition says of what is known, and of what is not.
 
-
 use super::*;
 
 const NOW: u64 = 1_800_000_000;

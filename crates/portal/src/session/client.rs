@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use adit_policy::{ActorId, ClientId, Resource, ResourceId};
 use adit_protocol::client::{
-    AuthorizationFailed, ConnectionClosed, DisconnectReason, Init, RequestAuthorization, ResourceRemoved, SignIn,
+    AuthorizationFailed, ConnectionClosed, DisconnectReason, Init, RequestAuthorization, ResourceRemoved,
+    SignIn,
 };
 use adit_protocol::gateway::ClientGone;
 use adit_protocol::{CandidateUpdate, ClientToPortal, PortalToClient, PortalToGateway};

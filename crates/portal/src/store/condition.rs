@@ -60,10 +60,7 @@ impl Known {
 }
 
 /// What is known of a client and its user; nothing when there is none.
-pub(super) async fn known(
-    tx: &mut sql::Transaction,
-    client: Option<ClientId>,
-) -> Result<Known, StoreError> {
+pub(super) async fn known(tx: &mut sql::Transaction, client: Option<ClientId>) -> Result<Known, StoreError> {
     let Some(client) = client else { return Ok(Known::default()) };
     let known: Option<Known> = sql::query_as(
         "SELECT device.remote_address, device.verified_ms, token.provider,

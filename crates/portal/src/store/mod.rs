@@ -64,7 +64,8 @@ pub use database::Database;
 pub(crate) use database::newest_schema;
 pub(crate) use device::{Device, DeviceHello, DeviceRow};
 pub(crate) use device_sign_in::{
-    Approval, CodeState, DEVICE_CODE_MS, DeviceSession, DeviceSignIn, INTERVAL_MS, NewAuthorizationCode, NewDeviceCode,
+    Approval, CodeState, DEVICE_CODE_MS, DeviceSession, DeviceSignIn, INTERVAL_MS, NewAuthorizationCode,
+    NewDeviceCode,
 };
 pub(crate) use directory::{DirectoryFilter, DirectoryGroup, DirectoryUser, Slice, UserContent};
 pub(crate) use event::Event;

@@ -1,8 +1,8 @@
 //! Policies: members of a group may reach a resource.
 
 use adit_policy::{
-    ActorId, ClientId, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal,
-    ResourceId, Subject, Verdict,
+    ActorId, ClientId, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal, ResourceId, Subject,
+    Verdict,
 };
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -172,12 +172,7 @@ impl Facts {
         let rules: Vec<PolicyRule> = rows.into_iter().filter_map(|row| row.into_rule(resource)).collect();
         let is_conditional = rules.iter().any(|rule| !rule.conditions.is_empty());
         let client = asker.client.filter(|_| is_conditional);
-        Ok(Some(Self {
-            is_enabled,
-            groups,
-            rules,
-            known: condition::known(tx, client).await?,
-        }))
+        Ok(Some(Self { is_enabled, groups, rules, known: condition::known(tx, client).await? }))
     }
 
     fn subject(&self, asker: &Asker) -> Subject<'_> {

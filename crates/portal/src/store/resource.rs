@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use adit_policy::{ConditionKind, 
-    ActorId, Circumstances, ClientId, Conditions, Filter, Resource, ResourceAddress, ResourceId, Site, SiteId,
+use adit_policy::{
+    ActorId, Circumstances, ClientId, ConditionKind, Conditions, Filter, Resource, ResourceAddress,
+    ResourceId, Site, SiteId,
 };
 use sqlx::FromRow;
 use uuid::Uuid;

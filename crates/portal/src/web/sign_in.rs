@@ -1,4 +1,4 @@
-//! The sign-in of a local administrator: name, password, and a code of the authenticator (or a
+//! The sign-in of people whom the portal itself knows: name, password, and a code of the authenticator (or a
 //! recovery code), all at once, so that no answer says which of them was wrong.
 
 use std::net::IpAddr;
@@ -54,8 +54,7 @@ pub(super) async fn form(
     Query(going): Query<Going>,
 ) -> Result<Response, Refusal> {
     let next = origin::local_path(going.next.as_deref());
-    if going.again.is_none()
-        && session::signed(&portal, &headers, remote.0.ip().to_string()).await?.is_some()
+    if going.again.is_none() && session::signed(&portal, &headers, remote.0.ip().to_string()).await?.is_some()
     {
         return Ok(Redirect::to(next).into_response());
     }

@@ -28,8 +28,8 @@ use crate::clock;
 use crate::credential::{self, NoRandomness, PresentedToken, Secrets};
 use crate::portal::{Portal, SharedPortal};
 use crate::store::{
-    Approval, By, Change, CodeState, DEVICE_CODE_MS, INTERVAL_MS, NewDeviceCode, SignInSetting,
-    StoreError, TokenKind,
+    Approval, By, Change, CodeState, DEVICE_CODE_MS, INTERVAL_MS, NewDeviceCode, SignInSetting, StoreError,
+    TokenKind,
 };
 
 /// A verifier has 43 to 128 characters (RFC 7636, section 4.1).

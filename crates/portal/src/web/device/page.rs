@@ -86,7 +86,8 @@ pub(super) async fn find(
     let code = user_code::typed(&typed.code);
     may_approve(&signed, &here(code.as_deref().map(user_code::shown).as_deref()))?;
     let Some((found, code)) = pending(&portal, &signed, remote.0.ip(), code).await? else {
-        let error = Some("No device waits with this code. Is it typed as shown, and not older than ten minutes?");
+        let error =
+            Some("No device waits with this code. Is it typed as shown, and not older than ten minutes?");
         let code = typed.code.get(..32).unwrap_or_default();
         return Ok(page(StatusCode::NOT_FOUND, &CodePage { csrf: &signed.csrf, code, error }));
     };
@@ -138,7 +139,8 @@ pub(super) async fn decide(
     let code = user_code::typed(&decision.code);
     may_approve(&signed, &here(code.as_deref().map(user_code::shown).as_deref()))?;
     let gone = || {
-        let detail = "It was decided on already, or its code is older than ten minutes. Begin again on the device.";
+        let detail =
+            "It was decided on already, or its code is older than ten minutes. Begin again on the device.";
         Refusal::not_found("The device does not wait any more", detail)
     };
     let (found, _) = pending(&portal, &signed, remote.0.ip(), code).await?.ok_or_else(gone)?;
