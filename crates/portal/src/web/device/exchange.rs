@@ -166,11 +166,11 @@ pub(super) async fn token(
         _ => return Err(No::Said(UnsupportedGrantType, "There is no such grant")),
     };
     let code = code.as_deref().ok_or(No::Said(InvalidRequest, "The code is missing"))?;
-    let guesser = portal.secrets.tag("sign-in code guesser", &[address.to_string().as_bytes()]);
-    portal.sign_in.codes.allows(Instant::now(), &guesser, address).map_err(No::TooOften)?;
+    let tried = portal.secrets.tag("sign-in code tried", &[code.as_bytes()]);
+    portal.sign_in.codes.allows(Instant::now(), &tried, address).map_err(No::TooOften)?;
     let answered = exchange(&portal, address, kind, code, &asked).await;
     if matches!(answered, Err(No::Said(InvalidGrant, _))) {
-        portal.sign_in.codes.failed(Instant::now(), &guesser, address);
+        portal.sign_in.codes.failed(Instant::now(), &tried, address);
     }
     answered
 }
