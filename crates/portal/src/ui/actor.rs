@@ -183,6 +183,8 @@ pub(super) async fn show(
     let role_form = role_field(&visitor, actor.role.name()).map(|field| {
         Block::Form(Form::new(format!("/admin/people/{id}/role"), "Change the role", vec![field]))
     });
+    let link = (actor.kind == ActorKind::User.name())
+        .then(|| Button::post("Sign-in link", format!("/admin/people/{id}/sign-in-link")));
     let none = Empty::new("In no group", "Add them on the page of a group, so that its policies apply.");
     Ok(Page::new(&visitor, "people", &actor.name)
         .below("People", "/admin/people")
@@ -192,7 +194,7 @@ pub(super) async fn show(
             query("/admin/tokens/new", &[("person", &actor.name)]),
             Tone::Plain,
         ))
-        .action(Button::post("Sign-in link", format!("/admin/people/{id}/sign-in-link")))
+        .actions(link)
         .action(toggle)
         .action(Button::change("Delete", format!("/admin/people/{id}/delete"), Tone::Bad))
         .live(format!("/admin/people/{id}"))

@@ -540,11 +540,16 @@ async fn links_are_for_people_and_only_owners_make_them_for_people_with_a_role()
     for (actor, expected) in [(owner, 403), (admin, 403), (machine.clone(), 422), (plain.clone(), 201)] {
         assert_eq!(world.call_as(token, Method::POST, &link(actor), None).await.0, expected);
     }
-    world.patch(&format!("actors/{plain}"), json!({ "enabled": false })).await;
-    assert_eq!(world.call(Method::POST, &link(plain), None).await.0, 422);
-    // An owner's page makes them too.
+    // An owner's page makes them too, for people only.
     let (mut browser, ..) = welcomed(&world).await;
     let page = browser.get(&format!("/admin/people/{machine}")).await;
-    let csrf = page.text.split("csrf").nth(1).unwrap().to_owned();
-    assert!(!csrf.is_empty() && page.status == 200);
+    assert!(page.status == 200 && !page.text.contains("sign-in-link"));
+    let path = format!("/admin/people/{plain}/sign-in-link");
+    let page = browser.get(&format!("/admin/people/{plain}")).await;
+    let csrf = page.field("csrf").to_owned();
+    assert!(page.text.contains(&path));
+    let made = browser.post(&path, &[("csrf", &csrf)]).await;
+    assert!(made.status == 200 && made.text.contains("https://localhost/welcome?token="));
+    world.patch(&format!("actors/{plain}"), json!({ "enabled": false })).await;
+    assert_eq!(world.call(Method::POST, &link(plain), None).await.0, 422);
 }
