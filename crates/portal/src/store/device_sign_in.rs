@@ -109,7 +109,7 @@ pub(crate) enum CodeState {
     /// Somebody said no.
     Denied,
     /// Somebody said yes.
-    Approved(Approval),
+    Approved(Box<Approval>),
 }
 
 /// Who said yes.
@@ -292,7 +292,9 @@ impl Change {
             return Ok(CodeState::Expired);
         }
         match found.decision.as_str() {
-            "approved" => Ok(found.approval().map_or(CodeState::Unknown, CodeState::Approved)),
+            "approved" => Ok(found
+                .approval()
+                .map_or(CodeState::Unknown, |approval| CodeState::Approved(Box::new(approval)))),
             "denied" => Ok(CodeState::Denied),
             _ => self.poll(&found).await,
         }

@@ -66,8 +66,7 @@ pub(crate) use database::newest_schema;
 pub(crate) use device::{Device, DeviceHello, DeviceRow};
 pub(crate) use device_session::DeviceSession;
 pub(crate) use device_sign_in::{
-    Approval, CodeState, DEVICE_CODE_MS, DeviceSignIn, INTERVAL_MS, NewAuthorizationCode,
-    NewDeviceCode,
+    Approval, CodeState, DEVICE_CODE_MS, DeviceSignIn, INTERVAL_MS, NewAuthorizationCode, NewDeviceCode,
 };
 pub(crate) use directory::{DirectoryFilter, DirectoryGroup, DirectoryUser, Slice, UserContent};
 pub(crate) use event::Event;
