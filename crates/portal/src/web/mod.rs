@@ -1,10 +1,10 @@
-//! Signing in with a browser: sessions, the sign-in of local administrators, and what protects
-//! every page of the portal.
+//! Signing in with a browser: sessions, the sign-in of people whom the portal itself knows, and what
+//! protects every page of the portal.
 //!
 //! `session` holds the cookie and the extractors that pages take (`Signed`, `SignedForm`);
 //! `sign_in` and `welcome` are the pages that whoever is not signed in yet sees, `account` the
-//! first one after that. Without any
-//! provider people sign in with password and authenticator: the portal must be reachable for its
+//! first one after that; `device` signs devices in, resting on a session. Without any provider
+//! people sign in with password and authenticator: the portal must be reachable for its
 //! owner when everything else is down, and a company of five has no identity provider.
 //!
 //! Deliberately absent: script of any kind, so that the policy of what a page may load can be
