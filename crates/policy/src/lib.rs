@@ -16,6 +16,7 @@ mod filter;
 mod id;
 #[cfg(feature = "openapi")]
 mod openapi;
+mod provider;
 mod region;
 mod resource;
 
@@ -29,5 +30,6 @@ pub use id::{
     AccountId, ActorId, AuthorizationId, ClientId, GatewayId, GroupId, ParseIdError, PolicyId, ProviderId,
     RelayId, ResourceId, SiteId, TokenId,
 };
+pub use provider::{ParseProviderError, ProviderName};
 pub use region::{ParseRegionError, Region};
 pub use resource::{Resource, ResourceAddress, Site};

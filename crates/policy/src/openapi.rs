@@ -4,7 +4,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::{ClockTime, PortRange, Region};
+use crate::{ClockTime, PortRange, ProviderName, Region};
 
 fn text(pattern: &str, example: &str) -> RefOr<Schema> {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).examples([example]).into()
@@ -33,6 +33,14 @@ impl PartialSchema for Region {
 }
 
 impl ToSchema for Region {}
+
+impl PartialSchema for ProviderName {
+    fn schema() -> RefOr<Schema> {
+        text("^[a-z][a-z0-9-]{0,31}$", "local")
+    }
+}
+
+impl ToSchema for ProviderName {}
 
 impl PartialSchema for PortRange {
     fn schema() -> RefOr<Schema> {

@@ -126,7 +126,7 @@ fn public_url(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// A link with which an administrator chooses password and authenticator.
+/// A link with which somebody chooses password and authenticator.
 #[derive(Debug, Clone, Serialize)]
 pub struct AdminLink {
     /// Open it in a browser, once, within an hour.
@@ -135,13 +135,13 @@ pub struct AdminLink {
     pub name: String,
 }
 
-/// Makes a new link for the administrator called `name`; the ones before are worth nothing. What
+/// Makes a new link for the person called `name`; the ones before are worth nothing. What
 /// they sign in with stays as it is until the link is used. `url` is how the portal is reached
 /// if that is not what bootstrap was told.
 ///
 /// # Errors
 ///
-/// When there is no portal, or no such administrator.
+/// When there is no portal, or no such person.
 pub async fn admin_link(
     data_dir: PathBuf,
     database: Option<Database>,
@@ -156,8 +156,8 @@ pub async fn admin_link(
     let secrets = directory.secrets()?;
     let store = open(&database, false).await?;
     let actor = store.person_named(name).await?.with_context(|| format!("nobody is called `{name}`"))?;
-    if !actor.enabled || !actor.role.reads() {
-        bail!("`{name}` is no administrator, or is disabled");
+    if !actor.enabled {
+        bail!("`{name}` is disabled");
     }
     let stored = store.sign_in_setting().await?.public_url;
     let base = url.as_ref().map(public_url).or(stored).context("say with --url how the portal is reached")?;
@@ -211,7 +211,7 @@ async fn create(directory: &DataDir, database: &Database, options: &Options) -> 
     let admin = new_token(&secrets, TokenKind::Api, OWNER, Some(ActorId::from_uuid(owner.id)))?;
     let relay = new_token(&secrets, TokenKind::Relay, "relay", None)?;
     let welcome_path = add_link(&mut change, &secrets, &owner).await?;
-    let setting = SignInSetting { public_url: Some(public_url(&options.url)) };
+    let setting = SignInSetting { public_url: Some(public_url(&options.url)), ..SignInSetting::default() };
     change.set_sign_in_setting(&setting).await?;
     change.create_token(&admin.1).await?;
     change.create_token(&relay.1).await?;

@@ -117,6 +117,7 @@ async fn deliver(portal: &Portal, seq: i64, event: &Event, lease: Option<Lease>)
             hub.restart_clients();
         }
         Event::TokenRevoked { id } => hub.end_token(*id),
+        Event::TokenRenewed { id } => hub.token_renewed(seq, *id),
         Event::DeviceDeleted { id } => hub.end_device(*id),
     }
     metrics::counter!("adit_portal_events_total").increment(1);

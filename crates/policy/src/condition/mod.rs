@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::schedule::{ClockTime, Day, Schedule, Window};
-use crate::{ProviderId, Region};
+use crate::{ProviderName, Region};
 
 /// Values of one list.
 const MOST_VALUES: usize = 256;
@@ -33,9 +33,9 @@ pub struct Conditions {
     /// The country of that address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Among<Region>>,
-    /// Who vouched for the user.
+    /// Who vouched for the user; nobody did for a token that an administrator made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auth_provider: Option<Among<ProviderId>>,
+    pub auth_provider: Option<Among<ProviderName>>,
     /// When.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Schedule>,
@@ -66,7 +66,7 @@ pub struct Circumstances<'a> {
     /// The country of that address.
     pub region: Option<Region>,
     /// Who vouched for the user.
-    pub auth_provider: Option<&'a ProviderId>,
+    pub auth_provider: Option<&'a str>,
     /// Whether an administrator has verified the device.
     pub is_device_verified: bool,
     /// When the user proved who they are, in Unix seconds.
@@ -177,7 +177,7 @@ impl Conditions {
             (ConditionKind::Region, self.region.as_ref().map(|among| among.answer(region.as_ref()))),
             (
                 ConditionKind::AuthProvider,
-                self.auth_provider.as_ref().map(|among| among.answer(auth_provider)),
+                self.auth_provider.as_ref().map(|among| provider_among(among, auth_provider)),
             ),
             (ConditionKind::Time, self.time.as_ref().map(|schedule| Some(schedule.is_open(now)))),
             (ConditionKind::VerifiedDevice, self.verified_device.then_some(Some(is_device_verified))),
@@ -244,6 +244,16 @@ impl<T> Among<T> {
             Self::AnyOf(values) | Self::NoneOf(values) => values.len(),
         }
     }
+}
+
+/// As [`Among::answer`], by name.
+fn provider_among(among: &Among<ProviderName>, name: Option<&str>) -> Option<bool> {
+    let name = name?;
+    let contains = |names: &[ProviderName]| names.iter().any(|known| known.as_str() == name);
+    Some(match among {
+        Among::AnyOf(names) => contains(names),
+        Among::NoneOf(names) => !contains(names),
+    })
 }
 
 /// An address of a family of which no network is named is neither in nor outside of them.

@@ -1,7 +1,5 @@
 //! What each kind of condition says of what is known, and of what is not.
 
-use uuid::Uuid;
-
 use super::*;
 
 const NOW: u64 = 1_800_000_000;
@@ -61,10 +59,11 @@ fn a_country_that_is_not_known_is_neither_inside_nor_outside() {
 
 #[test]
 fn a_token_of_an_administrator_comes_from_no_provider() {
-    let provider = ProviderId::from_uuid(Uuid::from_u128(7));
-    let any_of = Conditions { auth_provider: Some(Among::AnyOf(vec![provider])), ..Conditions::default() };
+    let provider: ProviderName = "corp".parse().unwrap();
+    let any_of =
+        Conditions { auth_provider: Some(Among::AnyOf(vec![provider.clone()])), ..Conditions::default() };
     let none_of = Conditions { auth_provider: Some(Among::NoneOf(vec![provider])), ..Conditions::default() };
-    let through = Circumstances { auth_provider: Some(&provider), ..Circumstances::default() };
+    let through = Circumstances { auth_provider: Some("corp"), ..Circumstances::default() };
     assert_eq!((met(&any_of, &through), met(&none_of, &through)), (Some(true), Some(false)));
     let nobody = Circumstances::default();
     assert_eq!((met(&any_of, &nobody), met(&none_of, &nobody)), (None, None));

@@ -4,7 +4,7 @@ use adit_policy::ActorId;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::device::{DeviceView, views};
@@ -138,6 +138,41 @@ pub(super) async fn devices(
     portal.store.actor(id).await?;
     let rows = portal.store.devices_of(id, page).await?;
     Ok(views(&portal, page, rows))
+}
+
+/// A link with which a person chooses password and authenticator.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SignInLink {
+    /// To be opened in a browser, once, within an hour.
+    url: String,
+    /// When it ends.
+    expires_ms: i64,
+}
+
+/// Makes a link with which a person chooses password and authenticator.
+///
+/// Whoever holds it becomes that person: only owners make one for somebody who has a role.
+#[utoipa::path(
+    post,
+    path = "/api/v1/actors/{id}/sign-in-link",
+    tag = "actors",
+    params(("id" = Uuid, Path)),
+    responses((status = 201, description = "Here it is", body = SignInLink)),
+    security(("token" = ["actors:write"])),
+)]
+pub(super) async fn sign_in_link(
+    State(portal): State<SharedPortal>,
+    admin: Admin,
+    PathIds(id): PathIds<ActorId>,
+) -> Result<(StatusCode, Json<SignInLink>), Failure> {
+    let mut change = portal.store.change(&admin.by).await?;
+    if change.actor_role(id).await? != Role::None {
+        admin.owns()?;
+    }
+    let (path, expires_ms) = crate::web::make_link(&portal, &mut change, id).await?;
+    change.commit().await?;
+    let url = portal.store.sign_in_setting().await?.public_url.unwrap_or_default() + &path;
+    Ok((StatusCode::CREATED, Json(SignInLink { url, expires_ms })))
 }
 
 /// Deletes an actor with its tokens and devices.

@@ -103,6 +103,7 @@ fn documented() -> (Router<SharedPortal>, OpenApi) {
         .routes(routes!(actor::list, actor::create))
         .routes(routes!(actor::show, actor::update, actor::delete))
         .routes(routes!(actor::devices))
+        .routes(routes!(actor::sign_in_link))
         .routes(routes!(policy::list, policy::create))
         .routes(routes!(policy::show, policy::update, policy::delete))
         .routes(routes!(token::list, token::create))

@@ -39,9 +39,6 @@ pub(crate) fn check(conditions: &Conditions) -> Result<(), Failure> {
     if conditions.region.is_some() {
         return Err(Failure::invalid("this portal does not know which country an address is in"));
     }
-    if conditions.auth_provider.is_some() {
-        return Err(Failure::invalid("there is no such auth provider"));
-    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::{Admin, Body, Failure};
 use crate::portal::{Portal, SharedPortal};
+use crate::store::{Change, SignInSetting};
 
 /// Resolvers that clients ask; more help nobody.
 const MOST_UPSTREAMS: usize = 8;
@@ -17,7 +18,7 @@ const MOST_UPSTREAMS: usize = 8;
 /// Search domains; what the resolvers of common systems take.
 const MOST_DOMAINS: usize = 6;
 
-/// What clients get from the portal besides resources.
+/// What holds for all clients.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Settings {
     /// Shown to people.
@@ -26,6 +27,10 @@ pub(super) struct Settings {
     dns_upstreams: Vec<String>,
     /// Search domains of clients.
     search_domains: Vec<String>,
+    /// Days for which a device stays signed in.
+    device_session_days: i64,
+    /// Devices on which one person may be signed in at a time; any number when null.
+    devices_per_user: Option<i64>,
     /// Tunnel addresses; fixed when the portal was made.
     ipv4_range: String,
     /// Tunnel addresses; fixed when the portal was made.
@@ -46,20 +51,62 @@ pub(super) struct SettingsChange {
     /// All search domains; at most 6.
     #[schema(max_items = 6, example = json!(["corp.example"]))]
     search_domains: Option<Vec<String>>,
+    /// Days for which a device stays signed in, from its next sign-in on.
+    #[schema(minimum = 1, maximum = 366)]
+    device_session_days: Option<i64>,
+    /// Devices on which one person may be signed in at a time; null for any number. Those that
+    /// are signed in stay so.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 10000)]
+    devices_per_user: Option<Option<i64>>,
 }
 
-fn settings(portal: &Portal) -> Json<Settings> {
+/// Tells null from nothing.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl SettingsChange {
+    const fn is_empty(&self) -> bool {
+        self.dns_upstreams.is_none() && self.search_domains.is_none() && !self.concerns_devices()
+    }
+
+    const fn concerns_devices(&self) -> bool {
+        self.device_session_days.is_some() || self.devices_per_user.is_some()
+    }
+}
+
+/// The settings of signing in, with what is to be changed.
+fn sign_in_setting(before: SignInSetting, wanted: &SettingsChange) -> Result<SignInSetting, Failure> {
+    let setting = SignInSetting {
+        device_session_days: wanted.device_session_days.unwrap_or(before.device_session_days),
+        devices_per_user: wanted.devices_per_user.unwrap_or(before.devices_per_user),
+        ..before
+    };
+    if !(1..=366).contains(&setting.device_session_days) {
+        return Err(Failure::invalid("a device stays signed in for 1 to 366 days"));
+    }
+    if setting.devices_per_user.is_some_and(|most| !(1..=10_000).contains(&most)) {
+        return Err(Failure::invalid("a limit of devices is 1 to 10000"));
+    }
+    Ok(setting)
+}
+
+async fn settings(portal: &Portal) -> Result<Json<Settings>, Failure> {
+    let sign_in = portal.store.sign_in_setting().await?;
     let account = portal.account();
     let settings = &account.settings;
-    Json(Settings {
+    Ok(Json(Settings {
         name: settings.name.clone(),
         dns_upstreams: settings.dns_upstreams.iter().map(ToString::to_string).collect(),
         search_domains: settings.search_domains.clone(),
+        device_session_days: sign_in.device_session_days,
+        devices_per_user: sign_in.devices_per_user,
         ipv4_range: settings.ipv4_range.to_string(),
         ipv6_range: settings.ipv6_range.to_string(),
         ipv4_proxy_range: settings.ipv4_proxy_range.to_string(),
         ipv6_proxy_range: settings.ipv6_proxy_range.to_string(),
-    })
+    }))
 }
 
 /// A domain in its stored form: one that could be a resource's name, without wildcards.
@@ -82,11 +129,11 @@ fn domain(text: &str) -> Result<String, Failure> {
     responses((status = 200, description = "Here it is", body = Settings)),
     security(("token" = ["settings:read"])),
 )]
-pub(super) async fn show(State(portal): State<SharedPortal>, _: Admin) -> Json<Settings> {
-    settings(&portal)
+pub(super) async fn show(State(portal): State<SharedPortal>, _: Admin) -> Result<Json<Settings>, Failure> {
+    settings(&portal).await
 }
 
-/// Changes settings; clients come back for them within moments, and their tunnels stay.
+/// Changes settings; clients come back for resolvers and search domains within moments, and their tunnels stay.
 #[utoipa::path(
     patch,
     path = "/api/v1/settings",
@@ -100,11 +147,24 @@ pub(super) async fn update(
     admin: Admin,
     Body(wanted): Body<SettingsChange>,
 ) -> Result<Json<Settings>, Failure> {
-    if wanted.dns_upstreams.is_none() && wanted.search_domains.is_none() {
-        return Err(Failure::invalid("nothing is to be changed: name `dns_upstreams` or `search_domains`"));
+    if wanted.is_empty() {
+        return Err(Failure::invalid("nothing is to be changed: name a setting"));
     }
     let mut change = portal.store.change(&admin.by).await?;
     // Read while no other change can happen.
+    if wanted.concerns_devices() {
+        let before = portal.store.sign_in_setting().await?;
+        change.set_sign_in_setting(&sign_in_setting(before, &wanted)?).await?;
+    }
+    if wanted.dns_upstreams.is_some() || wanted.search_domains.is_some() {
+        set_dns(&portal, &mut change, wanted).await?;
+    }
+    change.commit().await?;
+    portal.set_account(portal.store.account().await?);
+    settings(&portal).await
+}
+
+async fn set_dns(portal: &Portal, change: &mut Change, wanted: SettingsChange) -> Result<(), Failure> {
     let before = portal.store.account().await?.settings;
     let upstreams = wanted.dns_upstreams.unwrap_or(before.dns_upstreams);
     let domains = match wanted.search_domains {
@@ -114,8 +174,5 @@ pub(super) async fn update(
     if upstreams.len() > MOST_UPSTREAMS || domains.len() > MOST_DOMAINS {
         return Err(Failure::invalid("there are at most 8 resolvers and 6 search domains"));
     }
-    change.set_dns(&upstreams, &domains).await?;
-    change.commit().await?;
-    portal.set_account(portal.store.account().await?);
-    Ok(settings(&portal))
+    Ok(change.set_dns(&upstreams, &domains).await?)
 }

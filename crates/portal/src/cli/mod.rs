@@ -45,8 +45,8 @@ enum Command {
     Migrate(Migrate),
     /// Look for what is wrong with an installation; changes nothing
     Doctor(doctor::Doctor),
-    /// Make a link with which an administrator chooses password and
-    /// authenticator anew
+    /// Make a link with which somebody chooses password and authenticator
+    /// anew
     AdminLink(AdminLink),
     #[command(flatten)]
     Admin(admin::Command),

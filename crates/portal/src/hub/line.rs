@@ -33,6 +33,11 @@ pub(crate) enum Push<M> {
         /// The event's place in the outbox.
         seq: i64,
     },
+    /// The sign-in that the session rests on is a newer one.
+    TokenRenewed {
+        /// The event's place in the outbox.
+        seq: i64,
+    },
     /// Relays came or went.
     RelaysChanged,
     /// Somebody wants to know whether the peer is alive.

@@ -384,6 +384,14 @@ impl Hub {
         }
     }
 
+    /// The clients of a token look at what they rest on again.
+    pub(crate) fn token_renewed(&self, seq: i64, token: TokenId) {
+        let state = self.lock();
+        for entry in state.clients.values().filter(|entry| entry.line.token == token) {
+            entry.line.push(Push::TokenRenewed { seq });
+        }
+    }
+
     /// Ends every session of a token for good.
     pub(crate) fn end_token(&self, token: TokenId) {
         let state = self.lock();

@@ -219,6 +219,14 @@ impl GivenRelays {
         Self { device, session_expires_ms, given: BTreeMap::new() }
     }
 
+    /// The peer's session ends at another time: credentials that end with it are made anew.
+    pub(crate) fn set_session_end(&mut self, session_expires_ms: Option<i64>) {
+        self.session_expires_ms = session_expires_ms;
+        for given in self.given.values_mut().filter(|given| given.renew_ms == i64::MAX) {
+            given.renew_ms = 0;
+        }
+    }
+
     /// Brings the peer's relays up to date; `None` when nothing changes for it.
     pub(crate) fn update(&mut self, hub: &Hub) -> Option<RelaysChanged> {
         let state = hub.lock();

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use adit_policy::{ActorId, ClientId, Resource, ResourceId};
 use adit_protocol::client::{
     AuthorizationFailed, ConnectionClosed, DisconnectReason, Init, RequestAuthorization, ResourceRemoved,
+    SignIn,
 };
 use adit_protocol::gateway::ClientGone;
 use adit_protocol::{CandidateUpdate, ClientToPortal, PortalToClient, PortalToGateway};
@@ -27,6 +28,10 @@ struct ClientSession<'a> {
     device: &'a Admitted,
     actor: &'a Actor,
     began_ms: i64,
+    /// The sign-in, as the client was told of it.
+    sign_in: SignIn,
+    /// When the token ends.
+    expires_ms: Option<i64>,
     /// Events up to here are part of what the client knows.
     seq: i64,
     /// What the client was told of each resource: a fingerprint, since thousands of sessions
@@ -68,6 +73,8 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         device: &device,
         actor: &actor,
         began_ms,
+        sign_in: SignIn { authenticated_at_ms: None, expires_at_ms: None, is_too_old: false },
+        expires_ms: caller.expires_ms,
         seq: 0,
         visible: BTreeMap::new(),
         look_again_ms: None,
@@ -147,6 +154,8 @@ impl ClientSession<'_> {
         let resources = snapshot.visible.resources;
         self.visible = resources.iter().map(|resource| (resource.id, fingerprint(resource))).collect();
         self.look_again_ms = snapshot.visible.look_again_ms;
+        // After the snapshot: a renewal that is not a part of it is still to come as an event.
+        self.sign_in = self.read_sign_in(snapshot.visible.is_too_old).await?;
         let init = Init {
             portal_time_ms: clock::wire_ms(clock::now_ms()),
             client: self.id(),
@@ -155,9 +164,44 @@ impl ClientSession<'_> {
             resources,
             relays: self.relays.again(&self.portal.hub).added,
             authorizations: snapshot.authorizations,
-            session_expires_at_ms: self.caller.expires_ms.map(clock::wire_ms),
+            session_expires_at_ms: self.sign_in.expires_at_ms,
         };
-        self.link.send(&PortalToClient::Init(init)).await
+        self.link.send(&PortalToClient::Init(init)).await?;
+        self.link.send(&PortalToClient::SignIn(self.sign_in)).await
+    }
+
+    /// What the session rests on now; its end is taken over.
+    async fn read_sign_in(&mut self, is_too_old: bool) -> Result<SignIn, Ended> {
+        let token = self.portal.store.token(self.caller.token).await?;
+        let token = token.filter(|token| token.revoked_ms.is_none());
+        let token = token.ok_or(Ended::Disconnected(DisconnectReason::RevokedToken))?;
+        if token.expires_ms != self.expires_ms {
+            self.expires_ms = token.expires_ms;
+            self.link.set_end(token.expires_ms);
+            self.relays.set_session_end(token.expires_ms);
+        }
+        Ok(SignIn {
+            authenticated_at_ms: token.authenticated_ms.map(clock::wire_ms),
+            expires_at_ms: token.expires_ms.map(clock::wire_ms),
+            is_too_old,
+        })
+    }
+
+    /// Says what the session rests on, if that is not what the client knows.
+    async fn tell_sign_in(&mut self, sign_in: SignIn) -> Result<(), Ended> {
+        if sign_in == self.sign_in {
+            return Ok(());
+        }
+        self.sign_in = sign_in;
+        self.link.send(&PortalToClient::SignIn(sign_in)).await
+    }
+
+    /// Somebody has signed in again: what was granted goes on, and more may be to be had.
+    async fn renewed(&mut self) -> Result<(), Ended> {
+        let sign_in = self.read_sign_in(self.sign_in.is_too_old).await?;
+        self.tell_sign_in(sign_in).await?;
+        self.look_again().await?;
+        self.update_relays().await
     }
 
     async fn pushed(&mut self, push: Push<PortalToClient>) -> Result<(), Ended> {
@@ -166,8 +210,12 @@ impl ClientSession<'_> {
                 self.link.send(&*message).await
             }
             Push::VisibilityChanged { seq } if seq > self.seq => self.look_again().await,
+            Push::TokenRenewed { seq } if seq > self.seq => Box::pin(self.renewed()).await,
             Push::RelaysChanged => self.update_relays().await,
-            Push::Message { .. } | Push::VisibilityChanged { .. } | Push::Probe(_) => Ok(()),
+            Push::Message { .. }
+            | Push::VisibilityChanged { .. }
+            | Push::TokenRenewed { .. }
+            | Push::Probe(_) => Ok(()),
         }
     }
 
@@ -177,6 +225,7 @@ impl ClientSession<'_> {
         let store = &self.portal.store;
         let visible = store.visible_resources(self.actor_id(), self.id(), clock::now_ms()).await?;
         self.look_again_ms = visible.look_again_ms;
+        let is_too_old = visible.is_too_old;
         let resources = visible.resources;
         let now = resources.iter().map(|resource| (resource.id, fingerprint(resource))).collect();
         let before = std::mem::replace(&mut self.visible, now);
@@ -188,7 +237,7 @@ impl ClientSession<'_> {
                 self.link.send(&PortalToClient::ResourceChanged(resource)).await?;
             }
         }
-        Ok(())
+        self.tell_sign_in(SignIn { is_too_old, ..self.sign_in }).await
     }
 
     async fn update_relays(&mut self) -> Result<(), Ended> {
@@ -228,7 +277,7 @@ impl ClientSession<'_> {
             client: self.id(),
             actor: self.actor_id(),
             token: self.caller.token,
-            session_expires_ms: self.caller.expires_ms,
+            session_expires_ms: self.expires_ms,
             session_began_ms: self.began_ms,
         };
         let answer = if self.requests.allows(Instant::now()) {

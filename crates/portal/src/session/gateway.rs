@@ -94,7 +94,7 @@ impl GatewaySession<'_> {
                     }
                 }
                 Step::Push(Push::RelaysChanged) | Step::Alarm => self.update_relays().await?,
-                Step::Push(Push::VisibilityChanged { .. } | Push::Probe(_)) => {}
+                Step::Push(Push::VisibilityChanged { .. } | Push::TokenRenewed { .. } | Push::Probe(_)) => {}
             }
         }
     }

@@ -146,6 +146,11 @@ impl Link {
         }
     }
 
+    /// The token ends at another time than was said before.
+    pub(crate) fn set_end(&mut self, expires_ms: Option<i64>) {
+        self.expires = expires_ms.map(|at_ms| Instant::now() + clock::until(at_ms));
+    }
+
     /// The first message.
     pub(crate) async fn hello<I: Message>(&mut self) -> Result<I, Ended> {
         let first = async {

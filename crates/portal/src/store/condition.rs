@@ -5,7 +5,7 @@
 //! themselves, reviews the leases that rest on it: those that would not be granted any more, or not for so long, end in
 //! the same change. What time alone changes needs no review, because no lease is longer than its conditions.
 //!
-//! Deliberately absent: countries and sign-in providers. Nothing here knows them yet, and what is not known is not met.
+//! Deliberately absent: countries. Nothing here knows them yet, and what is not known is not met.
 
 use std::net::IpAddr;
 
@@ -38,39 +38,40 @@ impl From<String> for Written {
 }
 
 /// What is known of a client.
-#[derive(Debug, Clone, FromRow)]
-struct Known {
+#[derive(Debug, Clone, Default, FromRow)]
+pub(super) struct Known {
     remote_address: String,
     verified_ms: Option<i64>,
     authenticated_ms: Option<i64>,
+    provider: Option<String>,
 }
 
 impl Known {
-    fn circumstances(&self) -> Circumstances<'static> {
+    /// What conditions are judged by; nothing is known without a row of a device.
+    pub(super) fn circumstances(&self) -> Circumstances<'_> {
         Circumstances {
             remote_address: self.remote_address.parse().ok().map(|address: IpAddr| address.to_canonical()),
             is_device_verified: self.verified_ms.is_some(),
             authenticated_at: self.authenticated_ms.map(clock::seconds),
+            auth_provider: self.provider.as_deref(),
             ..Circumstances::default()
         }
     }
 }
 
 /// What is known of a client and its user; nothing when there is none.
-pub(super) async fn circumstances(
-    tx: &mut sql::Transaction,
-    client: Option<ClientId>,
-) -> Result<Circumstances<'static>, StoreError> {
-    let Some(client) = client else { return Ok(Circumstances::default()) };
+pub(super) async fn known(tx: &mut sql::Transaction, client: Option<ClientId>) -> Result<Known, StoreError> {
+    let Some(client) = client else { return Ok(Known::default()) };
     let known: Option<Known> = sql::query_as(
-        "SELECT device.remote_address, device.verified_ms, token.created_ms AS authenticated_ms
+        "SELECT device.remote_address, device.verified_ms, token.provider,
+                coalesce(token.authenticated_ms, token.created_ms) AS authenticated_ms
          FROM device LEFT JOIN token ON token.id = device.token_id
          WHERE device.id = $1 AND device.kind = 'client'",
     )
     .bind(client.as_uuid())
     .fetch_optional(tx)
     .await?;
-    Ok(known.map(|known| known.circumstances()).unwrap_or_default())
+    Ok(known.unwrap_or_default())
 }
 
 /// The conditions of a policy. One whose conditions cannot be read grants nothing.
@@ -99,7 +100,8 @@ impl Review {
             ($condition:literal) => {
                 concat!(
                     "SELECT lease.id, lease.expires_ms, lease.policy_id, policy.conditions,
-                            device.remote_address, device.verified_ms, token.created_ms AS authenticated_ms
+                            device.remote_address, device.verified_ms, token.provider,
+                            coalesce(token.authenticated_ms, token.created_ms) AS authenticated_ms
                      FROM lease
                      JOIN policy ON policy.id = lease.policy_id
                      JOIN device ON device.id = lease.client_id
@@ -184,12 +186,18 @@ mod tests {
             if is_inside { Among::AnyOf(networks) } else { Among::NoneOf(networks) }
         });
         let age = prop::option::of(60..12 * HOUR);
-        (prop::option::of(among), prop::option::of(any_schedule()), any::<bool>(), age).prop_map(
-            |(remote_address, time, verified_device, authentication_age)| Conditions {
+        let provider = any::<bool>().prop_map(|is_inside| {
+            let names = vec!["corp".parse().unwrap()];
+            if is_inside { Among::AnyOf(names) } else { Among::NoneOf(names) }
+        });
+        let (among, schedule) = (prop::option::of(among), prop::option::of(any_schedule()));
+        (among, schedule, any::<bool>(), age, prop::option::of(provider)).prop_map(
+            |(remote_address, time, verified_device, authentication_age, auth_provider)| Conditions {
                 remote_address,
                 time,
                 verified_device,
                 authentication_age,
+                auth_provider,
                 ..Conditions::default()
             },
         )
@@ -199,10 +207,13 @@ mod tests {
         let address =
             prop::sample::select(vec!["192.0.2.7", "::ffff:192.0.2.7", "198.51.100.1", "2001:db8::1", ""]);
         let authenticated = prop::option::of(NOW - 12 * HOUR..=NOW);
-        (address, any::<bool>(), authenticated).prop_map(|(address, is_verified, authenticated)| Known {
+        let provider = prop::option::of(prop::sample::select(vec!["local", "corp"]));
+        let all = (address, any::<bool>(), authenticated, provider);
+        all.prop_map(|(address, is_verified, authenticated, provider)| Known {
             remote_address: address.to_owned(),
             verified_ms: is_verified.then_some(1),
             authenticated_ms: authenticated.map(|at| i64::try_from(at * 1000).unwrap()),
+            provider: provider.map(str::to_owned),
         })
     }
 
@@ -240,7 +251,7 @@ mod tests {
 
     #[test]
     fn conditions_that_cannot_be_read_grant_nothing() {
-        let known = Known { remote_address: String::new(), verified_ms: None, authenticated_ms: None };
+        let known = Known::default();
         let (id, expires_ms) = (Uuid::nil(), i64::MAX);
         let lease = |conditions: &str| Conditional {
             id,

@@ -43,6 +43,11 @@ pub(crate) enum Event {
         /// The token.
         id: TokenId,
     },
+    /// The sign-in that a token rests on is a newer one, with another end.
+    TokenRenewed {
+        /// The token.
+        id: TokenId,
+    },
     /// A device was deleted: its session ends and it comes back as another device.
     DeviceDeleted {
         /// The device, client or gateway.

@@ -1,4 +1,4 @@
-//! What a local administrator signs in with: password, authenticator, recovery codes, and the
+//! What people sign in with here: password, authenticator, recovery codes, and the
 //! link that sets them.
 
 use adit_policy::ActorId;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Actor, Change, Store, StoreError, sql};
 
-/// The sign-in of a local administrator.
+/// The sign-in of a person.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct LocalCredential {
     /// Argon2id, as a PHC string.
@@ -75,6 +75,19 @@ impl Change {
         self.audit("welcome_link.create", ("actor", Some(link.actor_id)), detail).await
     }
 
+    /// Whether somebody may choose how they sign in.
+    pub(crate) async fn is_enabled_person(&mut self, actor: ActorId) -> Result<bool, StoreError> {
+        let account = self.account();
+        let found: Option<bool> = sql::query_scalar(
+            "SELECT enabled AND kind = 'user' FROM actor WHERE account_id = $1 AND id = $2",
+        )
+        .bind(account.as_uuid())
+        .bind(actor.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        found.ok_or(StoreError::NotFound("actor"))
+    }
+
     /// Takes a link, once. `false` when it was used already or its time is over.
     pub(crate) async fn take_welcome_link(&mut self, id: Uuid) -> Result<bool, StoreError> {
         let at = self.at_ms();
@@ -86,7 +99,7 @@ impl Change {
         Ok(taken == 1)
     }
 
-    /// Sets how an administrator signs in. Sessions that rest on what was before end.
+    /// Sets how a person signs in. Sessions that rest on what was before end.
     pub(crate) async fn set_local_credential(
         &mut self,
         actor: ActorId,

@@ -21,6 +21,8 @@ mod condition;
 mod connection;
 mod database;
 mod device;
+mod device_session;
+mod device_sign_in;
 mod directory;
 mod event;
 mod group;
@@ -62,6 +64,10 @@ pub(crate) use connection::{Connection, ConnectionIce};
 pub use database::Database;
 pub(crate) use database::newest_schema;
 pub(crate) use device::{Device, DeviceHello, DeviceRow};
+pub(crate) use device_session::DeviceSession;
+pub(crate) use device_sign_in::{
+    Approval, CodeState, DEVICE_CODE_MS, DeviceSignIn, INTERVAL_MS, NewAuthorizationCode, NewDeviceCode,
+};
 pub(crate) use directory::{DirectoryFilter, DirectoryGroup, DirectoryUser, Slice, UserContent};
 pub(crate) use event::Event;
 pub(crate) use group::Group;

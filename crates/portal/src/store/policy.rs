@@ -1,15 +1,15 @@
 //! Policies: members of a group may reach a resource.
 
 use adit_policy::{
-    ActorId, Circumstances, ClientId, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal,
-    ResourceId, Subject, Verdict,
+    ActorId, ClientId, Conditions, Decision, GroupId, PolicyId, PolicyRule, Refusal, ResourceId, Subject,
+    Verdict,
 };
 use serde::Serialize;
 use serde_json::Value as Json;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::condition::{self, Review, Written};
+use super::condition::{self, Known, Review, Written};
 use super::{Change, Page, Revoke, Store, StoreError, sql};
 use crate::clock;
 
@@ -143,7 +143,7 @@ struct Facts {
     /// Those that a policy of the resource names.
     groups: Vec<GroupId>,
     rules: Vec<PolicyRule>,
-    circumstances: Circumstances<'static>,
+    known: Known,
 }
 
 impl Facts {
@@ -172,12 +172,7 @@ impl Facts {
         let rules: Vec<PolicyRule> = rows.into_iter().filter_map(|row| row.into_rule(resource)).collect();
         let is_conditional = rules.iter().any(|rule| !rule.conditions.is_empty());
         let client = asker.client.filter(|_| is_conditional);
-        Ok(Some(Self {
-            is_enabled,
-            groups,
-            rules,
-            circumstances: condition::circumstances(tx, client).await?,
-        }))
+        Ok(Some(Self { is_enabled, groups, rules, known: condition::known(tx, client).await? }))
     }
 
     fn subject(&self, asker: &Asker) -> Subject<'_> {
@@ -186,7 +181,7 @@ impl Facts {
             enabled: self.is_enabled,
             groups: &self.groups,
             session_expires_at: asker.session_expires_ms.map(clock::seconds),
-            circumstances: self.circumstances,
+            circumstances: self.known.circumstances(),
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use adit_policy::{
-    ActorId, Circumstances, ClientId, Conditions, Filter, Resource, ResourceAddress, ResourceId, Site, SiteId,
+    ActorId, Circumstances, ClientId, ConditionKind, Conditions, Filter, Resource, ResourceAddress,
+    ResourceId, Site, SiteId,
 };
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -117,6 +118,8 @@ impl Store {
 pub(crate) struct Visible {
     /// In the order of their creation.
     pub(crate) resources: Vec<Resource>,
+    /// Whether something is hidden only because the sign-in is too old for it.
+    pub(crate) is_too_old: bool,
     /// When time alone may have changed it.
     pub(crate) look_again_ms: Option<i64>,
 }
@@ -168,20 +171,26 @@ pub(super) async fn visible(
     let mut visible: BTreeMap<Uuid, ResourceRow> =
         rows.into_iter().map(|row| (row.resource_id, row)).collect();
     let mut look_again = None;
+    let mut hidden_by_age = Vec::new();
     if !conditional.is_empty() {
-        let circumstances = condition::circumstances(tx, Some(client)).await?;
+        let known = condition::known(tx, Some(client)).await?;
+        let circumstances = known.circumstances();
         let now = clock::seconds(now_ms);
         for row in conditional {
             let Some(conditions) = condition::read(row.policy_id, &row.conditions) else { continue };
             look_again = look_again.into_iter().chain(next_look(now, &conditions, &circumstances)).min();
-            if conditions.unmet(now, &circumstances).is_empty() {
+            let unmet = conditions.unmet(now, &circumstances);
+            if unmet.is_empty() {
                 visible.entry(row.resource.resource_id).or_insert(row.resource);
+            } else if matches!(&*unmet, [only] if only.condition == ConditionKind::AuthenticationAge) {
+                hidden_by_age.push(row.resource.resource_id);
             }
         }
     }
+    let is_too_old = hidden_by_age.iter().any(|id| !visible.contains_key(id));
     let resources = visible.into_values().map(ResourceRow::into_resource).collect::<Result<_, _>>()?;
     let look_again_ms = look_again.map(|at| i64::try_from(at.saturating_mul(1000)).unwrap_or(i64::MAX));
-    Ok(Visible { resources, look_again_ms })
+    Ok(Visible { resources, is_too_old, look_again_ms })
 }
 
 /// When to judge conditions again, in Unix seconds; never when time has nothing to do with them.

@@ -82,6 +82,11 @@ pub(crate) struct Token {
     pub(crate) last_used_ms: Option<i64>,
     /// What it may be used for, separated by spaces; everything that its actor may do when absent (API).
     pub(crate) scopes: Option<String>,
+    /// Who vouched for the actor when a device signed in: `local`, or the name of a provider.
+    /// Absent when an administrator made the token.
+    pub(crate) provider: Option<String>,
+    /// When the actor last proved who they are; absent when an administrator made the token.
+    pub(crate) authenticated_ms: Option<i64>,
 }
 
 impl Token {

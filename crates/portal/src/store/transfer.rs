@@ -76,7 +76,12 @@ const TABLES: [Table; 16] = [
     Table {
         name: "sign_in_setting",
         key: "account_id",
-        columns: &[("account_id", Id), ("public_url", Text)],
+        columns: &[
+            ("account_id", Id),
+            ("public_url", Text),
+            ("device_session_days", Integer),
+            ("devices_per_user", Integer),
+        ],
     },
     Table {
         name: "local_credential",
@@ -156,6 +161,8 @@ const TABLES: [Table; 16] = [
             ("revoked_ms", Integer),
             ("last_used_ms", Integer),
             ("scopes", Text),
+            ("provider", Text),
+            ("authenticated_ms", Integer),
         ],
     },
     Table {
@@ -503,6 +510,7 @@ mod tests {
             "idempotency.",
             "web_session.",
             "welcome_link.",
+            "device_sign_in.",
             "_sqlx_migrations.",
             "sqlite_sequence.",
         ];

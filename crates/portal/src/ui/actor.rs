@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use adit_policy::ActorId;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ use super::{ListQuery, Wrong, again, go};
 use crate::api::checked_name;
 use crate::clock;
 use crate::portal::SharedPortal;
-use crate::store::{Actor, ActorKind, Find, Removal, Role};
+use crate::store::{Actor, ActorKind, DeviceSession, Find, Removal, Role};
 use crate::web::Refusal;
 
 const COLUMNS: [&str; 4] = ["Name", "Kind", "Role", "State"];
@@ -163,6 +164,7 @@ pub(super) async fn show(
     let groups = portal.store.find_groups(&Find::of(id, 100)).await?;
     let devices = portal.store.find_devices("client", &Find::of(id, 100)).await?;
     let leases = portal.store.find_authorizations(&Find::of(id, 100), clock::now_ms()).await?;
+    let sessions = portal.store.device_sessions_of(ActorId::from_uuid(id), clock::now_ms()).await?;
     let facts = vec![
         ("Kind", Cell::text(kind(&actor))),
         ("Role", role(&actor)),
@@ -181,6 +183,8 @@ pub(super) async fn show(
     let role_form = role_field(&visitor, actor.role.name()).map(|field| {
         Block::Form(Form::new(format!("/admin/people/{id}/role"), "Change the role", vec![field]))
     });
+    let link = (actor.kind == ActorKind::User.name())
+        .then(|| Button::post("Sign-in link", format!("/admin/people/{id}/sign-in-link")));
     let none = Empty::new("In no group", "Add them on the page of a group, so that its policies apply.");
     Ok(Page::new(&visitor, "people", &actor.name)
         .below("People", "/admin/people")
@@ -190,14 +194,57 @@ pub(super) async fn show(
             query("/admin/tokens/new", &[("person", &actor.name)]),
             Tone::Plain,
         ))
+        .actions(link)
         .action(toggle)
         .action(Button::change("Delete", format!("/admin/people/{id}/delete"), Tone::Bad))
         .live(format!("/admin/people/{id}"))
         .block(Block::Facts(facts))
         .blocks(role_form)
         .table(Table::titled("Groups", &["Group", "Policies"], rows.collect(), none))
+        .table(sessions_table(&sessions))
         .table(super::device::table(&portal, "Devices", &devices, &HashMap::new()))
         .table(super::authorization::table("Connected now", &leases))
+        .answer())
+}
+
+/// Devices on which somebody is signed in, by themselves rather than with a token from here.
+fn sessions_table(sessions: &[DeviceSession]) -> Table {
+    const COLUMNS: [&str; 5] = ["Device", "Signed in by", "Signed in", "Ends", ""];
+    let row = |session: &DeviceSession| {
+        let token = &session.token;
+        let end = Button::change("End", format!("/admin/tokens/{}/revoke", token.id), Tone::Bad);
+        vec![
+            Cell::text(&token.name),
+            Cell::text(token.provider.as_deref().unwrap_or_default()),
+            Cell::moment(token.authenticated_ms, "never"),
+            Cell::moment(token.expires_ms, "never"),
+            Cell::Buttons(vec![end.about(&format!("the session on {}", token.name))]),
+        ]
+    };
+    let empty = Empty::new("Signed in nowhere", "Devices that sign in with a browser show here.");
+    Table::titled("Signed in on", &COLUMNS, sessions.iter().map(row).collect(), empty)
+}
+
+/// Makes a link with which a person chooses password and authenticator, and shows it once.
+pub(super) async fn sign_in_link(
+    State(portal): State<SharedPortal>,
+    Path(id): Path<Uuid>,
+    headers: HeaderMap,
+    Edit(visitor, _): Edit,
+) -> Result<Response, Refusal> {
+    let actor = ActorId::from_uuid(id);
+    let mut change = portal.store.change(&visitor.by()).await?;
+    if change.actor_role(actor).await? != Role::None && !visitor.owns() {
+        return Err(Refusal::forbidden("Only owners make links for people who have a role."));
+    }
+    let (path, _) = crate::web::make_link(&portal, &mut change, actor).await?;
+    change.commit().await?;
+    let name = portal.store.actor(actor).await?.name;
+    let url = super::site::browser_url(&portal, &headers).await? + &path;
+    Ok(Page::new(&visitor, "people", &format!("A link for {name}"))
+        .lead("They choose a password and an authenticator with it, once, within an hour. Whoever has it becomes them: hand it over safely.")
+        .below("Back", format!("/admin/people/{id}"))
+        .copy("The link; it is shown only now", url)
         .answer())
 }
 

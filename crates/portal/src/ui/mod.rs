@@ -182,6 +182,7 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/admin/people/new", get(actor::form).post(actor::create))
         .route("/admin/people/{id}", get(actor::show))
         .route("/admin/people/{id}/role", post(actor::set_role))
+        .route("/admin/people/{id}/sign-in-link", post(actor::sign_in_link))
         .route("/admin/people/{id}/enable", post(actor::enable))
         .route("/admin/people/{id}/disable", get(actor::confirm_disable).post(actor::disable))
         .route("/admin/people/{id}/delete", get(actor::confirm_delete).post(actor::delete))

@@ -18,6 +18,10 @@ fn listed(values: impl Iterator<Item = String>, otherwise: &str) -> Cell {
     if values.is_empty() { Cell::Muted(otherwise.to_owned()) } else { Cell::Code(values) }
 }
 
+fn count_days(days: i64) -> String {
+    if days == 1 { "1 day".to_owned() } else { format!("{days} days") }
+}
+
 pub(super) async fn show(
     State(portal): State<SharedPortal>,
     visitor: Visitor,
@@ -26,6 +30,8 @@ pub(super) async fn show(
     let account = portal.account();
     let settings = &account.settings;
     let url = super::site::portal_url(&portal, &headers).await?;
+    let sign_in = portal.store.sign_in_setting().await?;
+    let most = sign_in.devices_per_user.map_or_else(|| "any number".to_owned(), |most| most.to_string());
     let general = vec![
         ("Account", Cell::text(&settings.name)),
         ("Peers connect to", Cell::Code(url)),
@@ -40,6 +46,8 @@ pub(super) async fn show(
             listed(settings.dns_upstreams.iter().map(ToString::to_string), "those of each device"),
         ),
         ("Search domains", listed(settings.search_domains.iter().cloned(), "none")),
+        ("Devices stay signed in", Cell::text(count_days(sign_in.device_session_days))),
+        ("Devices of a person", Cell::text(most)),
     ];
     let find = Find { text: "api".to_owned(), ..Find::first(100) };
     let tokens = portal.store.find_tokens(&find).await?;

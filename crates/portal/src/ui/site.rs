@@ -170,15 +170,20 @@ pub(super) async fn show(
 
 /// Where gateways connect to.
 pub(super) async fn portal_url(portal: &SharedPortal, headers: &HeaderMap) -> Result<String, Refusal> {
-    let setting = portal.store.sign_in_setting().await?;
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("portal.example.com");
-    let url = setting.public_url.unwrap_or_else(|| format!("https://{host}"));
-    let url = url.trim_end_matches('/');
+    let url = browser_url(portal, headers).await?;
     Ok(match url.split_once("://") {
         Some(("http", rest)) => format!("ws://{rest}"),
         Some((_, rest)) => format!("wss://{rest}"),
         None => format!("wss://{url}"),
     })
+}
+
+/// Where browsers reach the portal, without a slash at the end.
+pub(super) async fn browser_url(portal: &SharedPortal, headers: &HeaderMap) -> Result<String, Refusal> {
+    let setting = portal.store.sign_in_setting().await?;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("portal.example.com");
+    let url = setting.public_url.unwrap_or_else(|| format!("https://{host}"));
+    Ok(url.trim_end_matches('/').to_owned())
 }
 
 /// Makes a gateway token and shows the command to run, once.

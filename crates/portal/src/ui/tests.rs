@@ -459,6 +459,7 @@ impl Peer {
             PortalToClient::Init(init) => peer.init = Some(init),
             other => panic!("{other:?}"),
         }
+        assert!(matches!(peer.hear().await, PortalToClient::SignIn(_)));
         peer
     }
 

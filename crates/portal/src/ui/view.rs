@@ -473,6 +473,12 @@ impl Page {
         self
     }
 
+    /// Adds buttons that are there for some only.
+    pub(super) fn actions(mut self, buttons: impl IntoIterator<Item = Button>) -> Self {
+        self.actions.extend(buttons);
+        self
+    }
+
     /// Adds a search field.
     pub(super) fn search(self, text: &str, placeholder: &'static str) -> Self {
         Self { search: Some(Search { text: text.to_owned(), placeholder }), ..self }

@@ -1,5 +1,7 @@
-//! The start page of whoever is signed in: who they are, and where else they are signed in.
+//! The start page of whoever is signed in: who they are, on which devices and in which browsers
+//! they are signed in, and how to end that.
 
+use adit_policy::TokenId;
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -11,6 +13,7 @@ use super::page::{Refusal, page};
 use super::session::{self, Signed, SignedForm};
 use crate::clock;
 use crate::portal::SharedPortal;
+use crate::store::DeviceSession;
 
 #[derive(Template)]
 #[template(path = "account.html")]
@@ -18,7 +21,16 @@ struct AccountPage<'a> {
     name: &'a str,
     is_admin: bool,
     csrf: &'a str,
+    devices: Vec<DeviceLine>,
     sessions: Vec<SessionLine>,
+}
+
+struct DeviceLine {
+    token: Uuid,
+    name: String,
+    since: String,
+    until: String,
+    is_online: bool,
 }
 
 struct SessionLine {
@@ -43,10 +55,20 @@ pub(super) async fn show(State(portal): State<SharedPortal>, signed: Signed) -> 
         user_agent: session.user_agent,
         is_this: session.id == signed.session.id,
     });
+    let online = portal.hub.online();
+    let devices = portal.store.device_sessions_of(signed.session.actor(), clock::now_ms()).await?;
+    let devices = devices.into_iter().map(|DeviceSession { token, device_id }| DeviceLine {
+        token: token.id,
+        since: clock::rfc3339(token.authenticated_ms.unwrap_or(token.created_ms)),
+        until: token.expires_ms.map_or_else(|| "never".to_owned(), clock::rfc3339),
+        is_online: device_id.is_some_and(|id| online.contains(&id)),
+        name: token.name,
+    });
     let template = AccountPage {
         name: &signed.actor.name,
         is_admin: signed.is_admin(),
         csrf: &signed.csrf,
+        devices: devices.collect(),
         sessions: sessions.collect(),
     };
     Ok(page(StatusCode::OK, &template))
@@ -64,6 +86,24 @@ pub(super) async fn end_session(
     }
     let mut change = portal.store.change(&signed.by()).await?;
     change.end_web_session(id).await?;
+    change.commit().await?;
+    Ok(Redirect::to("/").into_response())
+}
+
+/// `POST /devices/{id}/end`: the session of a device, by its token.
+pub(super) async fn end_device(
+    State(portal): State<SharedPortal>,
+    Path(id): Path<TokenId>,
+    SignedForm(signed, _): SignedForm<Pressed>,
+) -> Result<Response, Refusal> {
+    let token = portal.store.token(id).await?;
+    let is_own =
+        token.is_some_and(|token| token.actor_id == Some(signed.actor.id) && token.provider.is_some());
+    if !is_own {
+        return Err(Refusal::forbidden("This is no device of yours."));
+    }
+    let mut change = portal.store.change(&signed.by()).await?;
+    change.revoke_token(id).await?;
     change.commit().await?;
     Ok(Redirect::to("/").into_response())
 }

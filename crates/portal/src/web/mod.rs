@@ -1,16 +1,17 @@
-//! Signing in with a browser: sessions, the sign-in of local administrators, and what protects
-//! every page of the portal.
+//! Signing in with a browser: sessions, the sign-in of people whom the portal itself knows, and what
+//! protects every page of the portal.
 //!
 //! `session` holds the cookie and the extractors that pages take (`Signed`, `SignedForm`);
 //! `sign_in` and `welcome` are the pages that whoever is not signed in yet sees, `account` the
-//! first one after that. Without any
-//! provider a local administrator signs in with password and authenticator: the portal must be
-//! reachable for its owner when everything else is down.
+//! first one after that; `device` signs devices in, resting on a session. Without any provider
+//! people sign in with password and authenticator: the portal must be reachable for its
+//! owner when everything else is down, and a company of five has no identity provider.
 //!
 //! Deliberately absent: script of any kind, so that the policy of what a page may load can be
-//! as strict as there is; passwords for people who are no administrators.
+//! as strict as there is; passwords without an authenticator.
 
 mod account;
+mod device;
 mod limit;
 mod origin;
 mod page;
@@ -31,7 +32,7 @@ pub(crate) use page::Refusal;
 pub(crate) use session::{Signed, SignedForm};
 #[cfg(test)]
 pub(crate) use session::{begin, signed};
-pub(crate) use welcome::{LINK_LIFETIME_MS, new_link};
+pub(crate) use welcome::{LINK_LIFETIME_MS, make_link, new_link};
 
 use crate::portal::SharedPortal;
 
@@ -49,12 +50,18 @@ const STYLESHEET: &str = include_str!("../../assets/adit.css");
 pub(crate) struct SignIn {
     passwords: password::Passwords,
     limit: limit::SignInLimit,
+    /// Guesses at the codes of devices.
+    codes: limit::SignInLimit,
 }
 
 impl SignIn {
     /// Nobody has tried yet.
     pub(crate) fn new() -> Self {
-        Self { passwords: password::Passwords::new(), limit: limit::SignInLimit::new() }
+        Self {
+            passwords: password::Passwords::new(),
+            limit: limit::SignInLimit::new(),
+            codes: limit::SignInLimit::new(),
+        }
     }
 }
 
@@ -64,8 +71,10 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/sign-in", get(sign_in::form).post(sign_in::submit))
         .route("/sign-out", post(account::sign_out))
         .route("/", get(account::show))
+        .route("/devices/{id}/end", post(account::end_device))
         .route("/sessions/{id}/end", post(account::end_session))
-        .route("/welcome", get(welcome::form).post(welcome::submit));
+        .route("/welcome", get(welcome::form).post(welcome::submit))
+        .merge(device::router());
     protect(pages.route("/assets/adit.css", get(stylesheet)))
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     SignIn {
         /// Where they wanted to go.
         next: String,
+        /// They are signed in, but for too long already.
+        again: bool,
     },
     /// The request is answered with a page that says what is wrong.
     Page {
@@ -55,7 +57,12 @@ impl Refusal {
 
     /// To the sign-in, and then to a local path.
     pub(crate) fn to_sign_in(next: &str) -> Self {
-        Self::SignIn { next: next.to_owned() }
+        Self::SignIn { next: next.to_owned(), again: false }
+    }
+
+    /// To the sign-in although somebody is signed in, and then to a local path.
+    pub(crate) fn to_sign_in_again(next: &str) -> Self {
+        Self::SignIn { next: next.to_owned(), again: true }
     }
 
     /// A script's session has ended.
@@ -146,11 +153,13 @@ impl From<super::password::Busy> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::SignIn { next } => {
-                let query: String = url::form_urlencoded::Serializer::new(String::new())
-                    .append_pair("next", super::origin::local_path(Some(&next)))
-                    .finish();
-                Redirect::to(&format!("/sign-in?{query}")).into_response()
+            Self::SignIn { next, again } => {
+                let mut query = url::form_urlencoded::Serializer::new(String::new());
+                query.append_pair("next", super::origin::local_path(Some(&next)));
+                if again {
+                    query.append_pair("again", "1");
+                }
+                Redirect::to(&format!("/sign-in?{}", query.finish())).into_response()
             }
             Self::Failure(failure) => failure.into_response(),
             Self::Page { status, title, detail, retry_after } => {

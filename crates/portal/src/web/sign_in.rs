@@ -1,4 +1,4 @@
-//! The sign-in of a local administrator: name, password, and a code of the authenticator (or a
+//! The sign-in of people whom the portal itself knows: name, password, and a code of the authenticator (or a
 //! recovery code), all at once, so that no answer says which of them was wrong.
 
 use std::net::IpAddr;
@@ -34,6 +34,8 @@ struct SignInPage<'a> {
 #[derive(Debug, Deserialize)]
 pub(super) struct Going {
     next: Option<String>,
+    /// Whoever is signed in signs in anew.
+    again: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,7 +54,8 @@ pub(super) async fn form(
     Query(going): Query<Going>,
 ) -> Result<Response, Refusal> {
     let next = origin::local_path(going.next.as_deref());
-    if session::signed(&portal, &headers, remote.0.ip().to_string()).await?.is_some() {
+    if going.again.is_none() && session::signed(&portal, &headers, remote.0.ip().to_string()).await?.is_some()
+    {
         return Ok(Redirect::to(next).into_response());
     }
     Ok(page(StatusCode::OK, &SignInPage { next, name: "", error: None }))

@@ -1,6 +1,8 @@
-//! The link with which an administrator sets password and authenticator, once.
+//! The link with which somebody sets password and authenticator, once.
 //!
-//! It is made on the portal's own machine (`bootstrap`, `admin-link`), lasts an hour, and only a
+//! An administrator makes it for a person, in the pages or with the API; on the portal's own
+//! machine it is made for anybody (`bootstrap`, `admin-link`). Whoever holds it becomes that person, so
+//! only owners make one for somebody who has a role. It lasts an hour, and only a
 //! keyed hash of it is stored. The authenticator's secret is derived from the link, so that the
 //! page shows the same one however often it is loaded, and nothing is stored before it is used.
 
@@ -22,11 +24,11 @@ use super::password;
 use super::session;
 use super::sign_in::{LOCAL, recovery_hash, seal_totp};
 use super::totp::TotpSecret;
-use crate::api::Remote;
+use crate::api::{Failure, Remote};
 use crate::clock;
 use crate::credential::{self, NoRandomness, Secrets};
 use crate::portal::{Portal, SharedPortal};
-use crate::store::{Actor, By, LocalCredential, WelcomeLink};
+use crate::store::{Actor, By, Change, LocalCredential, WelcomeLink};
 
 /// How long a link can be used: one hour.
 pub(crate) const LINK_LIFETIME_MS: i64 = 60 * 60 * 1000;
@@ -79,6 +81,21 @@ pub(crate) fn new_link(
     let hash = hash(secrets, id, &secret).to_vec();
     let path = format!("/welcome?token={}.{secret}", id.simple());
     Ok((path, WelcomeLink { id, actor_id: actor, hash, expires_ms }))
+}
+
+/// Makes a link for a person: what its address ends with, and when it ends.
+pub(crate) async fn make_link(
+    portal: &Portal,
+    change: &mut Change,
+    actor: ActorId,
+) -> Result<(String, i64), Failure> {
+    if !change.is_enabled_person(actor).await? {
+        return Err(Failure::invalid("only people who are not disabled choose a password"));
+    }
+    let expires_ms = change.at_ms() + LINK_LIFETIME_MS;
+    let (path, link) = new_link(&portal.secrets, actor.as_uuid(), expires_ms)?;
+    change.create_welcome_link(&link).await?;
+    Ok((path, expires_ms))
 }
 
 fn hash(secrets: &Secrets, id: Uuid, secret: &str) -> [u8; 32] {
@@ -145,7 +162,7 @@ impl Welcome {
     async fn open(portal: &Portal, token: &str) -> Result<Self, Refusal> {
         let used_up = || {
             let detail = "It was used, it is older than an hour, or a newer one was made. \
-                          `adit-portal admin-link` on the portal's machine makes another.";
+                          An administrator makes another, or `adit-portal admin-link` on the portal's machine.";
             Refusal::not_found("This link is not good any more", detail)
         };
         let (id, secret) = token.split_once('.').ok_or_else(used_up)?;

@@ -11,6 +11,7 @@ mod command_line;
 mod conditions;
 mod crash;
 mod declarations;
+mod device_sign_in;
 mod devices;
 mod directory;
 mod ground;

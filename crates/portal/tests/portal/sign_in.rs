@@ -8,42 +8,42 @@ use serde_json::json;
 
 use crate::world::World;
 
-const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 /// A browser with one cookie, which follows nothing by itself.
-struct Browser {
-    http: Client,
-    base: String,
-    cookie: Option<String>,
+pub(crate) struct Browser {
+    pub(crate) http: Client,
+    pub(crate) base: String,
+    pub(crate) cookie: Option<String>,
 }
 
 /// An answer.
-struct Page {
-    status: u16,
-    headers: HeaderMap,
-    text: String,
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Page {
-    fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.headers[LOCATION].to_str().unwrap()
     }
 
     /// The value of a hidden or visible field.
-    fn field(&self, name: &str) -> &str {
+    pub(crate) fn field(&self, name: &str) -> &str {
         let (_, rest) = self.text.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
         rest.split_once('"').unwrap().0
     }
 
     /// What stands in `<code>`, one after the other.
-    fn codes(&self) -> Vec<String> {
+    pub(crate) fn codes(&self) -> Vec<String> {
         let parts = self.text.split("<code>").skip(1);
         parts.map(|part| part.split_once("</code>").unwrap().0.to_owned()).collect()
     }
 }
 
 impl Browser {
-    fn new(world: &World) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
         let http = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { http, base: format!("http://{}", world.address), cookie: None }
     }
@@ -61,16 +61,16 @@ impl Browser {
         Page { status, headers, text: response.text().await.unwrap() }
     }
 
-    async fn get(&mut self, path: &str) -> Page {
+    pub(crate) async fn get(&mut self, path: &str) -> Page {
         let request = self.http.get(format!("{}{path}", self.base));
         self.send(request).await
     }
 
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         self.post_with(path, fields, &[("sec-fetch-site", "same-origin")]).await
     }
 
-    async fn post_with(
+    pub(crate) async fn post_with(
         &mut self,
         path: &str,
         fields: &[(&str, &str)],
@@ -92,7 +92,7 @@ impl Browser {
 }
 
 /// What an authenticator app shows for a step, counted from now.
-fn code(secret: &str, steps: u64) -> String {
+pub(crate) fn code(secret: &str, steps: u64) -> String {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let bits: String =
         secret.chars().map(|symbol| format!("{:05b}", ALPHABET.find(symbol).unwrap())).collect();
@@ -111,7 +111,7 @@ fn code(secret: &str, steps: u64) -> String {
 
 /// The owner has used the link: the browser is signed in. Also the authenticator's secret and
 /// the recovery codes.
-async fn welcomed(world: &World) -> (Browser, String, Vec<String>) {
+pub(crate) async fn welcomed(world: &World) -> (Browser, String, Vec<String>) {
     let mut browser = Browser::new(world);
     let page = browser.get(&world.welcome).await;
     assert_eq!(page.status, 200, "{}", page.text);
@@ -130,7 +130,7 @@ async fn welcomed(world: &World) -> (Browser, String, Vec<String>) {
     (browser, secret, recovery)
 }
 
-async fn audited(world: &World, action: &str) -> usize {
+pub(crate) async fn audited(world: &World, action: &str) -> usize {
     let audit = world.admin(Method::GET, "audit", None).await;
     let rows = audit["items"].as_array().unwrap();
     assert!(!audit.to_string().contains(PASSWORD), "no password in the audit log");

@@ -363,13 +363,18 @@ impl<I: Message, O: Message + std::fmt::Debug> Peer<I, O> {
 pub(crate) struct Client {
     pub(crate) peer: ClientPeer,
     pub(crate) init: client::Init,
+    pub(crate) sign_in: client::SignIn,
 }
 
 impl Client {
     pub(crate) async fn new(mut peer: ClientPeer) -> Self {
-        match peer.next().await {
-            PortalToClient::Init(init) => Self { peer, init },
+        let init = match peer.next().await {
+            PortalToClient::Init(init) => init,
             other => panic!("no init but {other:?}"),
+        };
+        match peer.next().await {
+            PortalToClient::SignIn(sign_in) => Self { peer, init, sign_in },
+            other => panic!("no sign-in but {other:?}"),
         }
     }
 

@@ -18,6 +18,8 @@ mod conditions;
 mod crash;
 #[path = "../portal/declarations.rs"]
 mod declarations;
+#[path = "../portal/device_sign_in.rs"]
+mod device_sign_in;
 #[path = "../portal/devices.rs"]
 mod devices;
 #[path = "../portal/directory.rs"]

@@ -63,6 +63,11 @@ pub(in crate::cli) enum Action {
         #[arg(value_enum)]
         role: Role,
     },
+    /// Make a link with which a person chooses password and authenticator
+    SignInLink {
+        /// Name or id
+        actor: String,
+    },
     /// Let a disabled actor in again; it needs new tokens
     Enable {
         /// Name or id
@@ -96,6 +101,13 @@ impl Action {
             Self::SetRole { actor, role } => {
                 let id = admin.api.find("actors", &actor).await?;
                 admin.patch(&format!("actors/{id}"), json!({ "role": role.name() }), "changed").await
+            }
+            Self::SignInLink { actor } => {
+                let id = admin.api.find("actors", &actor).await?;
+                let path = format!("actors/{id}/sign-in-link");
+                let link = admin.api.call(reqwest::Method::POST, &path, None).await?;
+                admin.say(&link, &format!("once, within an hour: {}", text(&link["url"])));
+                Ok(())
             }
             Self::Enable { actor } => set_enabled(admin, &actor, true).await,
             Self::Disable { actor } => set_enabled(admin, &actor, false).await,

@@ -1,6 +1,6 @@
 //! The conditions of a policy as options.
 
-use adit_policy::{ClockTime, Day, Window};
+use adit_policy::{ClockTime, Day, ProviderName, Window};
 use clap::Args;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
@@ -27,6 +27,12 @@ pub(in crate::cli) struct Conditions {
     /// Only from clients that an administrator has verified
     #[arg(long)]
     verified_device: bool,
+    /// Only after signing in by these providers; `local` is the portal itself
+    #[arg(long, value_name = "PROVIDERS", value_delimiter = ',', conflicts_with = "not_signed_in_by")]
+    signed_in_by: Vec<ProviderName>,
+    /// Not after signing in by these providers
+    #[arg(long, value_name = "PROVIDERS", value_delimiter = ',')]
+    not_signed_in_by: Vec<ProviderName>,
     /// Only for so long after signing in: 12h, 7d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     authentication_age: Option<u64>,
@@ -42,6 +48,12 @@ impl Conditions {
         }
         if !self.not_from.is_empty() {
             set("remote_address", json!({ "none_of": self.not_from }));
+        }
+        if !self.signed_in_by.is_empty() {
+            set("auth_provider", json!({ "any_of": self.signed_in_by }));
+        }
+        if !self.not_signed_in_by.is_empty() {
+            set("auth_provider", json!({ "none_of": self.not_signed_in_by }));
         }
         if let Some(zone) = &self.time_zone {
             set("time", json!({ "time_zone": zone, "windows": self.during }));

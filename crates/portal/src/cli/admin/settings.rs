@@ -30,6 +30,15 @@ pub(in crate::cli) enum Action {
         /// No search domains
         #[arg(long)]
         no_search_domains: bool,
+        /// How many days a device stays signed in (1 to 366)
+        #[arg(long, value_name = "DAYS")]
+        device_session_days: Option<u32>,
+        /// On how many devices one person may be signed in at a time
+        #[arg(long, value_name = "COUNT", conflicts_with = "no_device_limit")]
+        devices_per_user: Option<u32>,
+        /// People may be signed in on any number of devices
+        #[arg(long)]
+        no_device_limit: bool,
     },
 }
 
@@ -41,13 +50,27 @@ impl Action {
                 admin.say(&settings, &lines(&settings));
                 Ok(())
             }
-            Self::Set { dns_upstreams, system_dns, search_domains, no_search_domains } => {
+            Self::Set {
+                dns_upstreams,
+                system_dns,
+                search_domains,
+                no_search_domains,
+                device_session_days,
+                devices_per_user,
+                no_device_limit,
+            } => {
                 let mut body = json!({});
                 if system_dns || !dns_upstreams.is_empty() {
                     body["dns_upstreams"] = json!(dns_upstreams);
                 }
                 if no_search_domains || !search_domains.is_empty() {
                     body["search_domains"] = json!(search_domains);
+                }
+                if let Some(days) = device_session_days {
+                    body["device_session_days"] = json!(days);
+                }
+                if no_device_limit || devices_per_user.is_some() {
+                    body["devices_per_user"] = json!(devices_per_user);
                 }
                 admin.patch("settings", body, "changed").await
             }
