@@ -22,6 +22,7 @@ pub mod client;
 mod delivery;
 mod dial;
 mod driver;
+mod flows;
 mod export;
 pub mod gateway;
 mod identity;

@@ -27,7 +27,7 @@ use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, Tls};
 use crate::store::{Database, Sealer, Store};
-use crate::{dispatcher, scim, session, ui, web};
+use crate::{dispatcher, flow_log, scim, session, ui, web};
 
 /// An API request is answered within this time.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -147,6 +147,8 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
     if let Some(keep) = options.keep_audit {
         background.spawn(dispatcher::forget_audit(Arc::clone(&portal), keep));
     }
+    background.spawn(flow_log::forget(Arc::clone(&portal)));
+    background.spawn(flow_log::send(Arc::clone(&portal)));
     if let Some(node) = node {
         background.spawn(node.run());
     }

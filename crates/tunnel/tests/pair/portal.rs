@@ -171,6 +171,7 @@ impl Portal {
         let member = &self.gateways[&id];
         PortalToGateway::Init(gateway::Init {
             portal_time_ms: now_ms,
+            keeps_flows: true,
             gateway: id,
             site: Site { id: member.site, name: "site".into() },
             interface: Self::interface(member.ipv4, member.ipv6),
@@ -238,7 +239,9 @@ impl Portal {
                 self.close(closed.client, id, closed.epoch);
                 Vec::new()
             }
-            GatewayToPortal::Hello(_) | GatewayToPortal::RequestRelays(_) => Vec::new(),
+            GatewayToPortal::Hello(_) | GatewayToPortal::RequestRelays(_) | GatewayToPortal::Flows(_) => {
+                Vec::new()
+            },
         }
     }
 
