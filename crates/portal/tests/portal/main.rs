@@ -12,6 +12,7 @@ mod crash;
 mod declarations;
 mod devices;
 mod directory;
+mod flows;
 mod ground;
 mod hostile;
 mod operations;

@@ -22,6 +22,8 @@ mod declarations;
 mod devices;
 #[path = "../portal/directory.rs"]
 mod directory;
+#[path = "../portal/flows.rs"]
+mod flows;
 #[path = "../portal/ground.rs"]
 mod ground;
 #[path = "../portal/hostile.rs"]
