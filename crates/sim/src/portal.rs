@@ -280,7 +280,7 @@ impl Portal {
             GatewayToPortal::ConnectionClosed(closed) => self.close(closed.client, id, closed.epoch),
             GatewayToPortal::Hello(_) | GatewayToPortal::RequestRelays(_) | GatewayToPortal::Flows(_) => {
                 Vec::new()
-            },
+            }
         }
     }
 

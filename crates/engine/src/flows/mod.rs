@@ -11,7 +11,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use adit_protocol::flow::{Flows, FlowRecord, FlowReport, FlowsStored};
+use adit_protocol::flow::{FlowRecord, FlowReport, Flows, FlowsStored};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use metrics::{counter, gauge};
 use tokio::sync::mpsc;
@@ -52,10 +52,7 @@ impl FlowSpool {
     /// # Errors
     ///
     /// When the directory cannot be used, or there is no thread left.
-    pub(crate) fn start(
-        directory: &Path,
-        most_bytes: u64,
-    ) -> std::io::Result<(Self, mpsc::Receiver<Flows>)> {
+    pub(crate) fn start(directory: &Path, most_bytes: u64) -> std::io::Result<(Self, mpsc::Receiver<Flows>)> {
         let mut spool = Spool::open(directory, most_bytes, Uuid::new_v4())?;
         // Flows that an earlier run left open are over.
         spool.push(&FlowReport::Restarted)?;
@@ -64,9 +61,8 @@ impl FlowSpool {
         // One batch is under way at a time; room for one that is overdue.
         let (batches, to_send) = mpsc::channel(2);
         let writer = Writer { spool, batches, is_online: false, asked: None, complained: None, shown: 0 };
-        let thread = std::thread::Builder::new()
-            .name("flow-spool".to_owned())
-            .spawn(move || writer.run(&receiver))?;
+        let thread =
+            std::thread::Builder::new().name("flow-spool".to_owned()).spawn(move || writer.run(&receiver))?;
         Ok((Self { orders: Some(orders), thread: Some(thread) }, to_send))
     }
 

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use adit_protocol::flow::{Flows, FlowReport, MAX_FLOWS, NumberedFlow};
+use adit_protocol::flow::{FlowReport, Flows, MAX_FLOWS, NumberedFlow};
 use uuid::Uuid;
 
 use super::segment::{Segment, line};
@@ -157,8 +157,7 @@ impl Spool {
     /// The oldest durable reports that are not stored; `None` if there are none.
     pub(super) fn batch(&self) -> io::Result<Option<Flows>> {
         let wanted = self.stored + 1;
-        let Some(segment) =
-            self.segments.iter().find(|segment| segment.end() > wanted && segment.count > 0)
+        let Some(segment) = self.segments.iter().find(|segment| segment.end() > wanted && segment.count > 0)
         else {
             return Ok(None);
         };

@@ -136,7 +136,8 @@ impl Store {
         since_ms: i64,
         limit: i64,
     ) -> Result<Vec<FlowRow>, StoreError> {
-        let text = "SELECT * FROM flow_log WHERE account_id = $1 AND seq > $2 AND at_ms >= $3 ORDER BY seq LIMIT $4";
+        let text =
+            "SELECT * FROM flow_log WHERE account_id = $1 AND seq > $2 AND at_ms >= $3 ORDER BY seq LIMIT $4";
         let query = sql::query_as(text).bind(self.account.as_uuid()).bind(after).bind(since_ms).bind(limit);
         Ok(query.fetch_all(&self.reader).await?)
     }

@@ -10,7 +10,8 @@ use crate::portal::SharedPortal;
 use crate::store::FlowRow;
 use crate::web::Refusal;
 
-const COLUMNS: [&str; 8] = ["When (UTC)", "Who", "Device", "Reached", "At", "Through", "Sent / received", "State"];
+const COLUMNS: [&str; 8] =
+    ["When (UTC)", "Who", "Device", "Reached", "At", "Through", "Sent / received", "State"];
 
 /// A name that is known links to its page, if it has one.
 fn named(href: Option<String>, name: Option<&String>) -> Cell {

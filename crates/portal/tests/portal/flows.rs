@@ -217,14 +217,19 @@ async fn an_export_goes_on_where_it_stopped() {
     let mut ground = Ground::new().await;
     let batch: Vec<_> = (1..=20).map(|number| (number, flow(ground.record(u128::from(number))))).collect();
     ground.report(batch).await;
-    let lines = |text: &str| -> Vec<Value> {
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
+    let lines =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).unwrap()).collect() };
     let world = &ground.world;
     let all = lines(&world.text("flows/export").await);
-    assert_eq!(all.iter().map(|row| row["seq"].as_i64().unwrap()).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+    assert_eq!(
+        all.iter().map(|row| row["seq"].as_i64().unwrap()).collect::<Vec<_>>(),
+        (1..=20).collect::<Vec<_>>()
+    );
     assert_eq!(lines(&world.text("flows/export?after_seq=18").await), all[18..]);
-    assert_eq!(lines(&world.text(&format!("flows/export?since_ms={}", now_ms() + 9000)).await), [] as [Value; 0]);
+    assert_eq!(
+        lines(&world.text(&format!("flows/export?since_ms={}", now_ms() + 9000)).await),
+        [] as [Value; 0]
+    );
 }
 
 #[tokio::test]
@@ -300,15 +305,21 @@ async fn a_sink_gets_everything_also_what_came_while_it_was_down() {
         }
     };
     let failing = wait(|shown| shown.get("error").is_some()).await;
-    assert_eq!((failing["seq"].as_i64(), failing["error"].as_str()), (Some(1), Some("the sink answered 502 Bad Gateway")));
+    assert_eq!(
+        (failing["seq"].as_i64(), failing["error"].as_str()),
+        (Some(1), Some("the sink answered 502 Bad Gateway"))
+    );
     *is_up.lock().unwrap() = true;
     let shown = wait(|shown| shown["seq"] == 3).await;
     assert!(shown.get("error").is_none(), "{shown}");
     let taken: Vec<(String, String)> = std::mem::take(&mut *taken.lock().unwrap());
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].0, "Bearer secret-of-the-sink");
-    let seqs: Vec<i64> =
-        taken[0].1.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_i64().unwrap()).collect();
+    let seqs: Vec<i64> = taken[0]
+        .1
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["seq"].as_i64().unwrap())
+        .collect();
     assert_eq!(seqs, [2, 3], "what was reported before the sink was named stays here");
     let (status, _) = ground.world.call(Method::DELETE, "flows/sink", None).await;
     assert_eq!(status, 204);

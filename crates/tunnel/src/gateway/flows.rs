@@ -186,7 +186,11 @@ impl FlowLog {
     /// A worker says that the flow with this key is over; it may mean one that was replaced since.
     pub(super) fn ended(&mut self, at_ms: u64, key: &FlowKey, cause: EndCause) {
         if self.open.get(key).is_some_and(|open| open.usage.is_over()) {
-            self.close(at_ms, key, end_of(cause));
+            let end = match cause {
+                EndCause::PeerGone if self.is_shut_down => FlowEnd::ShuttingDown,
+                _ => end_of(cause),
+            };
+            self.close(at_ms, key, end);
         }
     }
 
@@ -382,5 +386,19 @@ const fn sum(one: FlowCounters, other: FlowCounters) -> FlowCounters {
         forward_bytes: one.forward_bytes + other.forward_bytes,
         reverse_packets: one.reverse_packets + other.reverse_packets,
         reverse_bytes: one.reverse_bytes + other.reverse_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a flow costs beside the workers: its entry, its place in one queue, and where it is counted.
+    #[test]
+    fn an_open_flow_is_small() {
+        let entry = size_of::<(FlowKey, Open)>() + 1;
+        let place = size_of::<Due>();
+        assert!(entry <= 272, "{entry} B");
+        assert!(place <= 80, "{place} B");
     }
 }

@@ -243,7 +243,7 @@ impl Portal {
             }
             GatewayToPortal::Hello(_) | GatewayToPortal::RequestRelays(_) | GatewayToPortal::Flows(_) => {
                 Vec::new()
-            },
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Taking in what a gateway reports.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 
 use adit_policy::{ClientId, GatewayId, ResourceId};
@@ -142,11 +143,7 @@ impl Change {
     }
 
     /// Stores reports among which no restart is.
-    async fn store_run(
-        &mut self,
-        beliefs: &mut Beliefs<'_>,
-        run: &[&FlowRecord],
-    ) -> Result<(), StoreError> {
+    async fn store_run(&mut self, beliefs: &mut Beliefs<'_>, run: &[&FlowRecord]) -> Result<(), StoreError> {
         // One statement cannot change a row twice: the last word on each flow counts.
         let newest: HashMap<Uuid, usize> =
             run.iter().enumerate().map(|(place, record)| (record.id, place)).collect();
@@ -176,7 +173,7 @@ impl Change {
         record: &FlowRecord,
     ) -> Result<(Option<Known>, Option<String>), StoreError> {
         let gateway = beliefs.reporter.gateway.as_uuid();
-        if !beliefs.clients.contains_key(&record.client) {
+        if let Entry::Vacant(unknown) = beliefs.clients.entry(record.client) {
             let known = sql::query_as(
                 "SELECT device.id AS client_id, device.name AS client_name,
                         actor.id AS actor_id, actor.name AS actor_name
@@ -185,13 +182,13 @@ impl Change {
                  WHERE connection.client_id = $1 AND connection.gateway_id = $2",
             );
             let known = known.bind(record.client.as_uuid()).bind(gateway).fetch_optional(self.sql()).await?;
-            beliefs.clients.insert(record.client, known);
+            unknown.insert(known);
         }
-        if !beliefs.resources.contains_key(&record.resource) {
+        if let Entry::Vacant(unknown) = beliefs.resources.entry(record.resource) {
             let text = "SELECT name FROM resource
                         WHERE id = $1 AND site_id = (SELECT site_id FROM device WHERE id = $2)";
             let name = sql::query_scalar(text).bind(record.resource.as_uuid()).bind(gateway);
-            beliefs.resources.insert(record.resource, name.fetch_optional(self.sql()).await?);
+            unknown.insert(name.fetch_optional(self.sql()).await?);
         }
         let client = beliefs.clients.get(&record.client).cloned().flatten();
         Ok((client, beliefs.resources.get(&record.resource).cloned().flatten()))

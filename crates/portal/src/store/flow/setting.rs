@@ -85,12 +85,10 @@ impl Change {
     /// numbers are in the order of the commits.
     pub(super) async fn take_flow_numbers(&mut self, count: i64) -> Result<i64, StoreError> {
         self.make_flow_setting().await?;
-        let text = "UPDATE flow_setting SET last_seq = last_seq + $2 WHERE account_id = $1 RETURNING last_seq";
-        let last: i64 = sql::query_scalar(text)
-            .bind(self.account().as_uuid())
-            .bind(count)
-            .fetch_one(self.sql())
-            .await?;
+        let text =
+            "UPDATE flow_setting SET last_seq = last_seq + $2 WHERE account_id = $1 RETURNING last_seq";
+        let last: i64 =
+            sql::query_scalar(text).bind(self.account().as_uuid()).bind(count).fetch_one(self.sql()).await?;
         Ok(last - count)
     }
 

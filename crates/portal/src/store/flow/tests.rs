@@ -134,7 +134,8 @@ async fn a_new_numbering_of_a_gateway_begins_anew_and_a_flow_stays_one_row(datab
     assert!(rows.iter().any(|row| row.at_ms == now_ms + 5));
     let find = Find { text: "10.0.0".to_owned(), ..Find::first(10) };
     assert_eq!(store.find_flows(&find).await.unwrap().len(), 2);
-    let nothing = FlowFilter { actor: Some(ActorId::from_uuid(Uuid::nil()).as_uuid()), ..FlowFilter::default() };
+    let nothing =
+        FlowFilter { actor: Some(ActorId::from_uuid(Uuid::nil()).as_uuid()), ..FlowFilter::default() };
     assert!(store.flows(Page::FIRST, &nothing).await.unwrap().is_empty());
 }
 
