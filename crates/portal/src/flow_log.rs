@@ -12,6 +12,7 @@ use adit_protocol::PortalToGateway;
 use adit_protocol::flow::{Flows, FlowsStored, MAX_FLOWS};
 use tokio::task::JoinHandle;
 
+use crate::clock;
 use crate::portal::SharedPortal;
 use crate::store::{By, Reporter, StoreError};
 
@@ -84,8 +85,9 @@ pub(crate) async fn forget(portal: SharedPortal) {
 
 async fn forget_some(portal: &SharedPortal) -> Result<u64, StoreError> {
     let setting = portal.store.flow_setting().await?;
+    let Some(horizon) = portal.store.flow_horizon(setting, clock::now_ms()).await? else { return Ok(0) };
     let mut change = portal.store.change(&By::system()).await?;
-    let forgotten = change.forget_flows(setting).await?;
+    let forgotten = change.forget_flows(horizon).await?;
     if forgotten > 0 {
         change.commit().await?;
     }

@@ -36,6 +36,15 @@ impl Default for FlowSetting {
     }
 }
 
+/// What is behind it is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlowHorizon {
+    /// Flows that were reported last before this time.
+    before_ms: i64,
+    /// Flows whose last reports have numbers up to this.
+    last_seq: i64,
+}
+
 /// Where flows are sent besides.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub(crate) struct FlowSink {
@@ -57,6 +66,24 @@ impl Store {
         let text = "SELECT keep_days, max_rows FROM flow_setting WHERE account_id = $1";
         let setting = sql::query_as(text).bind(self.account.as_uuid()).fetch_optional(&self.reader).await?;
         Ok(setting.unwrap_or_default())
+    }
+
+    /// What is to be forgotten at `now_ms`, if there is anything. Many rows are counted here, so that the change that
+    /// forgets need not do it while others wait.
+    pub(crate) async fn flow_horizon(
+        &self,
+        setting: FlowSetting,
+        now_ms: i64,
+    ) -> Result<Option<FlowHorizon>, StoreError> {
+        let before_ms = now_ms.saturating_sub(setting.keep_days.saturating_mul(DAY_MS));
+        let account = self.account.as_uuid();
+        let text = "SELECT at_ms FROM flow_log WHERE account_id = $1 ORDER BY at_ms LIMIT 1";
+        let oldest: Option<i64> = sql::query_scalar(text).bind(account).fetch_optional(&self.reader).await?;
+        let text = "SELECT seq FROM flow_log WHERE account_id = $1 ORDER BY seq DESC LIMIT 1 OFFSET $2";
+        let beyond: Option<i64> =
+            sql::query_scalar(text).bind(account).bind(setting.max_rows).fetch_optional(&self.reader).await?;
+        let is_any = oldest.is_some_and(|at_ms| at_ms < before_ms) || beyond.is_some();
+        Ok(is_any.then_some(FlowHorizon { before_ms, last_seq: beyond.unwrap_or(0) }))
     }
 
     /// Where flows are sent.
@@ -152,16 +179,15 @@ impl Change {
         Ok(())
     }
 
-    /// Forgets some of the flows that are too old or too many; how many, at most a bounded number.
-    pub(crate) async fn forget_flows(&mut self, setting: FlowSetting) -> Result<u64, StoreError> {
+    /// Forgets some of the flows behind the horizon; how many, at most a bounded number.
+    pub(crate) async fn forget_flows(&mut self, horizon: FlowHorizon) -> Result<u64, StoreError> {
         let account = self.account().as_uuid();
-        let before_ms = self.at_ms().saturating_sub(setting.keep_days.saturating_mul(DAY_MS));
         let old = sql::query(
             "DELETE FROM flow_log WHERE id IN (
                  SELECT id FROM flow_log WHERE account_id = $1 AND at_ms < $2 ORDER BY at_ms LIMIT $3)",
         )
         .bind(account)
-        .bind(before_ms)
+        .bind(horizon.before_ms)
         .bind(FORGET_TOGETHER)
         .execute(self.sql())
         .await?;
@@ -170,12 +196,10 @@ impl Change {
         }
         Ok(sql::query(
             "DELETE FROM flow_log WHERE id IN (
-                 SELECT id FROM flow_log WHERE account_id = $1 AND seq <= (
-                     SELECT seq FROM flow_log WHERE account_id = $1 ORDER BY seq DESC LIMIT 1 OFFSET $2)
-                 ORDER BY seq LIMIT $3)",
+                 SELECT id FROM flow_log WHERE account_id = $1 AND seq <= $2 ORDER BY seq LIMIT $3)",
         )
         .bind(account)
-        .bind(setting.max_rows)
+        .bind(horizon.last_seq)
         .bind(FORGET_TOGETHER)
         .execute(self.sql())
         .await?)
