@@ -69,7 +69,9 @@ impl FlowUsage {
         self.state.fetch_or(OVER, Relaxed) & OVER == 0
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    /// Whether the flow has ended. A worker that does not know yet may count a last few packets.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         self.state.load(Relaxed) & OVER != 0
     }
 

@@ -333,13 +333,20 @@ impl<M: Machine> Driver<M> {
     /// Says goodbye to everybody and waits, within bounds, until it has left.
     ///
     /// The portal hears first, so that it names us to nobody who has just been told to go.
-    pub(crate) async fn shut_down(mut self, reason: GoodbyeReason) {
+    pub(crate) async fn shut_down(mut self, reason: GoodbyeReason) -> M {
         self.machine.shut_down(Instant::now(), reason);
-        self.finish(First::Portal).await;
+        self.finish(First::Portal).await
+    }
+
+    /// Says something to the portal that is not the machine's business.
+    pub(crate) fn tell_portal(&self, message: M::Outgoing) {
+        self.session.send(message);
     }
 
     /// Says what the machine still has to say and waits, within bounds, until it has left.
-    pub(crate) async fn finish(self, first: First) {
+    ///
+    /// The machine comes back when no worker runs any more.
+    pub(crate) async fn finish(self, first: First) -> M {
         let Self { mut machine, ground, session, workers, .. } = self;
         while let Some(message) = machine.poll_portal_message() {
             session.send(message);
@@ -358,6 +365,7 @@ impl<M: Machine> Driver<M> {
         while !ground.are_flushed() && Instant::now() < deadline {
             tokio::time::sleep(FLUSH_PAUSE).await;
         }
+        machine
     }
 }
 

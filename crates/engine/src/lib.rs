@@ -23,6 +23,7 @@ mod delivery;
 mod dial;
 mod driver;
 mod export;
+mod flows;
 pub mod gateway;
 mod identity;
 mod interface;

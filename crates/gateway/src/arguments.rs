@@ -83,6 +83,16 @@ pub(crate) struct Arguments {
     )]
     pub(crate) restart_hold: u64,
 
+    /// Space in the state directory for reports of flows that the portal has not stored yet, in MiB; 0 reports none.
+    #[arg(
+        long,
+        env = "ADIT_FLOW_SPOOL",
+        value_name = "MIB",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u64).range(0..=65_536)
+    )]
+    pub(crate) flow_spool: u64,
+
     /// Serve /healthz, /readyz and /metrics here.
     #[arg(long, env = "ADIT_HEALTH", value_name = "ADDRESS:PORT")]
     pub(crate) health: Option<SocketAddr>,

@@ -117,6 +117,7 @@ fn configuration(arguments: &Arguments, secrets: &FileSecrets) -> anyhow::Result
         offloads: Offloads::without(&arguments.without_offload),
         workers: arguments.workers.unwrap_or_else(adit_engine::default_workers),
         state_dir: arguments.state_dir.clone(),
+        flow_spool: arguments.flow_spool * 1024 * 1024,
     })
 }
 

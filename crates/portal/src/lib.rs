@@ -22,6 +22,7 @@ mod credential;
 mod data_dir;
 mod dispatcher;
 mod doctor;
+mod flow_log;
 mod hub;
 mod nodes;
 mod plan;

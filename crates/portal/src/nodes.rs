@@ -50,6 +50,15 @@ impl Node {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this node does what one of them must do: the one that has been here longest, among those whose leases stand.
+    /// For a moment there may be two, or none.
+    pub(crate) async fn is_first(&self, store: &crate::store::Store) -> Result<bool, StoreError> {
+        if !store.is_shared() {
+            return Ok(true);
+        }
+        Ok(store.other_nodes(self.id).await?.into_iter().all(|other| other > self.id))
+    }
+
     /// Whether a device's session at another node answers that node.
     pub(crate) async fn answers(
         &self,

@@ -28,7 +28,7 @@ use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, Tls};
 use crate::store::{Database, Sealer, Store};
-use crate::{certificate, dispatcher, scim, session, ui, web};
+use crate::{certificate, dispatcher, flow_log, scim, session, ui, web};
 
 /// An API request is answered within this time.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -158,6 +158,8 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
     if let Some(keep) = options.keep_audit {
         background.spawn(dispatcher::forget_audit(Arc::clone(&portal), keep));
     }
+    background.spawn(flow_log::forget(Arc::clone(&portal)));
+    background.spawn(flow_log::send(Arc::clone(&portal)));
     if let Some(node) = node {
         background.spawn(node.run());
     }

@@ -4,6 +4,7 @@ use adit_policy::{AuthorizationId, ClientId, GatewayId, Resource, ResourceId, Si
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Disconnect, Empty, RelaysChanged};
+use crate::flow::{Flows, FlowsStored};
 use crate::frame::messages;
 use crate::{CandidateUpdate, Hello, Interface, PeerIntroduction, RelayAccess};
 
@@ -20,6 +21,8 @@ messages! {
         Draining(Draining) = "draining",
         /// The gateway's connection to a client is gone.
         ConnectionClosed(ConnectionClosed) = "connection_closed",
+        /// What became of flows.
+        Flows(Flows) = "flows",
     }
 }
 
@@ -42,6 +45,8 @@ messages! {
         RelaysChanged(RelaysChanged) = "relays_changed",
         /// The interface's configuration changed.
         InterfaceChanged(Interface) = "interface_changed",
+        /// The answer to `flows`.
+        FlowsStored(FlowsStored) = "flows_stored",
         /// The portal is about to close the session.
         Disconnect(Disconnect) = "disconnect",
     }
@@ -70,6 +75,9 @@ pub struct Init {
     pub relays: Vec<RelayAccess>,
     /// Every valid authorization; the gateway drops all others.
     pub authorizations: Vec<GatewayAuthorization>,
+    /// Whether the portal keeps a flow log: only then is it sent reports of flows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_flows: bool,
 }
 
 /// A client may reach a resource through this gateway.

@@ -15,6 +15,7 @@
 
 pub mod client;
 mod connection;
+pub mod flow;
 pub mod frame;
 pub mod gateway;
 pub mod peer;
@@ -55,6 +56,7 @@ pub const REVISIONS: &[(&str, u16, &str)] = &[
     ("2026-11-27", 3, "peers ask each other which sizes of packets arrive"),
     ("2026-11-27", 4, "relays may listen on TCP and TLS too"),
     ("2026-11-28", 5, "devices sign in over HTTP; a client is told when a newer sign-in would give it more"),
+    ("2026-11-28", 6, "gateways report flows to a portal that keeps a log of them"),
 ];
 
 /// The newest revision that this build speaks; sent in every hello.

@@ -193,6 +193,7 @@ impl Portal {
         let leases = self.leases.iter().filter(|(_, lease)| lease.gateway == id);
         let init = gateway::Init {
             portal_time_ms: now_ms,
+            keeps_flows: true,
             gateway: id,
             site: adit_policy::Site { id: site, name: "site".into() },
             interface: interface(ipv4, ipv6),
@@ -277,7 +278,9 @@ impl Portal {
                 Vec::new()
             }
             GatewayToPortal::ConnectionClosed(closed) => self.close(closed.client, id, closed.epoch),
-            GatewayToPortal::Hello(_) | GatewayToPortal::RequestRelays(_) => Vec::new(),
+            GatewayToPortal::Hello(_) | GatewayToPortal::RequestRelays(_) | GatewayToPortal::Flows(_) => {
+                Vec::new()
+            }
         }
     }
 

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adit_dataplane::{Event as WorkerEvent, Flow, FlowKey, GrantId, PeerId, Update};
+use adit_dataplane::{Event as WorkerEvent, Flow, FlowKey, FlowUsage, GrantId, PeerId, Update};
 use adit_peering::{
     Config, ConnectionId, Event, Forwarding, Inbound, Introduction, Node, OpenError, StreamId, Transmit,
 };
@@ -208,8 +209,11 @@ impl Link {
         GrantId(self.last_grant)
     }
 
-    pub(crate) fn install(&mut self, flow: Flow) {
-        self.updates.push_back(Update::install(flow));
+    /// Lets the packets of a flow pass; where they are counted comes back.
+    pub(crate) fn install(&mut self, flow: Flow) -> Arc<FlowUsage> {
+        let usage = Arc::default();
+        self.updates.push_back(Update::FlowInstalled { flow: Box::new(flow), usage: Arc::clone(&usage) });
+        usage
     }
 
     /// Lets the workers drop the packets of `key` by themselves for a while.

@@ -16,6 +16,7 @@ use adit_platform::masquerade::{MasqueradeControl, MasqueradeState, NftablesMasq
 use adit_platform::network::{LinuxNetwork, NetworkControl};
 use adit_platform::secrets::SecretStore;
 use adit_platform::tun::{self, Tun};
+use adit_protocol::flow::Flows;
 use adit_protocol::peer::GoodbyeReason;
 use adit_protocol::{GatewayToPortal, PortalToGateway};
 use adit_tunnel::{
@@ -28,6 +29,7 @@ use self::succession::{Inheritance, Succession};
 use crate::dial::MarkedDial;
 use crate::driver::{Driver, First, PortalChange, machine};
 use crate::export;
+use crate::flows::FlowSpool;
 use crate::identity::{Run, lasting_secret, unix_now};
 use crate::interface::network_state;
 use crate::lookup::{LookupFailure, Lookups, Outcome};
@@ -75,6 +77,8 @@ pub struct GatewayConfig {
     pub workers: NonZeroUsize,
     /// Where changes of the host are written down, so that they can be taken back after a crash.
     pub state_dir: PathBuf,
+    /// Bytes on disk for reports of flows that the portal has not stored yet; 0 reports none.
+    pub flow_spool: u64,
 }
 
 /// How a gateway stands; shown while it runs.
@@ -127,6 +131,8 @@ struct Inputs {
     stream_news: mpsc::Receiver<News>,
     lookups: mpsc::Receiver<(LookupId, Outcome)>,
     addresses: Watcher,
+    /// Reports of flows to send.
+    flow_batches: mpsc::Receiver<Flows>,
 }
 
 struct Control {
@@ -136,6 +142,7 @@ struct Control {
     lookups: Lookups<LookupId>,
     interface: String,
     succession: Succession,
+    flows: Option<FlowSpool>,
     is_interface_up: bool,
     is_initialised: bool,
     status: watch::Sender<GatewayStatus>,
@@ -200,7 +207,9 @@ impl Control {
             tracing::info!(clients, flows, away_ms = away.as_millis() as u64, "taking over");
             driver.machine.take_over(Instant::now(), state, away);
         }
-        let inputs = Inputs { from_workers, stream_news, lookups: lookup_results, addresses: watcher };
+        let (flows, flow_batches) = spool(&config);
+        let inputs =
+            Inputs { from_workers, stream_news, lookups: lookup_results, addresses: watcher, flow_batches };
         let control = Self {
             driver,
             network: Box::new(network),
@@ -208,6 +217,7 @@ impl Control {
             lookups,
             interface: config.interface,
             succession,
+            flows,
             is_interface_up: false,
             is_initialised: false,
             status,
@@ -247,6 +257,11 @@ impl Control {
                     let machine = &self.driver.machine;
                     export::machine(machine.drops(), machine.statistics().connections);
                 }
+                Some(batch) = inputs.flow_batches.recv() => {
+                    if self.is_initialised {
+                        self.driver.tell_portal(GatewayToPortal::Flows(batch));
+                    }
+                }
                 Some(news) = inputs.stream_news.recv() => self.driver.handle_stream_news(news),
                 snapshot = inputs.addresses.changed() => {
                     tracing::info!("the host's addresses changed");
@@ -266,6 +281,7 @@ impl Control {
             );
             self.is_initialised = true;
         }
+        self.note_for_flows(&event);
         match self.driver.handle_session_event(event) {
             None | Some(PortalChange::Connected) => {}
             Some(PortalChange::Lost { .. }) => self.is_initialised = false,
@@ -275,10 +291,31 @@ impl Control {
         Ok(())
     }
 
+    /// Whether and what the portal takes of the flows.
+    fn note_for_flows(&self, event: &SessionEvent<PortalToGateway>) {
+        let Some(flows) = &self.flows else { return };
+        match event {
+            SessionEvent::Message(PortalToGateway::Init(init)) => flows.set_online(init.keeps_flows),
+            SessionEvent::Message(PortalToGateway::FlowsStored(stored)) => flows.stored(*stored),
+            SessionEvent::Disconnected { .. } => flows.set_online(false),
+            _ => {}
+        }
+    }
+
+    fn report_flows(&mut self) {
+        let now = Instant::now();
+        while let Some(record) = self.driver.machine.poll_flow(now) {
+            if let Some(flows) = &self.flows {
+                flows.report(record);
+            }
+        }
+    }
+
     /// Does everything that the machine wants.
     async fn carry_out(&mut self) -> anyhow::Result<()> {
         loop {
             let events = self.driver.drain();
+            self.report_flows();
             if events.is_empty() {
                 return Ok(());
             }
@@ -310,28 +347,31 @@ impl Control {
 
     /// Leaves everything as it is for a successor: its clients' state, the interface, the packet filter.
     async fn make_room(self, back_within: Duration) {
-        let Self { mut driver, succession, .. } = self;
+        let Self { mut driver, succession, flows, .. } = self;
         let begin = Instant::now();
         let Some(state) = driver.machine.hand_over(begin, back_within) else {
             tracing::info!("there is nothing to hand over");
-            return driver.finish(First::Portal).await;
+            drop(driver.finish(First::Portal).await);
+            return;
         };
-        let (clients, flows) = (state.clients(), state.flows());
+        let (clients, handed_flows) = (state.clients(), state.flows());
         let port = driver.port();
         // The flows can only go on if the kernel keeps what they rest on.
         let kept = driver.tun().set_persistent(true).map_err(anyhow::Error::from);
         if let Err(error) = kept.and_then(|()| succession.leave(&state, port, back_within)) {
             tracing::error!(error = format!("{error:#}"), "cannot hand over; the successor begins anew");
         }
-        driver.finish(First::Peers).await;
+        let machine = driver.finish(First::Peers).await;
+        report_last(machine, flows);
         let took_ms = begin.elapsed().as_millis() as u64;
-        tracing::info!(clients, flows, took_ms, "the gateway made room for its successor");
+        tracing::info!(clients, flows = handed_flows, took_ms, "the gateway made room for its successor");
     }
 
     /// Says goodbye and takes everything back.
     async fn stop(self, reason: GoodbyeReason) {
-        let Self { driver, mut network, mut masquerade, .. } = self;
-        driver.shut_down(reason).await;
+        let Self { driver, mut network, mut masquerade, flows, .. } = self;
+        let machine = driver.shut_down(reason).await;
+        report_last(machine, flows);
         if let Err(error) = masquerade.clear() {
             tracing::error!(error = format!("{error:#}"), "cannot remove the packet filter's rules");
         }
@@ -339,6 +379,29 @@ impl Control {
             tracing::error!(error = format!("{error:#}"), "cannot remove the routes of the tunnel");
         }
         tracing::info!(reason = reason.name(), "the gateway stopped");
+    }
+}
+
+/// Where reports of flows wait for the portal. A gateway whose disk fails goes on without them.
+fn spool(config: &GatewayConfig) -> (Option<FlowSpool>, mpsc::Receiver<Flows>) {
+    let nowhere = || mpsc::channel(1).1;
+    if config.flow_spool == 0 {
+        return (None, nowhere());
+    }
+    match FlowSpool::start(&config.state_dir.join("flows"), config.flow_spool) {
+        Ok((spool, batches)) => (Some(spool), batches),
+        Err(error) => {
+            tracing::error!(%error, "flows are not reported, for there is no place to keep the reports");
+            (None, nowhere())
+        }
+    }
+}
+
+/// Every flow that was open is over; this returns when the reports are on disk.
+fn report_last(mut machine: Gateway, flows: Option<FlowSpool>) {
+    let (Some(flows), now) = (flows, Instant::now()) else { return };
+    while let Some(record) = machine.poll_flow(now) {
+        flows.report_last(record);
     }
 }
 

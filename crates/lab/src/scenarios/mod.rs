@@ -8,6 +8,7 @@ mod cold;
 mod command_line;
 mod download;
 mod failover;
+mod flow_log;
 mod goodbye;
 mod harsh;
 mod held;
@@ -78,6 +79,11 @@ pub const ALL: &[Scenario] = &[
         name: "portal-down",
         description: "Traffic outlives an outage of the portal, and new connections work after it.",
         run: availability::portal_down,
+    },
+    Scenario {
+        name: "flow-log",
+        description: "Downloads are in the flow log with their bytes, once, though portal and gateway are killed.",
+        run: flow_log::run,
     },
     Scenario {
         name: "bad-input",

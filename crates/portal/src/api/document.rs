@@ -34,7 +34,7 @@ const ERRORS: [(&str, &str); 9] = [
 ];
 
 /// Tags and what they are about.
-const TAGS: [(&str, &str); 15] = [
+const TAGS: [(&str, &str); 16] = [
     ("sites", "Places whose gateways serve resources"),
     ("resources", "What can be reached"),
     ("groups", "Groups of actors"),
@@ -50,6 +50,7 @@ const TAGS: [(&str, &str); 15] = [
     ("settings", "What clients get from the portal besides resources"),
     ("sessions", "People in a browser"),
     ("audit", "What was changed, and by whom"),
+    ("flows", "Which device reached what, when, and how much it was"),
 ];
 
 /// An error, as RFC 9457 has it.

@@ -13,6 +13,7 @@ mod document;
 mod explain;
 mod extract;
 mod failure;
+mod flow;
 mod group;
 mod idempotency;
 mod permission;
@@ -121,6 +122,10 @@ fn documented() -> (Router<SharedPortal>, OpenApi) {
         .routes(routes!(session::end))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
+        .routes(routes!(flow::list))
+        .routes(routes!(flow::export))
+        .routes(routes!(flow::setting, flow::set))
+        .routes(routes!(flow::sink, flow::set_sink, flow::remove_sink))
         .routes(routes!(settings::show, settings::update))
         .routes(routes!(plan::plan))
         .routes(routes!(plan::apply))

@@ -12,12 +12,13 @@ use serde::{Deserialize, Deserializer};
 use super::Failure;
 
 /// The nouns that scopes name: the first part of the paths below `/api/v1`.
-pub(super) const NOUNS: [&str; 14] = [
+pub(super) const NOUNS: [&str; 15] = [
     "actors",
     "audit",
     "authorizations",
     "devices",
     "explain",
+    "flows",
     "gateways",
     "groups",
     "policies",

@@ -13,6 +13,9 @@ use uuid::Uuid;
 /// One request takes no longer.
 const REQUEST_TIME: Duration = Duration::from_secs(35);
 
+/// All lines of an export are there within this time.
+const EXPORT_TIME: Duration = Duration::from_secs(60 * 60);
+
 /// How to reach the portal.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Connection {
@@ -134,6 +137,37 @@ impl ApiClient {
             return if text.is_empty() { Ok(Value::Null) } else { read(&text) };
         }
         Err(AdminError::Refused(problem(status, &text)))
+    }
+
+    /// The lines of an answer, one by one, as long as `take` wants more.
+    pub(super) async fn lines(
+        &self,
+        path: &str,
+        mut take: impl FnMut(&str) -> Result<bool, AdminError>,
+    ) -> Result<(), AdminError> {
+        let url = self.url.join(&format!("/api/v1/{path}"));
+        let url = url.map_err(|error| AdminError::Usage(error.to_string()))?;
+        let unreachable = |error: reqwest::Error| AdminError::Unreachable {
+            url: self.url.to_string(),
+            reason: root_cause(&error),
+        };
+        let request = self.http.get(url).bearer_auth(&self.token).timeout(EXPORT_TIME);
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(AdminError::Refused(problem(status, &response.text().await.map_err(unreachable)?)));
+        }
+        let mut rest = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            rest.extend_from_slice(&chunk);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                if !take(String::from_utf8_lossy(&line[..end]).as_ref())? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All items of a list, page by page.

@@ -12,12 +12,13 @@ use tokio::time::Instant;
 use super::link::{Ended, Link, Step};
 use super::{Admitted, Caller, Pace, admit, attendee, note_end, renewal, still_valid, turn_away};
 use crate::clock;
+use crate::flow_log::Intake;
 use crate::hub::{GivenRelays, Push, Receiver};
 use crate::portal::{Portal, SharedPortal};
-use crate::store::{Device, Lease};
+use crate::store::{Device, Lease, Reporter};
 
 struct GatewaySession<'a> {
-    portal: &'a Portal,
+    portal: &'a SharedPortal,
     link: &'a mut Link,
     caller: &'a Caller,
     device: &'a Admitted,
@@ -26,6 +27,7 @@ struct GatewaySession<'a> {
     seq: i64,
     relays: GivenRelays,
     relay_requests: Pace,
+    flows: Intake,
 }
 
 /// Serves one gateway from hello to the end.
@@ -53,6 +55,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         seq: 0,
         relays: GivenRelays::new(device.id, caller.expires_ms),
         relay_requests: Pace::new(Instant::now(), 0.2, 5.0),
+        flows: Intake::default(),
     };
     let ended = match session.run(&mut hub).await {
         Err(ended) => ended,
@@ -116,6 +119,7 @@ impl GatewaySession<'_> {
             interface: self.portal.account().interface(self.device.address_index),
             relays: self.relays.again(&self.portal.hub).added,
             authorizations,
+            keeps_flows: self.portal.store.flow_setting().await?.keep_days > 0,
         };
         self.link.send(&PortalToGateway::Init(init)).await
     }
@@ -151,6 +155,13 @@ impl GatewaySession<'_> {
                 Ok(())
             }
             GatewayToPortal::ConnectionClosed(closed) => self.connection_closed(closed).await,
+            GatewayToPortal::Flows(batch) => {
+                let reporter = Reporter { gateway: self.id(), name: self.device.name.clone() };
+                match self.flows.take(self.portal, reporter, self.device.by(self.caller), batch) {
+                    true => Ok(()),
+                    false => Err(Ended::Misbehaved("too many reports of flows in one batch")),
+                }
+            }
         }
     }
 

@@ -25,6 +25,7 @@ mod device_session;
 mod device_sign_in;
 mod directory;
 mod event;
+mod flow;
 mod group;
 mod idempotency;
 mod impact;
@@ -70,6 +71,7 @@ pub(crate) use device_sign_in::{
 };
 pub(crate) use directory::{DirectoryFilter, DirectoryGroup, DirectoryUser, Slice, UserContent};
 pub(crate) use event::Event;
+pub(crate) use flow::{FlowFilter, FlowRow, FlowSetting, FlowSink, Reporter};
 pub(crate) use group::Group;
 pub(crate) use idempotency::{Claim, Keyed};
 pub(crate) use impact::{Impact, MOST_LOSSES, Removal};

@@ -39,7 +39,7 @@ impl Find {
         Self { of: Some(id), limit, ..Self::default() }
     }
 
-    fn pattern(&self) -> String {
+    pub(super) fn pattern(&self) -> String {
         let mut pattern = String::from("%");
         for character in self.text.trim().chars().take(LONGEST_TEXT) {
             if matches!(character, '%' | '_' | '\\') {

@@ -39,7 +39,7 @@ struct Table {
 }
 
 /// Every table that is transferred, referenced ones first.
-const TABLES: [Table; 16] = [
+const TABLES: [Table; 19] = [
     Table {
         name: "account",
         key: "id",
@@ -253,6 +253,60 @@ const TABLES: [Table; 16] = [
             ("after", Text),
             ("seq", Integer),
             ("seal", Bytes),
+        ],
+    },
+    Table {
+        name: "flow_setting",
+        key: "account_id",
+        columns: &[
+            ("account_id", Id),
+            ("last_seq", Integer),
+            ("keep_days", Integer),
+            ("max_rows", Integer),
+            ("sink_url", Text),
+            ("sink_sealed", Text),
+            ("sink_seq", Integer),
+            ("sink_at_ms", Integer),
+            ("sink_error", Text),
+        ],
+    },
+    Table {
+        name: "flow_spool",
+        key: "gateway_id",
+        columns: &[("gateway_id", Id), ("spool_id", Id), ("number", Integer)],
+    },
+    Table {
+        name: "flow_log",
+        key: "id",
+        columns: &[
+            ("id", Id),
+            ("account_id", Id),
+            ("seq", Integer),
+            ("gateway_id", Id),
+            ("gateway_name", Text),
+            ("flow_id", Id),
+            ("client_id", Id),
+            ("client_name", Text),
+            ("actor_id", Id),
+            ("actor_name", Text),
+            ("resource_id", Id),
+            ("resource_name", Text),
+            ("authorization_id", Id),
+            ("protocol", Integer),
+            ("source", Text),
+            ("source_port", Integer),
+            ("destination", Text),
+            ("destination_port", Integer),
+            ("name", Text),
+            ("path", Text),
+            ("opened_ms", Integer),
+            ("at_ms", Integer),
+            ("closed_ms", Integer),
+            ("end_reason", Text),
+            ("sent_packets", Integer),
+            ("sent_bytes", Integer),
+            ("received_packets", Integer),
+            ("received_bytes", Integer),
         ],
     },
 ];
@@ -478,6 +532,8 @@ pub(crate) async fn import(
         sql::query("UPDATE connection SET epoch = epoch + 1048576, is_open = FALSE")
             .execute(change.sql())
             .await?;
+        // Whoever follows the flow log has numbers of reports that this one knows nothing of.
+        sql::query("UPDATE flow_setting SET last_seq = last_seq + 1048576").execute(change.sql()).await?;
     }
     change.commit().await?;
     store.close().await;

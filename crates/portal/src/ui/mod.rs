@@ -15,6 +15,7 @@ mod audit;
 mod authorization;
 mod device;
 mod explain;
+mod flow;
 mod group;
 mod live;
 mod overview;
@@ -205,6 +206,7 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/admin/tokens/new", get(token::form).post(token::create))
         .route("/admin/tokens/{id}/revoke", get(token::confirm).post(token::revoke))
         .route("/admin/audit", get(audit::list))
+        .route("/admin/flows", get(flow::list))
         .route("/admin/settings", get(settings::show))
         .route("/admin/suggest/resources", get(resource::suggest))
         .route("/admin/suggest/people", get(actor::suggest))

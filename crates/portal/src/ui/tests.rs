@@ -10,6 +10,7 @@ use adit_protocol::client::RequestAuthorization;
 use adit_protocol::frame::{self, Decoded};
 use adit_protocol::{
     ClientToPortal, EncodedKey, GatewayToPortal, Hello, Message, PortalToClient, PortalToGateway, REVISION,
+    flow,
 };
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
@@ -132,7 +133,7 @@ impl Desk {
 }
 
 /// Every address of a page that shows something.
-const PAGES: [&str; 24] = [
+const PAGES: [&str; 25] = [
     "/admin",
     "/admin/sites",
     "/admin/sites/new",
@@ -152,6 +153,7 @@ const PAGES: [&str; 24] = [
     "/admin/tokens",
     "/admin/tokens/new",
     "/admin/audit",
+    "/admin/flows",
     "/admin/settings",
     "/admin/suggest/resources",
     "/admin/suggest/people",
@@ -216,9 +218,10 @@ async fn names_are_escaped_wherever_they_are_shown() {
     assert_eq!(status, 200);
     let (_, gateway) = desk.post(&format!("/admin/sites/{site}/deploy"), &[]).await;
     let gateway = shown_token(&gateway);
-    let _gateway = Peer::gateway(desk.address, &gateway).await;
+    let mut gateway = Peer::gateway(desk.address, &gateway).await;
     let mut client = Peer::client(desk.address, &shown_token(&token)).await;
     client.reach_first().await;
+    gateway.report_flow(MARKUP).await;
     let encoded = url::form_urlencoded::byte_serialize(MARKUP.as_bytes()).collect::<String>();
     let mut paths: Vec<String> = PAGES.iter().map(|path| (*path).to_owned()).collect();
     paths.extend([
@@ -461,6 +464,34 @@ impl Peer {
         }
         assert!(matches!(peer.hear().await, PortalToClient::SignIn(_)));
         peer
+    }
+
+    /// Says as a gateway that somebody asked for `name`, and waits until that is in the flow log.
+    async fn report_flow(&mut self, name: &str) {
+        let nobody = Uuid::from_u128(9);
+        let record = flow::FlowRecord {
+            id: nobody,
+            authorization: adit_policy::AuthorizationId::from_uuid(nobody),
+            client: adit_policy::ClientId::from_uuid(nobody),
+            resource: adit_policy::ResourceId::from_uuid(nobody),
+            protocol: 6,
+            source: [100, 64, 0, 2].into(),
+            source_port: 1,
+            destination: [10, 0, 0, 1].into(),
+            destination_port: 443,
+            name: Some(name.to_owned()),
+            path: None,
+            opened_ms: 1,
+            at_ms: 2,
+            end: None,
+            sent_packets: 1,
+            sent_bytes: 1,
+            received_packets: 1,
+            received_bytes: 1,
+        };
+        let flows = vec![flow::NumberedFlow { number: 1, report: flow::FlowReport::Flow(Box::new(record)) }];
+        self.say(&GatewayToPortal::Flows(flow::Flows { spool: nobody, flows })).await;
+        while !matches!(self.hear().await, PortalToGateway::FlowsStored(_)) {}
     }
 
     /// Asks for the first resource that it sees, and is granted it.

@@ -399,6 +399,7 @@ const MENU: [(&str, &[Place]); 4] = [
         &[
             ("tokens", "/admin/tokens", "Tokens"),
             ("audit", "/admin/audit", "Audit log"),
+            ("flows", "/admin/flows", "Flow log"),
             ("settings", "/admin/settings", "Settings"),
         ],
     ),

@@ -14,6 +14,7 @@ mod declarations;
 mod device_sign_in;
 mod devices;
 mod directory;
+mod flows;
 mod ground;
 mod hostile;
 mod operations;

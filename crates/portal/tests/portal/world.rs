@@ -147,6 +147,13 @@ impl World {
         self.call_as(&self.admin, method, path, body).await
     }
 
+    /// The text of an answer, of the administrator's request.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let url = format!("http://{}/api/v1/{path}", self.address);
+        let response = self.http.get(url).bearer_auth(&self.admin).send().await.unwrap();
+        response.error_for_status().unwrap().text().await.unwrap()
+    }
+
     /// One API request that must succeed.
     pub(crate) async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         let (status, answer) = self.call(method, path, body).await;

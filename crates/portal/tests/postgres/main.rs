@@ -24,6 +24,8 @@ mod device_sign_in;
 mod devices;
 #[path = "../portal/directory.rs"]
 mod directory;
+#[path = "../portal/flows.rs"]
+mod flows;
 #[path = "../portal/ground.rs"]
 mod ground;
 #[path = "../portal/hostile.rs"]

@@ -11,7 +11,7 @@ use adit_protocol::peer::{DomainState, GoodbyeReason, PeerMessage};
 use adit_protocol::{
     Candidate, CandidateKind, CandidateUpdate, ClientToPortal, EncodedKey, GatewayToPortal, Hello,
     IceCredentials, Interface, PeerIntroduction, PortalToClient, PortalToGateway, PortalToRelay, RelayAccess,
-    RelayTls, RelayToPortal, SecretKey, gateway, relay,
+    RelayTls, RelayToPortal, SecretKey, flow, gateway, relay,
 };
 use uuid::Uuid;
 
@@ -159,6 +159,35 @@ fn gateway_authorization() -> gateway::GatewayAuthorization {
     }
 }
 
+fn flows() -> flow::Flows {
+    let record = flow::FlowRecord {
+        id: uuid(10),
+        authorization: authorization_id(),
+        client: client_id(),
+        resource: resource().id,
+        protocol: 6,
+        source: "100.64.0.2".parse().unwrap(),
+        source_port: 40_000,
+        destination: "10.0.0.5".parse().unwrap(),
+        destination_port: 443,
+        name: Some("a.wiki.corp".to_owned()),
+        path: Some(flow::FlowPath::Direct),
+        opened_ms: 1_795_000_000_000,
+        at_ms: 1_795_000_060_000,
+        end: Some(flow::FlowEnd::Closed),
+        sent_packets: 12,
+        sent_bytes: 1_200,
+        received_packets: 20,
+        received_bytes: 24_000,
+    };
+    let numbered = |number, report| flow::NumberedFlow { number, report };
+    let flows = vec![
+        numbered(17, flow::FlowReport::Restarted),
+        numbered(18, flow::FlowReport::Flow(Box::new(record))),
+    ];
+    flow::Flows { spool: uuid(9), flows }
+}
+
 pub(crate) fn client_to_portal() -> Vec<ClientToPortal> {
     vec![
         ClientToPortal::Hello(hello()),
@@ -235,6 +264,7 @@ pub(crate) fn gateway_to_portal() -> Vec<GatewayToPortal> {
         GatewayToPortal::RequestRelays(Empty {}),
         GatewayToPortal::Draining(adit_protocol::gateway::Draining { retry_after_ms: Some(10_000) }),
         GatewayToPortal::ConnectionClosed(gateway::ConnectionClosed { client: client_id(), epoch: 3 }),
+        GatewayToPortal::Flows(flows()),
     ]
 }
 
@@ -247,6 +277,7 @@ pub(crate) fn portal_to_gateway() -> Vec<PortalToGateway> {
             interface: interface(),
             relays: vec![relay_access()],
             authorizations: vec![gateway_authorization()],
+            keeps_flows: true,
         }),
         PortalToGateway::AuthorizationCreated(Box::new(gateway_authorization())),
         PortalToGateway::AuthorizationRevoked(gateway::AuthorizationRevoked {
@@ -259,6 +290,7 @@ pub(crate) fn portal_to_gateway() -> Vec<PortalToGateway> {
         PortalToGateway::ClientGone(gateway::ClientGone { client: client_id() }),
         PortalToGateway::RelaysChanged(relays_changed()),
         PortalToGateway::InterfaceChanged(interface()),
+        PortalToGateway::FlowsStored(flow::FlowsStored { spool: uuid(9), number: 18 }),
         PortalToGateway::Disconnect(Disconnect { reason: DisconnectReason::Restart }),
     ]
 }

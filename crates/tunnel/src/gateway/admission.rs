@@ -9,6 +9,7 @@ use adit_peering::ConnectionId;
 use adit_policy::ClientId;
 
 use super::clients::Client;
+use super::flows::Subject;
 use super::held::{HOLD, Item};
 use super::leases::{Covered, NotCovered};
 use super::{Gateway, Timer};
@@ -132,9 +133,19 @@ impl Gateway {
         };
         let key = first.key(Origin::Peer(peer_of(client.connection)));
         let flow = Flow::new(key, FlowKey::new(Origin::Local, beyond.reversed()), covered.grant());
-        self.link.install(flow);
+        let subject = Subject {
+            authorization: covered.authorization(),
+            client: id,
+            resource: covered.resource(),
+            beyond,
+            name: client.domains.name_at(first.destination()),
+        };
+        let usage = self.link.install(flow);
+        let at_ms = self.clock.unix_ms_at(now);
         match PacketView::parse(packet) {
             Ok(view) if flow.forward.apply(packet, &view).is_ok() => {
+                let first_packet = [1, view.total_length() as u64];
+                self.flows.opened(now, at_ms, key, &usage, subject, first_packet);
                 self.link.write_tun(packet[..view.total_length()].to_vec());
             }
             _ => self.link.drops.count(DropReason::Malformed),

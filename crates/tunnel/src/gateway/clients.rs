@@ -16,6 +16,7 @@ use super::leases::Leases;
 use super::translations::Translations;
 use super::{Gateway, Timer};
 use crate::answers::Answers;
+use crate::link::peer_of;
 use crate::statistics::Statistics;
 
 /// A client with at least one lease.
@@ -163,6 +164,7 @@ impl Gateway {
         let client = self.clients.remove(&id)?;
         self.by_connection.remove(&client.connection);
         self.link.forget_flows(client.connection);
+        self.flows.note_gone(peer_of(client.connection));
         for lease in client.leases.ids() {
             self.owners.remove(&lease);
             self.timers.clear(Timer::Lease(lease));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_policy::ResourceId;
@@ -155,6 +156,11 @@ impl Domains {
         let real =
             position.checked_rem(count).and_then(|at| domain.addresses.iter().filter(same_family).nth(at));
         Some((domain.resource, name, real.copied()))
+    }
+
+    /// The name that an address stands for.
+    pub(crate) fn name_at(&self, proxy: IpAddr) -> Option<Arc<str>> {
+        self.by_proxy.get(&proxy).map(|name| name.as_str().into())
     }
 
     /// Every name that was resolved: resource, name, proxy addresses, real addresses.

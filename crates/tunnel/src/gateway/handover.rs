@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Gateway;
 use super::clients::Client;
+use super::flows::Subject;
 use super::held::Announcement;
 use crate::clock::PortalClock;
 use crate::link::peer_of;
@@ -118,6 +119,7 @@ impl Gateway {
         self.resolving.clear();
         self.timers.clear_all();
         self.link.set_relays(now, Vec::new());
+        self.flows.shut_down();
         self.settle(now);
         Some(handover)
     }
@@ -161,10 +163,15 @@ impl Gateway {
         let origin = Origin::Peer(peer_of(client.connection));
         for HandedFlow { lease, inside, beyond } in flows {
             let (inside, beyond) = (flow_of(inside), flow_of(beyond));
-            let Some(grant) = client.leases.get(lease).map(|lease| lease.grant) else { continue };
+            let leased = client.leases.get(lease).map(|lease| (lease.grant, lease.resource.id));
+            let Some((grant, resource)) = leased else { continue };
             if client.owns(inside.source) && client.translations.restore(inside, beyond, grant) {
                 let key = FlowKey::new(origin, inside);
-                self.link.install(Flow::new(key, FlowKey::new(Origin::Local, beyond.reversed()), grant));
+                let flow = Flow::new(key, FlowKey::new(Origin::Local, beyond.reversed()), grant);
+                let usage = self.link.install(flow);
+                let name = client.domains.name_at(inside.destination);
+                let subject = Subject { authorization: lease, client: id, resource, beyond, name };
+                self.flows.opened(now, self.clock.unix_ms_at(now), key, &usage, subject, [0, 0]);
             }
         }
     }

@@ -24,12 +24,24 @@ pub(crate) struct Lease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Covered {
     grant: GrantId,
+    authorization: AuthorizationId,
+    resource: ResourceId,
 }
 
 impl Covered {
     /// What the flow rests on.
     pub(crate) const fn grant(self) -> GrantId {
         self.grant
+    }
+
+    /// Names the lease.
+    pub(crate) const fn authorization(self) -> AuthorizationId {
+        self.authorization
+    }
+
+    /// What it is for.
+    pub(crate) const fn resource(self) -> ResourceId {
+        self.resource
     }
 }
 
@@ -177,9 +189,10 @@ impl Leases {
         traffic: Traffic,
     ) -> Result<Covered, NotCovered> {
         let mut failure = NotCovered::Destination;
-        for lease in ids.filter_map(|id| self.by_id.get(&id)) {
+        for (authorization, lease) in ids.filter_map(|id| Some((id, self.by_id.get(&id)?))) {
             if permits(&lease.resource.filters, traffic) {
-                return Ok(Covered { grant: lease.grant });
+                let (grant, resource) = (lease.grant, lease.resource.id);
+                return Ok(Covered { grant, authorization, resource });
             }
             failure = NotCovered::Traffic;
         }

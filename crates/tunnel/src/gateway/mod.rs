@@ -15,6 +15,7 @@
 mod admission;
 mod clients;
 mod domains;
+mod flows;
 mod handover;
 mod held;
 mod leases;
@@ -29,18 +30,20 @@ use std::time::{Duration, Instant};
 use adit_dataplane::{EndCause, Event as WorkerEvent, Origin, PeerId, Update};
 use adit_peering::{ConnectionId, Event as PeerEvent, Role, StreamId, StreamTarget, Transmit};
 use adit_policy::{AuthorizationId, ClientId};
+use adit_protocol::flow::FlowRecord;
 use adit_protocol::peer::{GoodbyeReason, PeerMessage};
 use adit_protocol::{CandidateUpdate, GatewayToPortal};
 use adit_wireguard::{PrivateKey, PublicKey};
 
 use self::clients::Client;
+use self::flows::FlowLog;
 use self::held::Announcement;
 use crate::address::TunnelRanges;
 use crate::clock::PortalClock;
 use crate::deadlines::Deadlines;
 use crate::drops::{DropCounters, DropReason};
 use crate::interface::Interface;
-use crate::link::Link;
+use crate::link::{Link, peer_of};
 use crate::seeds::Seeds;
 
 pub use self::clients::ClientStatus;
@@ -129,6 +132,7 @@ pub struct Gateway {
     resolving: BTreeMap<LookupId, (ClientId, String)>,
     last_resolve: u64,
     timers: Deadlines<Timer>,
+    flows: FlowLog,
     portal_messages: VecDeque<GatewayToPortal>,
     events: VecDeque<GatewayEvent>,
 }
@@ -138,10 +142,11 @@ impl Gateway {
     ///
     /// `unix_now` is the time of day at `now`; only WireGuard's timestamps depend on it.
     pub fn new(now: Instant, unix_now: Duration, config: GatewayConfig) -> Self {
+        let mut seeds = Seeds::new(config.seed);
         let node = adit_peering::Config {
             role: Role::Gateway,
             private_key: config.private_key,
-            seed: Seeds::new(config.seed).next(),
+            seed: seeds.next(),
             reset_secret: config.reset_secret,
         };
         Self {
@@ -157,6 +162,7 @@ impl Gateway {
             resolving: BTreeMap::new(),
             last_resolve: 0,
             timers: Deadlines::new(),
+            flows: FlowLog::new(seeds.next()),
             portal_messages: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -250,6 +256,7 @@ impl Gateway {
     /// Takes what a worker noticed.
     pub fn handle_worker_event(&mut self, now: Instant, event: &WorkerEvent) {
         if let WorkerEvent::FlowEnded { key, cause, .. } = event {
+            self.flows.ended(self.clock.unix_ms_at(now), key, *cause);
             self.flow_ended(key, *cause);
         }
         self.link.note_worker_event(now, event);
@@ -271,6 +278,7 @@ impl Gateway {
         self.timers.clear_all();
         // Behind the goodbyes: a relay that is told forgets us at once instead of in ten minutes.
         self.link.set_relays(now, Vec::new());
+        self.flows.shut_down();
         self.settle(now);
     }
 
@@ -284,13 +292,15 @@ impl Gateway {
                 Timer::Resolve(id) => self.resolver_answered(now, id, Err(ResolveFailure::ResolverFailed)),
             }
         }
+        self.flows.handle_timeout(now, self.clock.unix_ms_at(now));
         self.settle(now);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) must be called next, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let own = self.timers.next().map(|(at, timer)| (at, timer.name()));
-        [own, self.link.node().poll_timeout()].into_iter().flatten().min()
+        let flows = self.flows.next_due().map(|at| (at, "report open flows"));
+        [own, flows, self.link.node().poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next datagram to send.
@@ -317,6 +327,17 @@ impl Gateway {
     /// The next message for the portal.
     pub fn poll_portal_message(&mut self) -> Option<GatewayToPortal> {
         self.portal_messages.pop_front()
+    }
+
+    /// The next report of a flow. Once the machine is shut down and no worker runs any more, also of every flow that was
+    /// open until then.
+    pub fn poll_flow(&mut self, now: Instant) -> Option<FlowRecord> {
+        self.flows.poll(self.clock.unix_ms_at(now))
+    }
+
+    /// Flows that are not, or not completely, reported because there were too many.
+    pub const fn flows_lost(&self) -> u64 {
+        self.flows.lost()
     }
 
     /// The next event.
@@ -355,6 +376,7 @@ impl Gateway {
             PeerEvent::Connected { id, path } | PeerEvent::PathChanged { id, path } => {
                 if let Some(client) = self.client_at(id) {
                     client.path = Some(path);
+                    self.flows.note_path(peer_of(id), path.kind);
                 }
             }
             PeerEvent::Closed { id, reason } => self.closed(id, reason),

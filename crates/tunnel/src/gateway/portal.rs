@@ -52,6 +52,8 @@ impl Gateway {
             }
             PortalToGateway::RelaysChanged(change) => self.link.change_relays(now, change),
             PortalToGateway::InterfaceChanged(configuration) => self.configure(configuration),
+            // Whoever sends the reports keeps them until then.
+            PortalToGateway::FlowsStored(_) => {}
             PortalToGateway::Disconnect(disconnect) => {
                 tracing::info!(reason = ?disconnect.reason, "the portal closes the session");
             }
@@ -63,6 +65,7 @@ impl Gateway {
     fn initialise(&mut self, now: Instant, init: Init) {
         self.clock = PortalClock::new(now, init.portal_time_ms);
         self.is_portal_online = true;
+        self.flows.enable(init.keeps_flows);
         self.configure(init.interface);
         self.link.set_relays(now, init.relays);
         let listed: BTreeSet<AuthorizationId> = init.authorizations.iter().map(|lease| lease.id).collect();

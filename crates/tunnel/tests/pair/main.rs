@@ -14,6 +14,7 @@ mod access_by_name;
 mod buffering;
 mod expiry;
 mod filters;
+mod flows;
 mod goodbye;
 mod grant_on_its_way;
 mod hostile_packets;

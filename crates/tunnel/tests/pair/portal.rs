@@ -77,6 +77,7 @@ struct Lease {
 pub(crate) struct Portal {
     pub(crate) resources: BTreeMap<ResourceId, Resource>,
     pub(crate) lease_time: Duration,
+    pub(crate) keeps_flows: bool,
     /// Said to every request, if set.
     pub(crate) refusal: Option<FailureReason>,
     /// Every request that came.
@@ -97,6 +98,7 @@ impl Portal {
         Self {
             resources: BTreeMap::new(),
             lease_time: Duration::from_secs(3600),
+            keeps_flows: true,
             refusal: None,
             requests: Vec::new(),
             closed: Vec::new(),
@@ -171,6 +173,7 @@ impl Portal {
         let member = &self.gateways[&id];
         PortalToGateway::Init(gateway::Init {
             portal_time_ms: now_ms,
+            keeps_flows: self.keeps_flows,
             gateway: id,
             site: Site { id: member.site, name: "site".into() },
             interface: Self::interface(member.ipv4, member.ipv6),
@@ -238,7 +241,9 @@ impl Portal {
                 self.close(closed.client, id, closed.epoch);
                 Vec::new()
             }
-            GatewayToPortal::Hello(_) | GatewayToPortal::RequestRelays(_) => Vec::new(),
+            GatewayToPortal::Hello(_) | GatewayToPortal::RequestRelays(_) | GatewayToPortal::Flows(_) => {
+                Vec::new()
+            }
         }
     }
 

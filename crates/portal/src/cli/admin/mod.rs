@@ -7,6 +7,7 @@ mod condition;
 mod declaration;
 mod device;
 mod explain;
+mod flow;
 mod group;
 mod policy;
 mod resource;
@@ -50,6 +51,8 @@ pub(super) enum Command {
     Settings(Online<settings::Action>),
     /// What was changed, and by whom
     Audit(Online<audit::Action>),
+    /// Which device reached what, and how much it was
+    Flows(Online<flow::Action>),
     /// Why somebody can or cannot reach a resource
     Explain(explain::Explain),
     /// What a file would change, and who would gain or lose access
@@ -92,6 +95,7 @@ impl Command {
             Self::Authorization(online) => run!(online),
             Self::Settings(online) => run!(online),
             Self::Audit(online) => run!(online),
+            Self::Flows(online) => run!(online),
             Self::Explain(explain) => explain.run().await,
             Self::Plan(plan) => plan.run().await,
             Self::Apply(apply) => apply.run().await,

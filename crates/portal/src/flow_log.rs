@@ -1,0 +1,95 @@
+//! The flow log's work besides requests: storing what gateways report, forgetting, and sending it on.
+//!
+//! A gateway's batch is stored beside its session, which must not wait for a disk while a revocation is to be pushed; the
+//! answer goes to the gateway after the commit. One batch of a gateway is stored at a time. What comes meanwhile is dropped:
+//! a gateway sends the next one after the answer, and a batch without an answer again.
+
+mod sink;
+
+use std::time::Duration;
+
+use adit_protocol::PortalToGateway;
+use adit_protocol::flow::{Flows, FlowsStored, MAX_FLOWS};
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::portal::SharedPortal;
+use crate::store::{By, Reporter, StoreError};
+
+pub(crate) use sink::{check_authorization, check_url, json_lines, run as send};
+
+/// How often old flows are looked for.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The pause between two changes that forget: others have their turn.
+const FORGET_PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes in the reports of one gateway's session.
+#[derive(Debug, Default)]
+pub(crate) struct Intake {
+    storing: Option<JoinHandle<()>>,
+}
+
+impl Intake {
+    /// Stores a batch, and tells the gateway; `false` for a batch that no gateway sends.
+    pub(crate) fn take(&mut self, portal: &SharedPortal, reporter: Reporter, by: By, batch: Flows) -> bool {
+        if batch.flows.len() > MAX_FLOWS {
+            return false;
+        }
+        if self.storing.as_ref().is_some_and(|storing| !storing.is_finished()) {
+            metrics::counter!("adit_portal_flow_batches_total", "outcome" => "too_soon").increment(1);
+            return true;
+        }
+        let portal = SharedPortal::clone(portal);
+        self.storing = Some(tokio::spawn(async move {
+            if let Err(error) = store(&portal, &reporter, &by, &batch).await {
+                metrics::counter!("adit_portal_flow_batches_total", "outcome" => "failed").increment(1);
+                tracing::error!(%error, gateway = %reporter.gateway, "reports of flows cannot be stored");
+            }
+        }));
+        true
+    }
+}
+
+async fn store(portal: &SharedPortal, reporter: &Reporter, by: &By, batch: &Flows) -> Result<(), StoreError> {
+    // If the log was switched off meanwhile, the gateway hears of it when it comes back; until then what it sends is
+    // taken off its hands.
+    let stored = if portal.store.flow_setting().await?.keep_days > 0 {
+        let mut change = portal.store.change(by).await?;
+        let stored = change.store_flows(reporter, batch).await?;
+        change.commit().await?;
+        stored
+    } else {
+        FlowsStored { spool: batch.spool, number: batch.flows.last().map_or(0, |last| last.number) }
+    };
+    metrics::counter!("adit_portal_flow_batches_total", "outcome" => "stored").increment(1);
+    metrics::counter!("adit_portal_flow_reports_total").increment(batch.flows.len() as u64);
+    portal.hub.note_activity();
+    portal.hub.tell_gateway(reporter.gateway, None, PortalToGateway::FlowsStored(stored));
+    Ok(())
+}
+
+/// Forgets flows that are too old or too many, until the task is aborted.
+pub(crate) async fn forget(portal: SharedPortal) {
+    loop {
+        match forget_some(&portal).await {
+            Ok(0) => tokio::time::sleep(FORGET_INTERVAL).await,
+            Ok(_) => tokio::time::sleep(FORGET_PAUSE).await,
+            Err(error) => {
+                tracing::error!(%error, "cannot forget old flows");
+                tokio::time::sleep(FORGET_INTERVAL).await;
+            }
+        }
+    }
+}
+
+async fn forget_some(portal: &SharedPortal) -> Result<u64, StoreError> {
+    let setting = portal.store.flow_setting().await?;
+    let Some(horizon) = portal.store.flow_horizon(setting, clock::now_ms()).await? else { return Ok(0) };
+    let mut change = portal.store.change(&By::system()).await?;
+    let forgotten = change.forget_flows(horizon).await?;
+    if forgotten > 0 {
+        change.commit().await?;
+    }
+    Ok(forgotten)
+}
