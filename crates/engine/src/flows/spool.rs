@@ -9,6 +9,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use adit_protocol::flow::{FlowReport, Flows, MAX_FLOWS, NumberedFlow};
@@ -46,7 +47,8 @@ pub(super) struct Spool {
 impl Spool {
     /// Opens the spool in `directory`, which is made if it is not there; it may hold `most_bytes`.
     pub(super) fn open(directory: &Path, most_bytes: u64, new_name: Uuid) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        // What people reach is nobody else's business on this machine.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let mut segments = segments_in(directory)?;
         let stored = read(directory, STORED)?.unwrap_or(0);
         let kept = read(directory, NAME)?;

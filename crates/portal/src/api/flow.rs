@@ -197,7 +197,6 @@ pub(super) async fn remove_sink(
     State(portal): State<SharedPortal>,
     admin: Admin,
 ) -> Result<StatusCode, Failure> {
-    admin.owns()?;
     let mut change = portal.store.change(&admin.by).await?;
     change.set_flow_sink(None, None).await?;
     change.commit().await?;

@@ -1,7 +1,7 @@
 //! Live access: who is connected to what, since when, until when.
 //!
-//! Deliberately absent: whether a connection is direct or relayed, and its bytes. Gateways do not
-//! tell the portal, and what is not known is not shown.
+//! Deliberately absent: whether a connection is direct or relayed, and its bytes. Gateways report these of flows, some
+//! time after the fact, and the flow log shows them; of an authorization they are not known at this moment.
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;

@@ -156,7 +156,7 @@ const pages = {
   explain: `/admin/explain?${new URLSearchParams({ person: `Ana ${MARKUP}`, resource: `Wiki ${MARKUP}` })}`,
   people: "/admin/people", person, "person-delete": `${person}/delete`, groups: "/admin/groups", group,
   "group-delete": `${group}/delete`, devices: "/admin/devices", sessions: "/admin/sessions",
-  relays: "/admin/relays", tokens: "/admin/tokens", "token-form": "/admin/tokens/new", audit: "/admin/audit",
+  relays: "/admin/relays", tokens: "/admin/tokens", "token-form": "/admin/tokens/new", audit: "/admin/audit", flows: "/admin/flows",
   settings: "/admin/settings",
 };
 for (const scheme of ["light", "dark"]) {
