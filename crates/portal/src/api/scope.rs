@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::Failure;
 
 /// The nouns that scopes name: the first part of the paths below `/api/v1`.
-pub(super) const NOUNS: [&str; 14] = [
+pub(super) const NOUNS: [&str; 15] = [
     "actors",
     "audit",
     "authorizations",
@@ -21,6 +21,7 @@ pub(super) const NOUNS: [&str; 14] = [
     "gateways",
     "groups",
     "policies",
+    "providers",
     "relays",
     "resources",
     "sessions",

@@ -49,9 +49,17 @@ pub(super) async fn show(
     let keys = tokens.iter().filter(|token| token.kind == "api" && token.revoked_ms.is_none());
     let rows = keys.map(row).collect();
     let empty = Empty::new("No key", "Scripts use the API with a token of their own.");
+    let providers = portal.store.auth_providers(crate::store::Page::FIRST).await?;
+    let row = |provider: &crate::store::AuthProvider| {
+        let state = if provider.enabled { "yes" } else { "no" };
+        vec![Cell::text(&provider.name), Cell::Code(provider.issuer.clone()), Cell::text(state)]
+    };
+    let provider_rows = providers.iter().map(row).collect();
+    let no_provider = Empty::new("No provider", "People sign in with OpenID Connect: adit-portal provider add.");
     Ok(Page::new(&visitor, "settings", "Settings")
         .action(Button::link("All tokens", "/admin/tokens?q=api"))
         .block(Block::Facts(general))
         .table(Table::titled("API keys", &["Name", "Created", "Ends"], rows, empty))
+        .table(Table::titled("Identity providers", &["Name", "Issuer", "Enabled"], provider_rows, no_provider))
         .answer())
 }

@@ -2,6 +2,7 @@
 //! every page of the portal.
 //!
 //! `session` holds the cookie and the extractors that pages take (`Signed`, `SignedForm`);
+//! `oidc` the sign-in with a provider;
 //! `sign_in` and `welcome` are the pages that whoever is not signed in yet sees, `account` the
 //! first one after that. Without any
 //! provider a local administrator signs in with password and authenticator: the portal must be
@@ -12,6 +13,7 @@
 
 mod account;
 mod limit;
+mod oidc;
 mod origin;
 mod page;
 mod password;
@@ -27,10 +29,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
+pub(crate) use oidc::{is_acceptable, redirect_uri, seal_secret};
 pub(crate) use page::Refusal;
 pub(crate) use session::{Signed, SignedForm};
 #[cfg(test)]
 pub(crate) use session::{begin, signed};
+pub(crate) use sign_in::LOCAL;
 pub(crate) use welcome::{LINK_LIFETIME_MS, new_link};
 
 use crate::portal::SharedPortal;
@@ -49,12 +53,13 @@ const STYLESHEET: &str = include_str!("../../assets/adit.css");
 pub(crate) struct SignIn {
     passwords: password::Passwords,
     limit: limit::SignInLimit,
+    remotes: oidc::Remotes,
 }
 
 impl SignIn {
     /// Nobody has tried yet.
     pub(crate) fn new() -> Self {
-        Self { passwords: password::Passwords::new(), limit: limit::SignInLimit::new() }
+        Self { passwords: password::Passwords::new(), limit: limit::SignInLimit::new(), remotes: oidc::Remotes::new() }
     }
 }
 
@@ -65,7 +70,8 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/sign-out", post(account::sign_out))
         .route("/", get(account::show))
         .route("/sessions/{id}/end", post(account::end_session))
-        .route("/welcome", get(welcome::form).post(welcome::submit));
+        .route("/welcome", get(welcome::form).post(welcome::submit))
+        .merge(oidc::router());
     protect(pages.route("/assets/adit.css", get(stylesheet)))
 }
 

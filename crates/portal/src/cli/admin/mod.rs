@@ -9,6 +9,7 @@ mod device;
 mod explain;
 mod group;
 mod policy;
+mod provider;
 mod resource;
 mod settings;
 mod site;
@@ -36,6 +37,8 @@ pub(super) enum Command {
     Membership(Online<group::MembershipAction>),
     /// Which group may reach which resource
     Policy(Online<policy::Action>),
+    /// OpenID Connect providers that people sign in with
+    Provider(Online<provider::Action>),
     /// Tokens of clients, gateways, relays and API users
     Token(Online<token::Action>),
     /// Clients that have signed in
@@ -85,6 +88,7 @@ impl Command {
             Self::Actor(online) => run!(online),
             Self::Membership(online) => run!(online),
             Self::Policy(online) => run!(online),
+            Self::Provider(online) => run!(online),
             Self::Token(online) => run!(online),
             Self::Device(online) => run!(online),
             Self::Gateway(online) => run!(online),
