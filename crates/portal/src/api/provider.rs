@@ -133,7 +133,9 @@ async fn view(portal: &Portal, provider: AuthProvider) -> Result<ProviderView, F
 fn checked<'a>(text: &'a str, longest: usize, what: &str) -> Result<&'a str, Failure> {
     let text = text.trim();
     if text.len() > longest || text.chars().any(char::is_control) {
-        return Err(Failure::invalid(&format!("{what} has at most {longest} characters and none to control terminals")));
+        return Err(Failure::invalid(&format!(
+            "{what} has at most {longest} characters and none to control terminals"
+        )));
     }
     Ok(text)
 }
@@ -152,7 +154,9 @@ fn checked_issuer(issuer: &str) -> Result<&str, Failure> {
     let url = Url::parse(issuer).ok();
     let is_good = |url: &Url| web::is_acceptable(url) && url.query().is_none() && url.fragment().is_none();
     if url.is_none_or(|url| !is_good(&url)) {
-        return Err(Failure::invalid("an issuer is an https address without query (http only for a loopback address)"));
+        return Err(Failure::invalid(
+            "an issuer is an https address without query (http only for a loopback address)",
+        ));
     }
     Ok(issuer)
 }

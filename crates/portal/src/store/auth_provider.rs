@@ -57,12 +57,14 @@ impl AuthProvider {
 impl Store {
     /// Providers in the order of their creation.
     pub(crate) async fn auth_providers(&self, page: Page) -> Result<Vec<AuthProvider>, StoreError> {
-        Ok(sql::query_as("SELECT * FROM auth_provider WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3")
-            .bind(self.account.as_uuid())
-            .bind(page.after())
-            .bind(page.limit())
-            .fetch_all(&self.reader)
-            .await?)
+        Ok(sql::query_as(
+            "SELECT * FROM auth_provider WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        )
+        .bind(self.account.as_uuid())
+        .bind(page.after())
+        .bind(page.limit())
+        .fetch_all(&self.reader)
+        .await?)
     }
 
     /// One provider.
@@ -159,6 +161,18 @@ impl Change {
             .fetch_optional(self.sql())
             .await?
             .ok_or(StoreError::NotFound("provider"))
+    }
+
+    /// An error when nobody may sign in with a provider of this name.
+    pub(crate) async fn expect_enabled_provider(&mut self, name: &str) -> Result<(), StoreError> {
+        let account = self.account();
+        let enabled: Option<bool> =
+            sql::query_scalar("SELECT enabled FROM auth_provider WHERE account_id = $1 AND name = $2")
+                .bind(account.as_uuid())
+                .bind(name)
+                .fetch_optional(self.sql())
+                .await?;
+        if enabled == Some(true) { Ok(()) } else { Err(StoreError::NotFound("provider")) }
     }
 
     /// Ends every session that rests on somebody's sign-in with a provider.

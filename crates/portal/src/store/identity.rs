@@ -188,7 +188,11 @@ impl Change {
         self.audit("membership.follow", ("actor", Some(actor.as_uuid())), detail).await
     }
 
-    async fn group_of_provider(&mut self, provider: &AuthProvider, name: &str) -> Result<GroupId, StoreError> {
+    async fn group_of_provider(
+        &mut self,
+        provider: &AuthProvider,
+        name: &str,
+    ) -> Result<GroupId, StoreError> {
         let known: Option<Uuid> =
             sql::query_scalar("SELECT id FROM actor_group WHERE provider_id = $1 AND external_id = $2")
                 .bind(provider.id)
@@ -200,13 +204,15 @@ impl Change {
         }
         let shown = self.free_name(TAKEN_GROUP, name, &provider.name).await?;
         let id = self.create_group(&shown, false).await?.id;
-        sql::query("UPDATE actor_group SET managed_by = $1, provider_id = $2, external_id = $3 WHERE id = $4")
-            .bind(OIDC)
-            .bind(provider.id)
-            .bind(name)
-            .bind(id)
-            .execute(self.sql())
-            .await?;
+        sql::query(
+            "UPDATE actor_group SET managed_by = $1, provider_id = $2, external_id = $3 WHERE id = $4",
+        )
+        .bind(OIDC)
+        .bind(provider.id)
+        .bind(name)
+        .bind(id)
+        .execute(self.sql())
+        .await?;
         Ok(GroupId::from_uuid(id))
     }
 
@@ -255,6 +261,7 @@ impl Change {
     }
 }
 
-const TAKEN_ACTOR: &str = "SELECT EXISTS (SELECT 1 FROM actor WHERE account_id = $1 AND lower(name) = lower($2))";
+const TAKEN_ACTOR: &str =
+    "SELECT EXISTS (SELECT 1 FROM actor WHERE account_id = $1 AND lower(name) = lower($2))";
 const TAKEN_GROUP: &str =
     "SELECT EXISTS (SELECT 1 FROM actor_group WHERE account_id = $1 AND lower(name) = lower($2))";

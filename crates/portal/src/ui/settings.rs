@@ -55,11 +55,17 @@ pub(super) async fn show(
         vec![Cell::text(&provider.name), Cell::Code(provider.issuer.clone()), Cell::text(state)]
     };
     let provider_rows = providers.iter().map(row).collect();
-    let no_provider = Empty::new("No provider", "People sign in with OpenID Connect: adit-portal provider add.");
+    let no_provider =
+        Empty::new("No provider", "People sign in with OpenID Connect: adit-portal provider add.");
     Ok(Page::new(&visitor, "settings", "Settings")
         .action(Button::link("All tokens", "/admin/tokens?q=api"))
         .block(Block::Facts(general))
         .table(Table::titled("API keys", &["Name", "Created", "Ends"], rows, empty))
-        .table(Table::titled("Identity providers", &["Name", "Issuer", "Enabled"], provider_rows, no_provider))
+        .table(Table::titled(
+            "Identity providers",
+            &["Name", "Issuer", "Enabled"],
+            provider_rows,
+            no_provider,
+        ))
         .answer())
 }

@@ -54,12 +54,19 @@ pub(crate) struct SignIn {
     passwords: password::Passwords,
     limit: limit::SignInLimit,
     remotes: oidc::Remotes,
+    /// Answers of providers that nobody asked for, and forged ones.
+    answers: limit::SignInLimit,
 }
 
 impl SignIn {
     /// Nobody has tried yet.
     pub(crate) fn new() -> Self {
-        Self { passwords: password::Passwords::new(), limit: limit::SignInLimit::new(), remotes: oidc::Remotes::new() }
+        Self {
+            passwords: password::Passwords::new(),
+            limit: limit::SignInLimit::new(),
+            remotes: oidc::Remotes::new(),
+            answers: limit::SignInLimit::new(),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::origin;
 use super::page::Refusal;
+use super::sign_in::LOCAL;
 use crate::api::Remote;
 use crate::clock;
 use crate::credential::{self, Secrets};
@@ -254,6 +255,10 @@ pub(super) async fn begin_at(
     let before = signed(portal, headers, address.to_owned()).await?;
     let by = By { who: actor.name.clone(), address: address.to_owned() };
     let mut change = portal.store.change(&by).await?;
+    if provider != LOCAL {
+        // Else it could have been disabled since, and the session would outlive that.
+        change.expect_enabled_provider(provider).await?;
+    }
     if let Some(before) = before {
         match change.end_web_session(before.session.id).await {
             Ok(()) | Err(StoreError::NotFound(_)) => {}

@@ -122,9 +122,15 @@ impl Action {
                 ];
                 admin.list("providers", &columns).await
             }
-            Self::Update { provider, settings } => change(admin, &provider, settings.body()?, "changed").await,
-            Self::Enable { provider } => change(admin, &provider, json!({ "enabled": true }), "enabled").await,
-            Self::Disable { provider } => change(admin, &provider, json!({ "enabled": false }), "disabled").await,
+            Self::Update { provider, settings } => {
+                change(admin, &provider, settings.body()?, "changed").await
+            }
+            Self::Enable { provider } => {
+                change(admin, &provider, json!({ "enabled": true }), "enabled").await
+            }
+            Self::Disable { provider } => {
+                change(admin, &provider, json!({ "enabled": false }), "disabled").await
+            }
             Self::Remove { provider } => {
                 let id = admin.api.find("providers", &provider).await?;
                 admin.delete(&format!("providers/{id}"), &format!("removed provider {id}")).await

@@ -50,7 +50,8 @@ pub(super) async fn exchange(
     match secret {
         Some(secret) if !known.secret_in_body => {
             // RFC 6749, 2.3.1: both are form-encoded before they become a user name and a password.
-            let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            let encoded =
+                |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             request = request.basic_auth(encoded(&provider.client_id), Some(encoded(secret)));
         }
         Some(secret) => {

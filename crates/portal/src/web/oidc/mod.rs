@@ -66,7 +66,10 @@ pub(super) async fn offers(portal: &Portal, next: &str, again: bool) -> Result<V
     let query = query.finish();
     let enabled = providers.into_iter().filter(|provider| provider.enabled);
     Ok(enabled
-        .map(|provider| Offer { path: format!("/sign-in/with/{}?{query}", provider.name), name: provider.name })
+        .map(|provider| Offer {
+            path: format!("/sign-in/with/{}?{query}", provider.name),
+            name: provider.name,
+        })
         .collect())
 }
 
@@ -101,7 +104,9 @@ pub(crate) fn redirect_uri(public_url: &str, provider: &str) -> String {
 async fn our_redirect_uri(portal: &Portal, provider: &AuthProvider) -> Result<String, Refusal> {
     let setting = portal.store.sign_in_setting().await?;
     let public = setting.public_url.ok_or_else(|| {
-        Refusal::unavailable("The portal does not know its own address: set it with bootstrap or the settings.")
+        Refusal::unavailable(
+            "The portal does not know its own address: set it with bootstrap or the settings.",
+        )
     })?;
     Ok(redirect_uri(&public, &provider.name))
 }
@@ -150,8 +155,10 @@ async fn finish(
 ) -> Result<Response, Refusal> {
     let provider = enabled(&portal, &name).await?;
     let address = remote.0.ip();
-    let guessed_at = portal.secrets.tag("sign-in address", &[address.to_string().as_bytes()]);
-    let limit = &portal.sign_in.limit;
+    // Only the address is held to account: no two answers have the same state.
+    let state = answer.state.as_deref().unwrap_or_default();
+    let guessed_at = portal.secrets.tag("sign-in state", &[state.as_bytes()]);
+    let limit = &portal.sign_in.answers;
     limit.allows(Instant::now(), &guessed_at, address).map_err(Refusal::too_many)?;
     let address_text = address.to_string();
     let mut response = match signed_in(&portal, &provider, &headers, answer).await {
@@ -224,7 +231,8 @@ async fn signed_in(
     let code = answer.code.filter(|code| !code.is_empty() && code.len() <= 4096).ok_or(Trouble::NoCode)?;
     let secret = exchange::secret(&portal.secrets, provider)?;
     let redirect_uri = our_redirect_uri(portal, provider).await?;
-    let tokens = exchange::exchange(&known, provider, secret.as_deref(), &pending, &code, &redirect_uri).await?;
+    let tokens =
+        exchange::exchange(&known, provider, secret.as_deref(), &pending, &code, &redirect_uri).await?;
     let expected = token::Expected { provider, secret: secret.as_deref(), nonce: &pending.nonce, now_ms };
     let claims = match token::verify(&tokens.id_token, &known.keys, &expected) {
         Err(Trouble::Signature) => {

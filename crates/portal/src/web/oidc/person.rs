@@ -19,7 +19,8 @@ pub(super) fn identity(provider: &AuthProvider, claims: &Claims) -> Result<Ident
     let verified_email = verified_email(claims);
     let mut domains = provider.email_domains.split_whitespace().peekable();
     if domains.peek().is_some() {
-        let domain = verified_email.as_deref().and_then(|email| email.rsplit_once('@')).map(|(_, domain)| domain);
+        let domain =
+            verified_email.as_deref().and_then(|email| email.rsplit_once('@')).map(|(_, domain)| domain);
         if !domain.is_some_and(|domain| domains.any(|known| known.eq_ignore_ascii_case(domain))) {
             return Err(Trouble::Domain);
         }
@@ -54,13 +55,19 @@ fn groups(claim: Option<&Value>) -> BTreeSet<String> {
     };
     // A name that would have to be shortened could become that of another group.
     let fits = |text: &&str| text.chars().count() <= LONGEST_NAME;
-    texts.into_iter().filter(fits).filter_map(|text| presentable(text, LONGEST_NAME)).take(MOST_GROUPS).collect()
+    texts
+        .into_iter()
+        .filter(fits)
+        .filter_map(|text| presentable(text, LONGEST_NAME))
+        .take(MOST_GROUPS)
+        .collect()
 }
 
 /// A text without what could confuse whoever reads it in a list or a terminal.
 fn presentable(text: &str, longest: usize) -> Option<String> {
     let is_harmless = |c: &char| {
-        !c.is_control() && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        !c.is_control()
+            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     let text: String = text.chars().filter(is_harmless).collect();
     let text: String = text.trim().chars().take(longest).collect();
@@ -100,7 +107,10 @@ mod tests {
     #[test]
     fn only_addresses_that_are_verified_open_a_domain() {
         assert!(is_in("", json!({})));
-        assert!(is_in("other.org CORP.example", json!({ "email": "ana@corp.example", "email_verified": true })));
+        assert!(is_in(
+            "other.org CORP.example",
+            json!({ "email": "ana@corp.example", "email_verified": true })
+        ));
         assert!(is_in("corp.example", json!({ "email": "ana@corp.example", "email_verified": "true" })));
         for claims in [
             json!({}),
@@ -123,7 +133,8 @@ mod tests {
         assert_eq!(named(json!({ "preferred_username": "", "email": "a@b" })).name, "a@b");
         assert_eq!(named(json!({})).name, "sub-1");
         assert_eq!(named(json!({ "name": "x".repeat(500) })).name.len(), LONGEST_NAME);
-        let groups = named(json!({ "groups": ["staff", "", 7, null, "ops\u{7}", "y".repeat(61)] })).groups.unwrap();
+        let groups =
+            named(json!({ "groups": ["staff", "", 7, null, "ops\u{7}", "y".repeat(61)] })).groups.unwrap();
         assert_eq!(groups.into_iter().collect::<Vec<_>>(), ["ops", "staff"]);
         assert_eq!(named(json!({ "groups": "one" })).groups.unwrap().len(), 1);
         let many: Vec<String> = (0..1000).map(|number| format!("g{number}")).collect();

@@ -145,7 +145,8 @@ async fn discover(provider: &AuthProvider, at_once: Arc<Semaphore>) -> Result<Kn
         token_endpoint: document.token_endpoint,
         user_info_endpoint: document.userinfo_endpoint,
         // Absent means `client_secret_basic` (Discovery 1.0, 3).
-        secret_in_body: methods.is_some_and(|methods| !methods.iter().any(|way| way == "client_secret_basic")),
+        secret_in_body: methods
+            .is_some_and(|methods| !methods.iter().any(|way| way == "client_secret_basic")),
         says_issuer: document.authorization_response_iss_parameter_supported,
         keys,
         jwks_uri: document.jwks_uri,

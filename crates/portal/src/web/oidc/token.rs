@@ -5,7 +5,9 @@ use std::str::FromStr as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use openidconnect::core::{CoreIdToken, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJwsSigningAlgorithm};
-use openidconnect::{ClaimsVerificationError, ClientId, ClientSecret, IssuerUrl, Nonce, SignatureVerificationError};
+use openidconnect::{
+    ClaimsVerificationError, ClientId, ClientSecret, IssuerUrl, Nonce, SignatureVerificationError,
+};
 use serde_json::{Map, Value};
 
 use super::trouble::Trouble;
@@ -80,7 +82,11 @@ impl Claims {
 }
 
 /// Verifies signature, issuer, audience, times and nonce.
-pub(super) fn verify(text: &str, keys: &CoreJsonWebKeySet, expected: &Expected<'_>) -> Result<Claims, Trouble> {
+pub(super) fn verify(
+    text: &str,
+    keys: &CoreJsonWebKeySet,
+    expected: &Expected<'_>,
+) -> Result<Claims, Trouble> {
     let provider = expected.provider;
     let token = CoreIdToken::from_str(text).map_err(|_| Trouble::Token("it is none"))?;
     let issuer = IssuerUrl::new(provider.issuer.clone()).map_err(|_| Trouble::Token("issuer"))?;
