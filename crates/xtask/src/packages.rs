@@ -26,8 +26,8 @@ const NEEDED: [Needed; 19] = [
     ("turnserver", "coturn", "interop"),
     ("turnutils_uclient", "coturn", "interop"),
     ("chromium-headless-shell", "chromium-headless-shell", "interop and the admin pages"),
-    ("node", "nodejs", "the admin pages in a browser"),
-    ("npm", "npm", "the admin pages in a browser"),
+    ("node", "nodejs", "the admin pages in a browser, and an identity provider"),
+    ("npm", "npm", "the admin pages in a browser, and an identity provider"),
     // The package has no program of its own; this list is there once it is installed.
     ("/var/lib/dpkg/info/python3-venv.list", "python3-venv", "interop: aiortc, schemathesis"),
     (CLANG, "clang-19", "the relay's XDP program"),

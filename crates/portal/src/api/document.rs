@@ -34,7 +34,7 @@ const ERRORS: [(&str, &str); 9] = [
 ];
 
 /// Tags and what they are about.
-const TAGS: [(&str, &str); 16] = [
+const TAGS: [(&str, &str); 17] = [
     ("sites", "Places whose gateways serve resources"),
     ("resources", "What can be reached"),
     ("groups", "Groups of actors"),
@@ -48,6 +48,7 @@ const TAGS: [(&str, &str); 16] = [
     ("explain", "Why somebody can or cannot reach something"),
     ("declarations", "Sites, resources, groups and policies from a file"),
     ("settings", "What clients get from the portal besides resources"),
+    ("providers", "OpenID Connect providers that people sign in with"),
     ("sessions", "People in a browser"),
     ("audit", "What was changed, and by whom"),
     ("flows", "Which device reached what, when, and how much it was"),

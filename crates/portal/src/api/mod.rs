@@ -19,6 +19,7 @@ mod idempotency;
 mod permission;
 mod plan;
 mod policy;
+mod provider;
 mod relay;
 mod resource;
 mod scope;
@@ -114,6 +115,8 @@ fn documented() -> (Router<SharedPortal>, OpenApi) {
         .routes(routes!(device::update_client, device::delete_client))
         .routes(routes!(device::gateways))
         .routes(routes!(device::delete_gateway))
+        .routes(routes!(provider::list, provider::create))
+        .routes(routes!(provider::show, provider::update, provider::delete))
         .routes(routes!(relay::list))
         .routes(routes!(authorization::list))
         .routes(routes!(authorization::revoke))

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::Failure;
 
 /// The nouns that scopes name: the first part of the paths below `/api/v1`.
-pub(super) const NOUNS: [&str; 15] = [
+pub(super) const NOUNS: [&str; 16] = [
     "actors",
     "audit",
     "authorizations",
@@ -22,6 +22,7 @@ pub(super) const NOUNS: [&str; 15] = [
     "gateways",
     "groups",
     "policies",
+    "providers",
     "relays",
     "resources",
     "sessions",

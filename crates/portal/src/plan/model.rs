@@ -186,7 +186,7 @@ impl Model {
         if group.managed {
             return Err(FileError::at(
                 &entry.name,
-                "SCIM manages the members of this group: leave `members` out",
+                "an identity provider or SCIM manages the members of this group: leave `members` out",
             ));
         }
         group.members.clear();

@@ -151,7 +151,6 @@ impl Change {
     }
 
     /// Revokes the tokens of devices for which a provider has vouched, when it may no longer.
-    #[expect(dead_code, reason = "for the removal of a provider")]
     pub(crate) async fn revoke_tokens_of_provider(&mut self, provider: &str) -> Result<(), StoreError> {
         let account = self.account();
         let ids: Vec<Uuid> = sql::query_scalar(

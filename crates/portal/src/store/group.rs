@@ -17,7 +17,7 @@ pub(crate) struct Group {
     pub(crate) name: String,
     /// Every actor is a member, always.
     pub(crate) everyone: bool,
-    /// Who decides who is a member, if not the administrators: `scim`.
+    /// Who decides who is a member, if not the administrators: `scim`, or `oidc` for the provider's claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) managed_by: Option<String>,
     /// When it was created.
@@ -192,12 +192,20 @@ impl Change {
     }
 
     async fn refuse_managed(&mut self, id: GroupId) -> Result<(), StoreError> {
-        if self.is_managed_group(id).await? {
-            return Err(StoreError::Conflict(
-                "SCIM manages the name and the members of this group".to_owned(),
-            ));
-        }
-        Ok(())
+        let account = self.account();
+        let managed_by: Option<String> = sql::query_scalar(
+            "SELECT managed_by FROM actor_group WHERE account_id = $1 AND id = $2 AND managed_by IS NOT NULL",
+        )
+        .bind(account.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(self.sql())
+        .await?;
+        let whose = match managed_by.as_deref() {
+            None => return Ok(()),
+            Some("scim") => "SCIM",
+            Some(_) => "An identity provider",
+        };
+        Err(StoreError::Conflict(format!("{whose} manages the name and the members of this group")))
     }
 
     async fn refuse_everyone(&mut self, id: GroupId, why: &str) -> Result<(), StoreError> {

@@ -213,6 +213,7 @@ impl Change {
     ) -> Result<PolicyId, StoreError> {
         self.expect_group(group).await?;
         self.expect_resource(resource).await?;
+        self.expect_providers(conditions).await?;
         let id = Uuid::now_v7();
         let (account, at) = (self.account(), self.at_ms());
         sql::query(
@@ -266,6 +267,7 @@ impl Change {
         id: PolicyId,
         conditions: &Conditions,
     ) -> Result<(), StoreError> {
+        self.expect_providers(conditions).await?;
         let account = self.account();
         let before: Option<(Uuid, String)> =
             sql::query_as("SELECT group_id, conditions FROM policy WHERE account_id = $1 AND id = $2")

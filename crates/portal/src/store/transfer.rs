@@ -39,7 +39,7 @@ struct Table {
 }
 
 /// Every table that is transferred, referenced ones first.
-const TABLES: [Table; 19] = [
+const TABLES: [Table; 21] = [
     Table {
         name: "account",
         key: "id",
@@ -96,6 +96,38 @@ const TABLES: [Table; 19] = [
     },
     Table { name: "recovery_code", key: "actor_id, hash", columns: &[("actor_id", Id), ("hash", Bytes)] },
     Table {
+        name: "auth_provider",
+        key: "id",
+        columns: &[
+            ("id", Id),
+            ("account_id", Id),
+            ("name", Text),
+            ("issuer", Text),
+            ("client_id", Text),
+            ("client_secret_sealed", Text),
+            ("scopes", Text),
+            ("group_claim", Text),
+            ("email_domains", Text),
+            ("ca_pem", Text),
+            ("links_directory", Boolean),
+            ("just_in_time", Boolean),
+            ("enabled", Boolean),
+            ("created_ms", Integer),
+            ("changed_ms", Integer),
+        ],
+    },
+    Table {
+        name: "identity",
+        key: "id",
+        columns: &[
+            ("id", Id),
+            ("provider_id", Id),
+            ("subject", Text),
+            ("actor_id", Id),
+            ("created_ms", Integer),
+        ],
+    },
+    Table {
         name: "actor_group",
         key: "id",
         columns: &[
@@ -104,6 +136,7 @@ const TABLES: [Table; 19] = [
             ("name", Text),
             ("everyone", Boolean),
             ("managed_by", Text),
+            ("provider_id", Id),
             ("external_id", Text),
             ("modified_ms", Integer),
             ("created_ms", Integer),

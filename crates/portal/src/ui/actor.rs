@@ -240,7 +240,7 @@ pub(super) async fn sign_in_link(
     let (path, _) = crate::web::make_link(&portal, &mut change, actor).await?;
     change.commit().await?;
     let name = portal.store.actor(actor).await?.name;
-    let url = super::site::browser_url(&portal, &headers).await? + &path;
+    let url = crate::web::browser_url(&portal, &headers).await? + &path;
     Ok(Page::new(&visitor, "people", &format!("A link for {name}"))
         .lead("They choose a password and an authenticator with it, once, within an hour. Whoever has it becomes them: hand it over safely.")
         .below("Back", format!("/admin/people/{id}"))

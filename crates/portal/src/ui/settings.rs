@@ -29,7 +29,7 @@ pub(super) async fn show(
 ) -> Result<Response, Refusal> {
     let account = portal.account();
     let settings = &account.settings;
-    let url = super::site::portal_url(&portal, &headers).await?;
+    let url = crate::web::peer_url(&portal, &headers).await?;
     let sign_in = portal.store.sign_in_setting().await?;
     let most = sign_in.devices_per_user.map_or_else(|| "any number".to_owned(), |most| most.to_string());
     let general = vec![
@@ -57,9 +57,23 @@ pub(super) async fn show(
     let keys = tokens.iter().filter(|token| token.kind == "api" && token.revoked_ms.is_none());
     let rows = keys.map(row).collect();
     let empty = Empty::new("No key", "Scripts use the API with a token of their own.");
+    let providers = portal.store.auth_providers(crate::store::Page::FIRST).await?;
+    let row = |provider: &crate::store::AuthProvider| {
+        let state = if provider.enabled { "yes" } else { "no" };
+        vec![Cell::text(&provider.name), Cell::Code(provider.issuer.clone()), Cell::text(state)]
+    };
+    let provider_rows = providers.iter().map(row).collect();
+    let no_provider =
+        Empty::new("No provider", "People sign in with OpenID Connect: adit-portal provider add.");
     Ok(Page::new(&visitor, "settings", "Settings")
         .action(Button::link("All tokens", "/admin/tokens?q=api"))
         .block(Block::Facts(general))
         .table(Table::titled("API keys", &["Name", "Created", "Ends"], rows, empty))
+        .table(Table::titled(
+            "Identity providers",
+            &["Name", "Issuer", "Enabled"],
+            provider_rows,
+            no_provider,
+        ))
         .answer())
 }

@@ -2,7 +2,7 @@
 
 use adit_policy::{SiteId, TokenId};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::api::checked_name;
 use crate::clock;
 use crate::portal::SharedPortal;
 use crate::store::{DeviceRow, Find, NewToken, Removal, TokenKind};
-use crate::web::Refusal;
+use crate::web::{Refusal, peer_url, service_command};
 
 const COLUMNS: [&str; 4] = ["Name", "Gateways", "Resources", "State"];
 
@@ -168,24 +168,6 @@ pub(super) async fn show(
         .answer())
 }
 
-/// Where gateways connect to.
-pub(super) async fn portal_url(portal: &SharedPortal, headers: &HeaderMap) -> Result<String, Refusal> {
-    let url = browser_url(portal, headers).await?;
-    Ok(match url.split_once("://") {
-        Some(("http", rest)) => format!("ws://{rest}"),
-        Some((_, rest)) => format!("wss://{rest}"),
-        None => format!("wss://{url}"),
-    })
-}
-
-/// Where browsers reach the portal, without a slash at the end.
-pub(super) async fn browser_url(portal: &SharedPortal, headers: &HeaderMap) -> Result<String, Refusal> {
-    let setting = portal.store.sign_in_setting().await?;
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("portal.example.com");
-    let url = setting.public_url.unwrap_or_else(|| format!("https://{host}"));
-    Ok(url.trim_end_matches('/').to_owned())
-}
-
 /// Makes a gateway token and shows the command to run, once.
 pub(super) async fn deploy(
     State(portal): State<SharedPortal>,
@@ -194,7 +176,7 @@ pub(super) async fn deploy(
     Edit(visitor, _): Edit,
 ) -> Result<Response, Refusal> {
     let site = portal.store.site(SiteId::from_uuid(id)).await?;
-    let url = portal_url(&portal, &headers).await?;
+    let url = peer_url(&portal, &headers).await?;
     let minted = portal.secrets.mint(TokenKind::Gateway)?;
     let mut change = portal.store.change(&visitor.by()).await?;
     let new = NewToken {
@@ -208,11 +190,9 @@ pub(super) async fn deploy(
     };
     change.create_token(&new).await?;
     change.commit().await?;
-    let authority = portal.authority.as_ref().map(|digest| format!("ADIT_CA={digest}\n")).unwrap_or_default();
-    let command = format!(
-        "sudo install -m 600 /dev/stdin /etc/adit/gateway.env <<'X'\nADIT_PORTAL={url}\nADIT_TOKEN={}\n{authority}X\nsudo systemctl enable --now adit-gateway",
-        minted.text
-    );
+    let mut settings = vec![("ADIT_PORTAL", url.as_str()), ("ADIT_TOKEN", &minted.text)];
+    settings.extend(portal.authority.as_deref().map(|digest| ("ADIT_CA", digest)));
+    let command = service_command("adit-gateway", "gateway", &settings);
     let page = deploy_page(&visitor, &site)
         .lead("The machine needs the package adit-gateway, nftables, and outgoing connections only.");
     let page = page.copy("Run this on the machine; it is shown only now", command);

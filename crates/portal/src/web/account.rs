@@ -4,11 +4,12 @@
 use adit_policy::TokenId;
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::address::{peer_url, service_command};
 use super::page::{Refusal, page};
 use super::session::{self, Signed, SignedForm};
 use crate::clock;
@@ -22,6 +23,8 @@ struct AccountPage<'a> {
     is_admin: bool,
     csrf: &'a str,
     devices: Vec<DeviceLine>,
+    /// What brings a further device here.
+    command: &'a str,
     sessions: Vec<SessionLine>,
 }
 
@@ -46,7 +49,11 @@ struct SessionLine {
 pub(super) struct Pressed {}
 
 /// `GET /`
-pub(super) async fn show(State(portal): State<SharedPortal>, signed: Signed) -> Result<Response, Refusal> {
+pub(super) async fn show(
+    State(portal): State<SharedPortal>,
+    headers: HeaderMap,
+    signed: Signed,
+) -> Result<Response, Refusal> {
     let sessions = portal.store.web_sessions_of(signed.session.actor()).await?;
     let sessions = sessions.into_iter().map(|session| SessionLine {
         id: session.id,
@@ -64,11 +71,16 @@ pub(super) async fn show(State(portal): State<SharedPortal>, signed: Signed) -> 
         is_online: device_id.is_some_and(|id| online.contains(&id)),
         name: token.name,
     });
+    let url = peer_url(&portal, &headers).await?;
+    let mut settings = vec![("ADIT_PORTAL", url.as_str())];
+    settings.extend(portal.authority.as_deref().map(|digest| ("ADIT_CA", digest)));
+    let command = service_command("aditd", "client", &settings) + " && adit login";
     let template = AccountPage {
         name: &signed.actor.name,
         is_admin: signed.is_admin(),
         csrf: &signed.csrf,
         devices: devices.collect(),
+        command: &command,
         sessions: sessions.collect(),
     };
     Ok(page(StatusCode::OK, &template))

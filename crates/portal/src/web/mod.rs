@@ -2,6 +2,7 @@
 //! protects every page of the portal.
 //!
 //! `session` holds the cookie and the extractors that pages take (`Signed`, `SignedForm`);
+//! `oidc` the sign-in with a provider;
 //! `sign_in` and `welcome` are the pages that whoever is not signed in yet sees, `account` the
 //! first one after that; `device` signs devices in, resting on a session. Without any provider
 //! people sign in with password and authenticator: the portal must be reachable for its
@@ -11,8 +12,10 @@
 //! as strict as there is; passwords without an authenticator.
 
 mod account;
+mod address;
 mod device;
 mod limit;
+mod oidc;
 mod origin;
 mod page;
 mod password;
@@ -28,10 +31,13 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
+pub(crate) use address::{browser_url, peer_url, service_command};
+pub(crate) use oidc::{is_acceptable, redirect_uri, seal_secret};
 pub(crate) use page::Refusal;
 pub(crate) use session::{Signed, SignedForm};
 #[cfg(test)]
 pub(crate) use session::{begin, signed};
+pub(crate) use sign_in::LOCAL;
 pub(crate) use welcome::{LINK_LIFETIME_MS, make_link, new_link};
 
 use crate::portal::SharedPortal;
@@ -52,6 +58,9 @@ pub(crate) struct SignIn {
     limit: limit::SignInLimit,
     /// Guesses at the codes of devices.
     codes: limit::SignInLimit,
+    remotes: oidc::Remotes,
+    /// Answers of providers that nobody asked for, and forged ones.
+    answers: limit::SignInLimit,
 }
 
 impl SignIn {
@@ -61,6 +70,8 @@ impl SignIn {
             passwords: password::Passwords::new(),
             limit: limit::SignInLimit::new(),
             codes: limit::SignInLimit::new(),
+            remotes: oidc::Remotes::new(),
+            answers: limit::SignInLimit::new(),
         }
     }
 }
@@ -74,7 +85,8 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/devices/{id}/end", post(account::end_device))
         .route("/sessions/{id}/end", post(account::end_session))
         .route("/welcome", get(welcome::form).post(welcome::submit))
-        .merge(device::router());
+        .merge(device::router())
+        .merge(oidc::router());
     protect(pages.route("/assets/adit.css", get(stylesheet)))
 }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::origin;
 use super::page::Refusal;
+use super::sign_in::LOCAL;
 use crate::api::Remote;
 use crate::clock;
 use crate::credential::{self, Secrets};
@@ -224,6 +225,18 @@ pub(crate) async fn begin(
     (headers, address): (&HeaderMap, &str),
     response: &mut Response,
 ) -> Result<(), Refusal> {
+    begin_at(portal, actor, provider, clock::now_ms(), (headers, address), response).await
+}
+
+/// As [`begin`], for somebody who proved at `authenticated_ms` who they are.
+pub(super) async fn begin_at(
+    portal: &Portal,
+    actor: &Actor,
+    provider: &str,
+    authenticated_ms: i64,
+    (headers, address): (&HeaderMap, &str),
+    response: &mut Response,
+) -> Result<(), Refusal> {
     let (id, at_ms) = (Uuid::now_v7(), clock::now_ms());
     let secret = URL_SAFE_NO_PAD.encode(credential::random_bytes()?);
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -233,7 +246,7 @@ pub(crate) async fn begin(
         hash: hash(&portal.secrets, id, &secret).to_vec(),
         provider: provider.to_owned(),
         created_ms: at_ms,
-        authenticated_ms: at_ms,
+        authenticated_ms,
         last_seen_ms: at_ms,
         expires_ms: at_ms + LONGEST_MS,
         address: address.to_owned(),
@@ -242,6 +255,10 @@ pub(crate) async fn begin(
     let before = signed(portal, headers, address.to_owned()).await?;
     let by = By { who: actor.name.clone(), address: address.to_owned() };
     let mut change = portal.store.change(&by).await?;
+    if provider != LOCAL {
+        // Else it could have been disabled since, and the session would outlive that.
+        change.expect_enabled_provider(provider).await?;
+    }
     if let Some(before) = before {
         match change.end_web_session(before.session.id).await {
             Ok(()) | Err(StoreError::NotFound(_)) => {}

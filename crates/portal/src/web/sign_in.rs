@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::page::{Refusal, page};
 use super::session;
 use super::totp::TotpSecret;
-use super::{origin, password};
+use super::{oidc, origin, password};
 use crate::api::Remote;
 use crate::clock;
 use crate::credential::Secrets;
@@ -21,11 +21,12 @@ use crate::portal::{Portal, SharedPortal};
 use crate::store::{Actor, By, LocalCredential};
 
 /// What a session says about who authenticated its actor.
-pub(super) const LOCAL: &str = "local";
+pub(crate) const LOCAL: &str = "local";
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct SignInPage<'a> {
+    offers: &'a [oidc::Offer],
     next: &'a str,
     name: &'a str,
     error: Option<&'a str>,
@@ -58,7 +59,8 @@ pub(super) async fn form(
     {
         return Ok(Redirect::to(next).into_response());
     }
-    Ok(page(StatusCode::OK, &SignInPage { next, name: "", error: None }))
+    let offers = oidc::offers(&portal, next, going.again.is_some()).await?;
+    Ok(page(StatusCode::OK, &SignInPage { offers: &offers, next, name: "", error: None }))
 }
 
 /// `POST /sign-in`
@@ -75,7 +77,8 @@ pub(super) async fn submit(
         let error = Some("Name, password or code is wrong.");
         let next = origin::local_path(form.next.as_deref());
         let name = form.name.get(..100).unwrap_or(&form.name);
-        return Ok(page(StatusCode::UNAUTHORIZED, &SignInPage { next, name, error }));
+        let offers = oidc::offers(&portal, next, false).await?;
+        return Ok(page(StatusCode::UNAUTHORIZED, &SignInPage { offers: &offers, next, name, error }));
     };
     let mut response = Redirect::to(origin::local_path(form.next.as_deref())).into_response();
     let from = (&headers, &*address.to_string());

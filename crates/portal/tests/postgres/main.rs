@@ -38,12 +38,18 @@ mod operations;
 mod permissions;
 #[path = "../portal/program.rs"]
 mod program;
+#[path = "../portal/providers.rs"]
+mod providers;
+#[path = "../portal/real_provider.rs"]
+mod real_provider;
 #[path = "../portal/relays.rs"]
 mod relays;
 #[path = "../portal/repeated.rs"]
 mod repeated;
 #[path = "../portal/revocation.rs"]
 mod revocation;
+#[path = "../portal/scripted_provider.rs"]
+mod scripted_provider;
 mod server;
 #[path = "../portal/sign_in.rs"]
 mod sign_in;

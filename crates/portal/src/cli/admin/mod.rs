@@ -10,6 +10,7 @@ mod explain;
 mod flow;
 mod group;
 mod policy;
+mod provider;
 mod resource;
 mod settings;
 mod site;
@@ -37,6 +38,8 @@ pub(super) enum Command {
     Membership(Online<group::MembershipAction>),
     /// Which group may reach which resource
     Policy(Online<policy::Action>),
+    /// OpenID Connect providers that people sign in with
+    Provider(Online<provider::Action>),
     /// Tokens of clients, gateways, relays and API users
     Token(Online<token::Action>),
     /// Clients that have signed in
@@ -88,6 +91,7 @@ impl Command {
             Self::Actor(online) => run!(online),
             Self::Membership(online) => run!(online),
             Self::Policy(online) => run!(online),
+            Self::Provider(online) => run!(online),
             Self::Token(online) => run!(online),
             Self::Device(online) => run!(online),
             Self::Gateway(online) => run!(online),
