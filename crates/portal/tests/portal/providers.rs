@@ -416,6 +416,7 @@ async fn whoever_disables_or_removes_a_provider_ends_what_rests_on_it() {
     assert_eq!((page.status, sessions().await), (303, 1));
     let shown = world.admin(Method::GET, "providers", None).await;
     assert_eq!(shown["items"][0]["has_secret"], true);
+    assert_eq!(shown["items"][0]["links_directory"], false);
     assert!(!shown.to_string().contains("\"secret\""), "{shown}");
     assert_eq!(shown["items"][0]["redirect_uri"], "https://localhost/sign-in/with/corp/callback");
 
