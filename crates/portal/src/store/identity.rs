@@ -108,7 +108,8 @@ impl Change {
     }
 
     /// The person of the directory who this is: known there under the same subject, or by an address that is verified.
-    /// Whoever has an identity of this provider already is somebody else: addresses are given to others in time.
+    /// Whoever has an identity of this provider already is somebody else: addresses are given to others in time. Who has
+    /// been given a role is not taken over either: it was given to the one who was known then.
     async fn directory_user(
         &mut self,
         provider: &AuthProvider,
@@ -116,7 +117,7 @@ impl Change {
     ) -> Result<Option<Actor>, StoreError> {
         let account = self.account();
         let mut found: Vec<Actor> = sql::query_as(
-            "SELECT * FROM actor WHERE account_id = $1 AND managed_by = 'scim' AND kind = 'user'
+            "SELECT * FROM actor WHERE account_id = $1 AND managed_by = 'scim' AND kind = 'user' AND role = 'none'
                AND (external_id = $2 OR lower(name) = lower($3))
                AND NOT EXISTS (SELECT 1 FROM identity WHERE identity.actor_id = actor.id AND identity.provider_id = $4)
              LIMIT 2",
