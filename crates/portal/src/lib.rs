@@ -5,7 +5,7 @@
 //! to the `hub`, the hub to the sessions that they concern. Nothing is ever pushed that was not
 //! stored before, and nothing that is stored is only pushed: peers that reconnect get it all.
 //!
-//! Deliberately absent for now: sign-in with OpenID Connect, flow logs.
+//! Deliberately absent: mail, and anything that needs the internet.
 
 #![forbid(unsafe_code)]
 

@@ -8,6 +8,7 @@ mod cold;
 mod command_line;
 mod download;
 mod failover;
+mod first_run;
 mod flow_log;
 mod goodbye;
 mod harsh;
@@ -94,6 +95,11 @@ pub const ALL: &[Scenario] = &[
         name: "command-line",
         description: "Everything that `adit` says and does beside connecting, on a machine that is connected.",
         run: command_line::run,
+    },
+    Scenario {
+        name: "first-run",
+        description: "From nothing to a page through the tunnel with three commands, everything else in the browser.",
+        run: first_run::run,
     },
     Scenario {
         name: "cold-start",

@@ -134,7 +134,8 @@ def main():
 
     page = sys.stdin.readline().strip()
     browser.open(page)
-    browser.submit("/device", decision="approve")
+    browser.submit("/device")
+    browser.submit("/decide", decision="approve")
     say(step="approved")
 
 
