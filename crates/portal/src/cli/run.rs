@@ -56,6 +56,10 @@ fn next_steps(made: &create::Outcome) -> String {
     text
 }
 
+/// Printed instead of [`first_run`] where it would end in a log.
+const MADE_BY_A_SERVICE: &str = "The portal is made. `adit-portal admin-link` prints a link where password and authenticator are chosen, \
+     `adit-portal bootstrap --rotate-admin-token` an admin token; the pages make tokens for relays.";
+
 /// Makes the portal that is to be served, if it was asked for and is not there.
 fn bootstrap_before(arguments: &Serve) -> Result<()> {
     let Some(url) = &arguments.bootstrap else { return Ok(()) };
@@ -70,8 +74,12 @@ fn bootstrap_before(arguments: &Serve) -> Result<()> {
         rotate_admin_token: false,
     };
     let made = one_thread()?.block_on(create::bootstrap_if_absent(&options))?;
-    if let Some(made) = made {
-        println!("{}", first_run(&made));
+    // systemd says so when what is printed goes into a log, where no secret may be.
+    let is_logged = std::env::var_os("JOURNAL_STREAM").is_some();
+    match made {
+        Some(_) if is_logged => println!("{MADE_BY_A_SERVICE}"),
+        Some(made) => println!("{}", first_run(&made)),
+        None => {}
     }
     Ok(())
 }

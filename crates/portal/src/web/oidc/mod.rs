@@ -161,7 +161,7 @@ async fn finish(
     let limit = &portal.sign_in.answers;
     limit.allows(Instant::now(), &guessed_at, address).map_err(Refusal::too_many)?;
     let address_text = address.to_string();
-    let mut response = match signed_in(&portal, &provider, &headers, answer).await {
+    let mut response = match signed_in(&portal, &provider, (&headers, &address_text), answer).await {
         Ok((actor, next, authenticated_ms)) => {
             let mut response = Redirect::to(origin::local_path(Some(&next))).into_response();
             let from = (&headers, &*address_text);
@@ -209,7 +209,7 @@ impl From<StoreError> for Ended {
 async fn signed_in(
     portal: &Portal,
     provider: &AuthProvider,
-    headers: &HeaderMap,
+    (headers, address): (&HeaderMap, &str),
     answer: Answer,
 ) -> Result<(Actor, String, i64), Ended> {
     let now_ms = clock::now_ms();
@@ -244,7 +244,7 @@ async fn signed_in(
     let authenticated_ms = authenticated_ms(&pending, claims.authenticated_ms(), now_ms)?;
     let claims = exchange::with_user_info(&known, provider, claims, &tokens.access_token).await?;
     let identity = person::identity(provider, &claims)?;
-    let by = By { who: format!("provider: {}", provider.name), address: String::new() };
+    let by = By { who: format!("provider: {}", provider.name), address: address.to_owned() };
     let mut change = portal.store.change(&by).await?;
     let actor = change.sign_in_identity(provider.id, &identity).await?.ok_or(Trouble::Unknown)?;
     change.commit().await?;
