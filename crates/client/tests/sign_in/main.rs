@@ -4,6 +4,7 @@
 
 mod portal;
 
+use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,7 +80,22 @@ impl Device {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_adit"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_adit")), words)
+    }
+
+    /// The same for somebody else, who may not look into the directory where the programs were built.
+    fn onlooker(&self, words: &[&str]) -> Command {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.directory.path(), open).unwrap();
+        let program = self.directory.path().join("adit");
+        std::fs::copy(env!("CARGO_BIN_EXE_adit"), &program).unwrap();
+        let mut command = self.command_of(&program, words);
+        command.uid(NOBODY).gid(NOBODY);
+        command
+    }
+
+    fn command_of(&self, program: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().arg("--json").arg("--socket").arg(self.directory.path().join("socket"));
         command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
@@ -186,13 +202,10 @@ fn a_device_code_signs_in_and_the_same_token_renews_without_interruption() {
         let expected: (Value, Value) = ("waiting_browser".into(), "waiting_browser".into());
         assert_eq!((&status["state"], &status["reason"]), (&expected.0, &expected.1));
         assert_eq!(status["login"]["user_code"], "BCDF-GHJK");
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(device.directory.path(), open).unwrap();
-        let onlooker = device.command(&["status"]).uid(NOBODY).gid(NOBODY).output().await.unwrap();
+        let onlooker = device.onlooker(&["status"]).output().await.unwrap();
         let seen: Value = serde_json::from_slice(&onlooker.stdout).unwrap_or_else(|_| panic!("{onlooker:?}"));
         assert_eq!((&seen["state"], &seen["login"]), (&"waiting_browser".into(), &Value::Null));
-        let onlooker =
-            device.command(&["login", "--device-code"]).uid(NOBODY).gid(NOBODY).output().await.unwrap();
+        let onlooker = device.onlooker(&["login", "--device-code"]).output().await.unwrap();
         assert_eq!(onlooker.status.code(), Some(6), "{onlooker:?}");
         let (exit, last) = login.end().await;
         assert_eq!((exit, &last["signed_in"], &last["actor"]), (Some(0), &true.into(), &"Maria".into()));

@@ -16,10 +16,10 @@ pub(in crate::cli) enum Action {
         /// What it is called: 1 to 32 of a-z, 0-9 and -
         name: String,
         /// Its issuer identifier, exactly as the provider writes it
-        #[arg(long)]
+        #[arg(long, value_name = "URL")]
         issuer: String,
         /// What the provider calls this portal
-        #[arg(long)]
+        #[arg(long, value_name = "ID")]
         client_id: String,
         #[command(flatten)]
         settings: Settings,
