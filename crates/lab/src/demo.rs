@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use crate::link::Profile;
 use crate::logs::{self, Expectations};
-use crate::stage::{DAY, PRIVATE_NAME, PRIVATE_NETWORK, Stage};
+use crate::stage::{MONTH, PRIVATE_NAME, PRIVATE_NETWORK, Stage};
 use crate::steps::Steps;
 use crate::system::Programs;
 use crate::topology::Options;
@@ -79,7 +79,7 @@ fn bring_up(steps: &mut Steps, stage: &mut Stage) -> Result<()> {
     })?;
     steps.run("gateway up", || Ok((stage.start_gateways()?, String::new())))?;
     steps.run("client daemon up", || Ok((stage.start_clients()?, String::new())))?;
-    steps.run("signed in and online", || Ok((stage.sign_in(DAY)?, String::new())))
+    steps.run("signed in and online", || Ok((stage.sign_in(MONTH)?, String::new())))
 }
 
 fn show_traffic(steps: &mut Steps, stage: &Stage, kind: &str) -> Result<()> {

@@ -33,7 +33,7 @@ const ECHO_PORT: u16 = 7;
 const PAGE_LIMIT: Duration = Duration::from_secs(15);
 
 /// Lifetime of sign-in tokens, when a story does not say otherwise.
-pub const DAY: Duration = Duration::from_secs(86_400);
+pub const MONTH: Duration = Duration::from_secs(30 * 86_400);
 
 /// Objects in the portal that stories come back to.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +126,7 @@ impl Stage {
         stage.grant_access()?;
         stage.start_gateways()?;
         stage.start_clients()?;
-        stage.sign_in(DAY)?;
+        stage.sign_in(MONTH)?;
         Ok(stage)
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::usage;
 use crate::link::Profile;
-use crate::stage::{DAY, PRIVATE_NAME, Stage};
+use crate::stage::{MONTH, PRIVATE_NAME, Stage};
 use crate::system::Programs;
 use crate::topology::Options;
 
@@ -44,7 +44,7 @@ pub fn measure(programs: &Programs, log_dir: &Path) -> Result<Vec<Sample>> {
     more_resources(&stage)?;
     stage.start_gateways()?;
     stage.start_clients()?;
-    let token = stage.portal.create_client_token(&stage.access.actor, DAY)?;
+    let token = stage.portal.create_client_token(&stage.access.actor, MONTH)?;
     let online = stage.client().sign_in(&token, &stage.state)?;
     let mut samples = vec![("up_to_online_ms", milliseconds(online))];
     std::thread::sleep(SETTLE);

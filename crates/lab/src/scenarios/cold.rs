@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::nearby;
 use crate::probe::udp::{EchoServer, Probe};
 use crate::scenario::{Context, Target};
-use crate::stage::{DAY, Stage};
+use crate::stage::{MONTH, Stage};
 use crate::topology::{Options, site_address};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -37,7 +37,7 @@ pub(super) fn start(context: &mut Context) -> Result<()> {
         for round in 0..STARTS {
             if round > 0 {
                 stage.client().adit(&["down"])?;
-                stage.sign_in(DAY)?;
+                stage.sign_in(MONTH)?;
             }
             std::thread::sleep(SETTLE);
             context.record_time(metric, first_reply(&stage, stage.echo_address())?, target);

@@ -9,7 +9,7 @@ use super::nearby;
 use crate::nat::Nat;
 use crate::probe::udp::Probe;
 use crate::scenario::{Context, Target};
-use crate::stage::{DAY, Stage};
+use crate::stage::{MONTH, Stage};
 use crate::topology::{Families, Options};
 use crate::world::{End, Host};
 
@@ -73,7 +73,7 @@ pub(super) fn many_clients(context: &mut Context) -> Result<()> {
     context.record_time("daemons started", begin.elapsed(), Target::Shown);
     let begin = Instant::now();
     for client in &clients {
-        let token = stage.portal.create_client_token(&stage.access.actor, DAY)?;
+        let token = stage.portal.create_client_token(&stage.access.actor, MONTH)?;
         client.sign_in(&token, &stage.state)?;
     }
     context.record_time("all signed in", begin.elapsed(), Target::Shown);

@@ -47,7 +47,7 @@ pub(super) fn upgrade(context: &mut Context) -> Result<()> {
     let installed = install(&context.programs.path("adit-gateway"), &stage.state.of("installed")?)?;
     stage.start_gateways_from(&installed)?;
     stage.start_clients()?;
-    stage.sign_in(crate::stage::DAY)?;
+    stage.sign_in(crate::stage::MONTH)?;
     let streams = open(&stage)?;
     let probe = stage.probe(1_000)?;
     probe.wait_for_reply_after(Instant::now(), LIMIT)?;

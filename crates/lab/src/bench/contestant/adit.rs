@@ -11,7 +11,7 @@ use crate::bench::ground::{Ground, OUR_ADDRESS, OUR_NAME, OUR_NETWORK};
 use crate::bench::implementation::Implementation;
 use crate::bench::iperf;
 use crate::probe::dns::DnsServer;
-use crate::stage::DAY;
+use crate::stage::MONTH;
 use crate::system::{Client, Gateway, Portal, Programs, Relay, StateDir};
 use crate::topology::Families;
 use crate::world::Host;
@@ -48,7 +48,7 @@ impl Adit {
         })?;
         let sign_in = |host: &Host| -> Result<Client> {
             let client = Client::start_on(host, &portal, programs, &state)?;
-            client.sign_in(&portal.create_client_token(&actor, DAY)?, &state)?;
+            client.sign_in(&portal.create_client_token(&actor, MONTH)?, &state)?;
             Ok(client)
         };
         let client = affinity::on(ground.client_processor(), || sign_in(&ground.client))?;

@@ -14,7 +14,7 @@ use crate::probe::http;
 use crate::probe::tls::Talk;
 use crate::process::Process;
 use crate::scenario::{Context, Target};
-use crate::stage::{DAY, Stage};
+use crate::stage::{MONTH, Stage};
 use crate::system::{self, Portal};
 
 /// Longest time in which a bad request or frame must be answered.
@@ -81,7 +81,7 @@ fn too_large(stage: &Stage) -> Result<f64> {
 /// A good token for each endpoint, for nothing but this.
 fn tokens(stage: &Stage) -> Result<[String; 3]> {
     let portal = &stage.portal;
-    let client = portal.create_client_token(&stage.access.actor, DAY)?;
+    let client = portal.create_client_token(&stage.access.actor, MONTH)?;
     let site = portal.create_site("abused")?;
     let gateway = portal.create_gateway_token(&site)?;
     let relay = portal.admin(&["token", "create", "relay", "--name", "abused"])?;

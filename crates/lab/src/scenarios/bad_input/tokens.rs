@@ -8,7 +8,7 @@ use super::stranger::Stranger;
 use crate::probe::http;
 use crate::process::{Finished, Process, Spawn};
 use crate::scenario::{Context, Target};
-use crate::stage::{DAY, Stage};
+use crate::stage::{MONTH, Stage};
 use crate::system::{self, Client, Portal, Programs};
 
 /// Exit code of every program for a token that the portal refuses.
@@ -105,7 +105,7 @@ impl Bench<'_> {
 
     /// A token that has met its fate.
     fn meet(&self, fate: &str, create: impl Fn(Duration) -> Result<(String, String)>) -> Result<String> {
-        let (id, token) = create(if fate == "expired" { SHORT } else { DAY })?;
+        let (id, token) = create(if fate == "expired" { SHORT } else { MONTH })?;
         match fate {
             "expired" => std::thread::sleep(OVER),
             "revoked" => self.revoke(&id)?,
@@ -144,7 +144,7 @@ impl Bench<'_> {
 
     /// A program with a good token runs; the token is revoked; the time until the program has ended.
     fn revoked_while_running(&self, kind: Kind) -> Result<Duration> {
-        let (id, token) = self.create(kind, DAY)?;
+        let (id, token) = self.create(kind, MONTH)?;
         let line = self.command_line(kind, &token)?;
         let spawn = Spawn::new(&format!("{}-revoked", kind.program()), &line[0]).args(&line[1..]);
         let mut process: Process = self.stranger.host.spawn(&spawn)?;
@@ -172,7 +172,7 @@ impl Bench<'_> {
             context.record_time(&format!("adit up: {fate} token"), finished.took, Target::AtMost(5_000.0));
             self.require_blocked(&client, fate)?;
         }
-        let (id, token) = create(DAY)?;
+        let (id, token) = create(MONTH)?;
         let finished = self.sign_in(&client, &token)?;
         ensure!(finished.success(), "a good token after bad ones: {}", finished.complaint());
         self.revoke(&id)?;

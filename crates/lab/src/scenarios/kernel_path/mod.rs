@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::scenario::{Context, Target};
-use crate::stage::{DAY, Stage};
+use crate::stage::{MONTH, Stage};
 use crate::system::Programs;
 use crate::topology::{Families, Options};
 use crate::world::End;
@@ -175,7 +175,7 @@ fn relayed(options: &Options, is_prepared: bool, context: &Context) -> Result<St
     stage.start_gateways()?;
     stage.topology.direct_paths.block()?;
     stage.start_clients()?;
-    stage.sign_in(DAY)?;
+    stage.sign_in(MONTH)?;
     stage.reach(LIMIT)?;
     stage.client().wait_for_path("relayed", LIMIT)?;
     // Channels are bound a moment after the path is found.

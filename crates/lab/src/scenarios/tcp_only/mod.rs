@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::nat::Udp;
 use crate::probe::udp::Probe;
 use crate::scenario::Context;
-use crate::stage::{DAY, Stage};
+use crate::stage::{MONTH, Stage};
 use crate::topology::Options;
 
 pub(super) use carried::{both, carried};
@@ -55,7 +55,7 @@ fn raise(options: &Options, strict: Strict, context: &Context) -> Result<Stage> 
     stage.grant_access()?;
     stage.start_gateways()?;
     stage.start_clients()?;
-    stage.sign_in(DAY)?;
+    stage.sign_in(MONTH)?;
     Ok(stage)
 }
 
