@@ -85,7 +85,7 @@ fn helps(client: &Client) -> Result<()> {
     ensure!(doctor.contains("ok    daemon") && doctor.contains("ok    session"), "{doctor}");
     ensure!(doctor.lines().all(|line| line.chars().count() <= 120), "{doctor}");
     let help = client.adit(&["help", "e-no-token"])?.stdout;
-    ensure!(help.contains("E-NO-TOKEN") && help.contains("adit up"), "{help}");
+    ensure!(help.contains("E-NO-TOKEN") && help.contains("adit login"), "{help}");
     ensure!(client.adit(&["help", "route"])?.stdout.contains("DESTINATION"), "commands have help too");
     ensure!(client.try_adit(&["help", "nonsense"])?.status.code() == Some(2), "nothing to explain");
     for shell in ["bash", "zsh", "fish"] {

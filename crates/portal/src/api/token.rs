@@ -16,6 +16,9 @@ use crate::store::{NewToken, Page, StoreError, Token, TokenKind};
 /// How long a client's token lasts unless said otherwise: 30 days, in seconds.
 const CLIENT_LIFETIME: u64 = 30 * 24 * 60 * 60;
 
+/// The longest lifetime that can be asked for, in seconds: a century. What is longer is meant to be none.
+const LONGEST_LIFETIME: u64 = 100 * 365 * 24 * 60 * 60;
+
 /// How long a replaced token stays good at most: 7 days, in seconds.
 const LONGEST_OVERLAP: u64 = 7 * 24 * 60 * 60;
 
@@ -110,6 +113,9 @@ pub(super) async fn create(
         None if kind == TokenKind::Client => CLIENT_LIFETIME,
         None => 0,
     };
+    if lifetime > LONGEST_LIFETIME {
+        return Err(Failure::invalid("a token lasts for a century at most; 0 means for ever"));
+    }
     let lifetime_ms = i64::try_from(lifetime).unwrap_or(i64::MAX).saturating_mul(1000);
     let expires_ms = (lifetime != 0).then(|| clock::now_ms().saturating_add(lifetime_ms));
     let scopes = Scopes::wanted(request.scopes)?;
