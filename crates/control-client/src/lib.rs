@@ -37,7 +37,7 @@ use url::Url;
 
 pub use dial::{Dial, SystemDial, connect_first};
 pub use outbox::Outbox;
-pub use tls::{RootsError, client_config, read_authority};
+pub use tls::{Presented, RootsError, checked_config, client_config, read_authority};
 
 /// Events that wait for their reader; the session stops reading the network when it is full.
 const EVENT_QUEUE: usize = 256;

@@ -4,17 +4,18 @@
 //! short enough to be copied by hand: then the server sends the CA's certificate along, and it must be
 //! this one. Either way name, time and signatures are verified as always.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use sha2::{Digest as _, Sha256};
 
 /// Before the digest of a CA's certificate.
 const DIGEST: &str = "sha256:";
@@ -60,21 +61,24 @@ pub fn read_authority(setting: &Path) -> io::Result<Vec<u8>> {
 /// When `ca` is none.
 pub fn client_config(ca: Option<&[u8]>) -> Result<Arc<ClientConfig>, RootsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(RootsError::Tls)?;
-    let builder = match ca.and_then(|ca| std::str::from_utf8(ca).ok()?.trim().strip_prefix(DIGEST)) {
+    let config = match ca.and_then(|ca| std::str::from_utf8(ca).ok()?.trim().strip_prefix(DIGEST)) {
         Some(digits) => {
-            let digest = digest(digits).ok_or(RootsError::Digest)?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned { digest, provider }))
+            let digest = read_digest(digits).ok_or(RootsError::Digest)?;
+            let verifying = Arc::clone(&provider);
+            checked_config(provider, move |server| verify_below(&digest, &verifying, server))
         }
-        None => builder.with_root_certificates(roots(ca)?),
+        None => {
+            let roots = roots(ca)?;
+            ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map(|builder| builder.with_root_certificates(roots).with_no_client_auth())
+        }
     };
-    Ok(Arc::new(builder.with_no_client_auth()))
+    config.map(Arc::new).map_err(RootsError::Tls)
 }
 
 /// Colons between the digits, as some programs show them, are left out.
-fn digest(digits: &str) -> Option<[u8; 32]> {
+fn read_digest(digits: &str) -> Option<[u8; 32]> {
     let digits: Vec<u8> = digits.bytes().filter(|digit| *digit != b':').collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let is_digest = digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit);
@@ -82,30 +86,78 @@ fn digest(digits: &str) -> Option<[u8; 32]> {
     bytes.filter(|_| is_digest)?.try_into().ok()
 }
 
-/// Trusts the one CA whose certificate has this digest.
-#[derive(Debug)]
-struct Pinned {
-    digest: [u8; 32],
+/// Verifies a server whose CA is the one whose certificate has this digest.
+fn verify_below(
+    digest: &[u8; 32],
+    provider: &Arc<CryptoProvider>,
+    server: &Presented<'_>,
+) -> Result<(), rustls::Error> {
+    let is_ca = |sent: &&CertificateDer<'_>| digest::digest(&digest::SHA256, sent).as_ref() == digest;
+    let authority = server.intermediates.iter().find(is_ca).ok_or(CertificateError::UnknownIssuer)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone().into_owned())?;
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))?
+        .verify_server_cert(server.end_entity, server.intermediates, server.name, &[], server.now)
+        .map(drop)
+}
+
+/// What a server presents, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'a> {
+    /// Its own certificate.
+    pub end_entity: &'a CertificateDer<'a>,
+    /// The certificates that it sends along.
+    pub intermediates: &'a [CertificateDer<'a>],
+    /// Whom we asked for.
+    pub name: &'a ServerName<'a>,
+    /// The time.
+    pub now: UnixTime,
+}
+
+/// The configuration for servers whose certificates pass `check`; that they have the keys is verified as always.
+///
+/// # Errors
+///
+/// When the cryptography library refuses.
+pub fn checked_config<C>(provider: Arc<CryptoProvider>, check: C) -> Result<ClientConfig, rustls::Error>
+where
+    C: Fn(&Presented<'_>) -> Result<(), rustls::Error> + Send + Sync + 'static,
+{
+    let verifier = Checked { check, provider: Arc::clone(&provider) };
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
+}
+
+struct Checked<C> {
+    check: C,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl<C> fmt::Debug for Checked<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checked").finish_non_exhaustive()
+    }
+}
+
+impl<C> ServerCertVerifier for Checked<C>
+where
+    C: Fn(&Presented<'_>) -> Result<(), rustls::Error> + Send + Sync,
+{
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let is_pinned = |sent: &&CertificateDer<'_>| Sha256::digest(sent)[..] == self.digest;
-        let authority = intermediates.iter().find(is_pinned).ok_or(CertificateError::UnknownIssuer)?;
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?
-            .verify_server_cert(end_entity, intermediates, name, ocsp, now)
+        (self.check)(&Presented { end_entity, intermediates, name, now })?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -175,11 +227,13 @@ mod tests {
         let (site, ca) = signed("portal.example");
         let (forged, other) = signed("portal.example");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let pinned = Pinned { digest: Sha256::digest(&ca).into(), provider };
+        let digest: [u8; 32] = digest::digest(&digest::SHA256, &ca).as_ref().try_into().unwrap();
         let verify =
             |site: &CertificateDer<'static>, sent: &[CertificateDer<'static>], name: &'static str| {
                 let name = ServerName::try_from(name).unwrap();
-                pinned.verify_server_cert(site, sent, &name, &[], UnixTime::now()).is_ok()
+                let server =
+                    Presented { end_entity: site, intermediates: sent, name: &name, now: UnixTime::now() };
+                verify_below(&digest, &provider, &server).is_ok()
             };
         assert!(verify(&site, std::slice::from_ref(&ca), "portal.example"));
         assert!(verify(&site, &[other.clone(), ca.clone()], "portal.example"));
@@ -193,7 +247,7 @@ mod tests {
     fn a_digest_has_sixty_four_digits() {
         let digits = "0a".repeat(32);
         assert!(client_config(Some(format!("sha256:{digits}\n").as_bytes())).is_ok());
-        assert_eq!(digest(&["0A"; 32].join(":")), Some([10; 32]));
+        assert_eq!(read_digest(&["0A"; 32].join(":")), Some([10; 32]));
         for wrong in ["", "0a", &digits[1..], &format!("{digits}0a"), &format!("+a{}", &digits[2..])] {
             assert!(matches!(
                 client_config(Some(format!("sha256:{wrong}").as_bytes())),

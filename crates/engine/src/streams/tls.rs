@@ -6,12 +6,11 @@
 use std::io;
 use std::sync::Arc;
 
+use adit_control_client::checked_config;
 use adit_protocol::RelayTls;
 use aws_lc_rs::digest;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, Error, OtherError};
+use rustls_pki_types::ServerName;
 
 /// What to ask for, and how to check the answer.
 pub(crate) fn client_config(
@@ -21,13 +20,9 @@ pub(crate) fn client_config(
     let name = ServerName::try_from(relay.server_name.clone());
     let name = name.map_err(|_| Error::General(format!("{:?} is no server name", relay.server_name)))?;
     let Some(fingerprint) = &relay.certificate_sha256 else { return Ok((Arc::clone(trusted), name)) };
+    let expected = fingerprint.clone();
     let provider = Arc::clone(trusted.crypto_provider());
-    let verifier = Pinned { fingerprint: fingerprint.clone(), provider: Arc::clone(&provider) };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+    let config = checked_config(provider, move |relay| check(&expected, relay.end_entity))?;
     Ok((Arc::new(config), name))
 }
 
@@ -47,54 +42,14 @@ struct NotPinned {
     expected: String,
 }
 
-/// Accepts one certificate, whatever its issuer, name and dates.
-#[derive(Debug)]
-struct Pinned {
-    /// SHA-256 in lower-case hexadecimal.
-    fingerprint: String,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let presented = fingerprint(end_entity);
-        if presented == self.fingerprint {
-            return Ok(ServerCertVerified::assertion());
-        }
-        let refusal = NotPinned { presented, expected: self.fingerprint.clone() };
-        Err(CertificateError::Other(OtherError(Arc::new(refusal))).into())
+/// Accepts the certificate with this SHA-256 (lower-case hexadecimal), whatever its issuer, name and dates.
+fn check(expected: &str, certificate: &[u8]) -> Result<(), Error> {
+    let presented = fingerprint(certificate);
+    if presented == expected {
+        return Ok(());
     }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    let refusal = NotPinned { presented, expected: expected.to_owned() };
+    Err(CertificateError::Other(OtherError(Arc::new(refusal))).into())
 }
 
 fn fingerprint(certificate: &[u8]) -> String {
