@@ -27,6 +27,7 @@ mod hub;
 mod nodes;
 mod plan;
 mod portal;
+mod presentable;
 mod scim;
 pub mod serve;
 mod server;

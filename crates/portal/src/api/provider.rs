@@ -1,5 +1,6 @@
 //! OpenID Connect providers. Only owners change them: whoever decides who authenticates people decides who they are.
 
+use adit_policy::ProviderName;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -54,8 +55,8 @@ pub(super) struct ProviderView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewProvider {
-    /// 1 to 32 of a-z, 0-9 and `-`; not `local`.
-    #[schema(min_length = 1, max_length = 32, pattern = "^[a-z0-9-]+$")]
+    /// 1 to 32 of a-z, 0-9 and `-`, a letter first; not `local`.
+    #[schema(min_length = 1, max_length = 32, pattern = "^[a-z][a-z0-9-]{0,31}$")]
     name: String,
     /// Exactly as the provider writes it; `https`, or `http` with a loopback address.
     #[schema(max_length = 500)]
@@ -109,10 +110,16 @@ pub(super) struct ProviderChange {
     enabled: Option<bool>,
 }
 
-async fn view(portal: &Portal, provider: AuthProvider) -> Result<ProviderView, Failure> {
-    let public_url = portal.store.sign_in_setting().await?.public_url;
-    let redirect_uri = public_url.map(|url| web::redirect_uri(&url, &provider.name));
-    Ok(ProviderView {
+async fn public_url(portal: &Portal) -> Result<Option<String>, Failure> {
+    Ok(portal.store.sign_in_setting().await?.public_url)
+}
+
+async fn shown(portal: &Portal, provider: AuthProvider) -> Result<Json<ProviderView>, Failure> {
+    Ok(Json(view(public_url(portal).await?.as_deref(), provider)))
+}
+
+fn view(public_url: Option<&str>, provider: AuthProvider) -> ProviderView {
+    ProviderView {
         id: provider.id,
         issuer: provider.issuer,
         client_id: provider.client_id,
@@ -124,10 +131,10 @@ async fn view(portal: &Portal, provider: AuthProvider) -> Result<ProviderView, F
         links_directory: provider.links_directory,
         just_in_time: provider.just_in_time,
         enabled: provider.enabled,
-        redirect_uri,
+        redirect_uri: public_url.map(|url| web::redirect_uri(url, &provider.name)),
         created_ms: provider.created_ms,
         name: provider.name,
-    })
+    }
 }
 
 fn checked<'a>(text: &'a str, longest: usize, what: &str) -> Result<&'a str, Failure> {
@@ -140,13 +147,14 @@ fn checked<'a>(text: &'a str, longest: usize, what: &str) -> Result<&'a str, Fai
     Ok(text)
 }
 
-fn checked_slug(name: &str) -> Result<&str, Failure> {
-    let is_slug = (1..=32).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if !is_slug || name == web::LOCAL {
-        return Err(Failure::invalid("a provider's name has 1 to 32 of a-z, 0-9 and -, and is not `local`"));
+/// The same names as in conditions, or no condition could name the provider.
+fn checked_name(name: &str) -> Result<String, Failure> {
+    match name.parse::<ProviderName>() {
+        Ok(name) if name.as_str() != web::LOCAL => Ok(name.into()),
+        _ => Err(Failure::invalid(
+            "a provider's name has 1 to 32 of a-z, 0-9 and -, a letter first, and is not `local`",
+        )),
     }
-    Ok(name)
 }
 
 fn checked_issuer(issuer: &str) -> Result<&str, Failure> {
@@ -238,10 +246,8 @@ pub(super) async fn list(
     _: Admin,
     Params(page): Params<Page>,
 ) -> Result<Json<Listed<ProviderView>>, Failure> {
-    let mut views = Vec::new();
-    for provider in portal.store.auth_providers(page).await? {
-        views.push(view(&portal, provider).await?);
-    }
+    let (all, url) = (portal.store.auth_providers(page).await?, public_url(&portal).await?);
+    let views = all.into_iter().map(|provider| view(url.as_deref(), provider)).collect();
     Ok(listed(page, views, |view: &ProviderView| view.id))
 }
 
@@ -259,7 +265,7 @@ pub(super) async fn show(
     _: Admin,
     PathIds(id): PathIds<Uuid>,
 ) -> Result<Json<ProviderView>, Failure> {
-    Ok(Json(view(&portal, portal.store.auth_provider(id).await?).await?))
+    shown(&portal, portal.store.auth_provider(id).await?).await
 }
 
 /// Sets up an identity provider; only owners may.
@@ -284,7 +290,7 @@ pub(super) async fn create(
     }
     let mut provider = AuthProvider {
         id: Uuid::now_v7(),
-        name: checked_slug(&new.name)?.to_owned(),
+        name: checked_name(&new.name)?,
         issuer: checked_issuer(&new.issuer)?.to_owned(),
         client_id,
         client_secret_sealed: None,
@@ -312,7 +318,7 @@ pub(super) async fn create(
     let mut change = portal.store.change(&admin.by).await?;
     change.create_auth_provider(&provider).await?;
     change.commit().await?;
-    Ok((StatusCode::CREATED, Json(view(&portal, provider).await?)))
+    Ok((StatusCode::CREATED, shown(&portal, provider).await?))
 }
 
 /// Changes an identity provider; only owners may. When it is disabled, the sessions that rest on it end.
@@ -337,7 +343,7 @@ pub(super) async fn update(
     let mut change = portal.store.change(&admin.by).await?;
     change.update_auth_provider(&provider).await?;
     change.commit().await?;
-    Ok(Json(view(&portal, portal.store.auth_provider(id).await?).await?))
+    shown(&portal, portal.store.auth_provider(id).await?).await
 }
 
 /// Removes an identity provider; only owners may. The sessions that rest on it end, its groups are emptied and stay.

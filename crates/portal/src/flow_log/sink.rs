@@ -106,11 +106,9 @@ impl Sender {
         let rows = store.flows_in_order(sink.sink_seq, i64::MIN, TOGETHER).await?;
         let Some(last) = rows.last().map(|row| row.seq) else { return Ok(false) };
         let outcome = self.post(&url, &sink, &rows).await;
-        let mut change = store.change(&By::system()).await?;
         match outcome {
             Ok(()) => {
-                change.note_flow_sink(Some(last), None).await?;
-                change.commit().await?;
+                self.note(Some(last), None).await?;
                 self.failed = None;
                 self.pause = FIRST_PAUSE;
                 metrics::counter!("adit_portal_flow_sink_requests_total", "outcome" => "taken").increment(1);
@@ -119,8 +117,7 @@ impl Sender {
             Err(error) => {
                 if sink.sink_error.as_ref() != Some(&error) {
                     tracing::warn!(error, "the sink of flows takes nothing");
-                    change.note_flow_sink(None, Some(&error)).await?;
-                    change.commit().await?;
+                    self.note(None, Some(&error)).await?;
                 }
                 metrics::counter!("adit_portal_flow_sink_requests_total", "outcome" => "failed").increment(1);
                 let jittered = self.pause.mul_f64(rand::rng().random_range(0.75..1.25));
@@ -129,6 +126,12 @@ impl Sender {
                 Ok(false)
             }
         }
+    }
+
+    async fn note(&self, taken: Option<i64>, error: Option<&str>) -> Result<(), StoreError> {
+        let mut change = self.portal.store.change(&By::system()).await?;
+        change.note_flow_sink(taken, error).await?;
+        change.commit().await
     }
 
     async fn post(&self, url: &str, sink: &FlowSink, rows: &[FlowRow]) -> Result<(), String> {

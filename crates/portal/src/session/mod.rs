@@ -32,11 +32,9 @@ use crate::clock;
 use crate::credential;
 use crate::hub::{Attendee, GivenRelays};
 use crate::portal::Portal;
+use crate::presentable::device_name;
 use crate::store::{By, Device, DeviceHello};
 use link::{Ended, Link};
-
-/// The longest name that a device may give itself, in characters.
-const LONGEST_NAME: usize = 100;
 
 /// The longest list that is looked at in a peer's message; the rest is cut off.
 const MAX_ENTRIES: usize = 256;
@@ -66,13 +64,6 @@ impl Admitted {
     }
 }
 
-/// Makes what a peer says of itself presentable: no control characters, not too long.
-fn clean_name(name: &str) -> String {
-    let clean: String = name.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect();
-    let clean = clean.trim();
-    if clean.is_empty() { "unnamed".to_owned() } else { clean.to_owned() }
-}
-
 /// A version that cannot be read counts as older than every other.
 fn clean_version(version: &str) -> Version {
     Version::parse(version).unwrap_or(Version::new(0, 0, 0))
@@ -91,7 +82,7 @@ async fn admit(portal: &Portal, caller: &Caller, device: Device, hello: &Hello) 
     }
     make_room(portal, caller, device, hello).await?;
     let version = clean_version(&hello.version);
-    let name = clean_name(&hello.name);
+    let name = device_name(&hello.name);
     let hello = Hello { name: name.clone(), version: version.to_string(), ..hello.clone() };
     let by = By { who: name.clone(), address: caller.address.clone() };
     let mut change = portal.store.change(&by).await?;
@@ -206,13 +197,6 @@ async fn turn_away<O: link::Outbound>(link: Link, kind: &'static str, ended: &En
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_made_presentable() {
-        assert_eq!(clean_name("  web\u{7}-1\n "), "web-1");
-        assert_eq!(clean_name("\u{0}"), "unnamed");
-        assert_eq!(clean_name(&"x".repeat(1000)).len(), LONGEST_NAME);
-    }
 
     #[test]
     fn a_session_that_asks_without_end_is_slowed_down() {

@@ -6,10 +6,11 @@ use adit_protocol::{EncodedKey, PortalToRelay, RelayToPortal};
 use axum::extract::ws::WebSocket;
 
 use super::link::{Ended, Link, Step};
-use super::{Caller, clean_name, clean_version, note_end, still_valid, turn_away};
+use super::{Caller, clean_version, note_end, still_valid, turn_away};
 use crate::clock;
 use crate::hub::{Attendee, Push, RETURN_TIME, Receiver, RelayDetails};
 use crate::portal::SharedPortal;
+use crate::presentable::device_name;
 use crate::store::By;
 
 /// Bounds of a relay's secret in bytes: weak ones and abuse are both refused.
@@ -24,7 +25,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         Err(ended) => return turn_away::<PortalToRelay>(link, "relay", &ended).await,
     };
     let hello = RelayHello {
-        name: clean_name(&hello.name),
+        name: device_name(&hello.name),
         version: clean_version(&hello.version).to_string(),
         ..hello
     };

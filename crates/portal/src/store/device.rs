@@ -319,7 +319,7 @@ impl Change {
         .await?;
         let actor = ActorId::from_uuid(actor.ok_or(StoreError::NotFound("device"))?);
         self.review(Review::Client(id)).await?;
-        self.tell_visibility(vec![actor]).await?;
+        self.tell_visibility(vec![actor])?;
         let action = if is_verified { "device.verify" } else { "device.unverify" };
         let state = |is_verified: bool| serde_json::json!({ "verified": is_verified });
         self.audit_change(action, ("client", id.as_uuid()), state(was_verified), state(is_verified)).await

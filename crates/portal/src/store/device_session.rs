@@ -149,20 +149,4 @@ impl Change {
             .await?;
         Ok(())
     }
-
-    /// Revokes the tokens of devices for which a provider has vouched, when it may no longer.
-    pub(crate) async fn revoke_tokens_of_provider(&mut self, provider: &str) -> Result<(), StoreError> {
-        let account = self.account();
-        let ids: Vec<Uuid> = sql::query_scalar(
-            "SELECT id FROM token WHERE account_id = $1 AND provider = $2 AND revoked_ms IS NULL",
-        )
-        .bind(account.as_uuid())
-        .bind(provider)
-        .fetch_all(self.sql())
-        .await?;
-        for id in ids {
-            self.revoke_token(TokenId::from_uuid(id)).await?;
-        }
-        Ok(())
-    }
 }

@@ -315,7 +315,7 @@ impl Change {
         Ok(if is_too_soon { CodeState::TooSoon } else { CodeState::Pending })
     }
 
-    /// Uses a code up without a token: what was presented with it was wrong, or there is no room.
+    /// Uses a code up: for the token that it gave, or for none, because what came with it was wrong or there is no room.
     pub(crate) async fn spend_code(&mut self, id: Uuid, token: Option<TokenId>) -> Result<(), StoreError> {
         sql::query("UPDATE device_sign_in SET decision = 'used', token_id = $1 WHERE id = $2")
             .bind(token.map(|id| id.as_uuid()))

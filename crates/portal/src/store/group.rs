@@ -121,7 +121,7 @@ impl Change {
             .fetch_optional(self.sql())
             .await?;
         let before = serde_json::json!({ "name": name, "members": members });
-        self.tell_visibility(members).await?;
+        self.tell_visibility(members)?;
         self.audit_change("group.delete", ("group", id.as_uuid()), before, Json::Null).await
     }
 
@@ -173,7 +173,7 @@ impl Change {
     }
 
     /// Announces that these actors may see more or less now; nobody is told of nothing.
-    pub(super) async fn tell_visibility(&mut self, actors: Vec<ActorId>) -> Result<(), StoreError> {
+    pub(super) fn tell_visibility(&mut self, actors: Vec<ActorId>) -> Result<(), StoreError> {
         if actors.is_empty() {
             return Ok(());
         }

@@ -250,7 +250,7 @@ impl Change {
             for actor in &members {
                 self.leave_group(group, *actor).await?;
             }
-            self.tell_visibility(members).await?;
+            self.tell_visibility(members)?;
             sql::query(
                 "UPDATE actor_group SET managed_by = NULL, provider_id = NULL, external_id = NULL WHERE id = $1",
             )

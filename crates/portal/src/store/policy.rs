@@ -229,7 +229,7 @@ impl Change {
         .execute(self.sql())
         .await?;
         let members = self.members_of(group).await?;
-        self.tell_visibility(members).await?;
+        self.tell_visibility(members)?;
         let detail = serde_json::json!({ "group": group, "resource": resource, "conditions": conditions });
         self.audit_change("policy.create", ("policy", id), Json::Null, detail).await?;
         Ok(PolicyId::from_uuid(id))
@@ -255,7 +255,7 @@ impl Change {
             self.revoke(Revoke::Policy(id)).await?;
         }
         let members = self.members_of(group).await?;
-        self.tell_visibility(members).await?;
+        self.tell_visibility(members)?;
         let action = if enabled { "policy.enable" } else { "policy.disable" };
         let state = |enabled: bool| serde_json::json!({ "enabled": enabled });
         self.audit_change(action, ("policy", id.as_uuid()), state(was_enabled), state(enabled)).await
@@ -283,7 +283,7 @@ impl Change {
             .await?;
         self.review(Review::Policy(id)).await?;
         let members = self.members_of(GroupId::from_uuid(group)).await?;
-        self.tell_visibility(members).await?;
+        self.tell_visibility(members)?;
         let before = serde_json::json!({ "conditions": Written::from(before) });
         let after = serde_json::json!({ "conditions": conditions });
         self.audit_change("policy.conditions", ("policy", id.as_uuid()), before, after).await
@@ -302,7 +302,7 @@ impl Change {
         .await?;
         let (group, resource) = row.ok_or(StoreError::NotFound("policy"))?;
         let members = self.members_of(GroupId::from_uuid(group)).await?;
-        self.tell_visibility(members).await?;
+        self.tell_visibility(members)?;
         let detail = serde_json::json!({ "group": group, "resource": resource });
         self.audit_change("policy.delete", ("policy", id.as_uuid()), detail, Json::Null).await
     }

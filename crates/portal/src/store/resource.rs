@@ -270,7 +270,7 @@ impl Change {
         } else {
             self.tell(&Event::ResourceChanged { id: before.id })?;
         }
-        self.tell_visibility(viewers).await?;
+        self.tell_visibility(viewers)?;
         let was = ResourceSpec {
             name: before.name.clone(),
             address: before.address.clone(),
@@ -293,7 +293,7 @@ impl Change {
                 .fetch_optional(self.sql())
                 .await?;
         let name = name.ok_or(StoreError::NotFound("resource"))?;
-        self.tell_visibility(viewers).await?;
+        self.tell_visibility(viewers)?;
         let before = serde_json::json!({ "name": name });
         let subject = ("resource", id.as_uuid());
         self.audit_change("resource.delete", subject, before, serde_json::Value::Null).await

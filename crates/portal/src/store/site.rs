@@ -72,7 +72,7 @@ impl Change {
             return Err(StoreError::NotFound("site"));
         }
         let viewers = self.viewers_of_site(id).await?;
-        self.tell_visibility(viewers).await?;
+        self.tell_visibility(viewers)?;
         let detail = serde_json::json!({ "name": name });
         self.audit("site.rename", ("site", Some(id.as_uuid())), detail).await
     }
@@ -90,7 +90,7 @@ impl Change {
                 .fetch_optional(self.sql())
                 .await?;
         let name = name.ok_or(StoreError::NotFound("site"))?;
-        self.tell_visibility(viewers).await?;
+        self.tell_visibility(viewers)?;
         let before = serde_json::json!({ "name": name });
         self.audit_change("site.delete", ("site", id.as_uuid()), before, serde_json::Value::Null).await
     }

@@ -229,28 +229,14 @@ impl Change {
 
     /// Revokes every token of an actor.
     pub(super) async fn revoke_actor_tokens(&mut self, actor: ActorId) -> Result<(), StoreError> {
-        let ids: Vec<Uuid> =
-            sql::query_scalar("SELECT id FROM token WHERE actor_id = $1 AND revoked_ms IS NULL")
-                .bind(actor.as_uuid())
-                .fetch_all(self.sql())
-                .await?;
-        for id in ids {
-            self.revoke_token(TokenId::from_uuid(id)).await?;
-        }
-        Ok(())
+        let found = sql::query_scalar("SELECT id FROM token WHERE actor_id = $1 AND revoked_ms IS NULL");
+        self.revoke_found(found.bind(actor.as_uuid())).await
     }
 
     /// Revokes every gateway token of a site.
     pub(super) async fn revoke_site_tokens(&mut self, site: SiteId) -> Result<(), StoreError> {
-        let ids: Vec<Uuid> =
-            sql::query_scalar("SELECT id FROM token WHERE site_id = $1 AND revoked_ms IS NULL")
-                .bind(site.as_uuid())
-                .fetch_all(self.sql())
-                .await?;
-        for id in ids {
-            self.revoke_token(TokenId::from_uuid(id)).await?;
-        }
-        Ok(())
+        let found = sql::query_scalar("SELECT id FROM token WHERE site_id = $1 AND revoked_ms IS NULL");
+        self.revoke_found(found.bind(site.as_uuid())).await
     }
 
     /// Revokes the API tokens of `name`, before bootstrap makes a new one.
@@ -259,13 +245,22 @@ impl Change {
         kind: TokenKind,
         name: &str,
     ) -> Result<(), StoreError> {
-        let ids: Vec<Uuid> =
-            sql::query_scalar("SELECT id FROM token WHERE kind = $1 AND name = $2 AND revoked_ms IS NULL")
-                .bind(kind.name())
-                .bind(name)
-                .fetch_all(self.sql())
-                .await?;
-        for id in ids {
+        let found =
+            sql::query_scalar("SELECT id FROM token WHERE kind = $1 AND name = $2 AND revoked_ms IS NULL");
+        self.revoke_found(found.bind(kind.name()).bind(name)).await
+    }
+
+    /// Revokes the tokens of devices for which a provider has vouched, when it may no longer.
+    pub(super) async fn revoke_tokens_of_provider(&mut self, provider: &str) -> Result<(), StoreError> {
+        let account = self.account();
+        let found = sql::query_scalar(
+            "SELECT id FROM token WHERE account_id = $1 AND provider = $2 AND revoked_ms IS NULL",
+        );
+        self.revoke_found(found.bind(account.as_uuid()).bind(provider)).await
+    }
+
+    async fn revoke_found(&mut self, found: sql::ScalarQuery<Uuid>) -> Result<(), StoreError> {
+        for id in found.fetch_all(self.sql()).await? {
             self.revoke_token(TokenId::from_uuid(id)).await?;
         }
         Ok(())

@@ -2,11 +2,11 @@
 
 use axum::http::{HeaderMap, header};
 
-use super::page::Refusal;
 use crate::portal::Portal;
+use crate::store::StoreError;
 
 /// Where browsers reach the portal, without a slash at the end.
-pub(crate) async fn browser_url(portal: &Portal, headers: &HeaderMap) -> Result<String, Refusal> {
+pub(crate) async fn browser_url(portal: &Portal, headers: &HeaderMap) -> Result<String, StoreError> {
     let setting = portal.store.sign_in_setting().await?;
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("portal.example.com");
     let url = setting.public_url.unwrap_or_else(|| format!("https://{host}"));
@@ -14,7 +14,7 @@ pub(crate) async fn browser_url(portal: &Portal, headers: &HeaderMap) -> Result<
 }
 
 /// Where gateways and clients connect to.
-pub(crate) async fn peer_url(portal: &Portal, headers: &HeaderMap) -> Result<String, Refusal> {
+pub(crate) async fn peer_url(portal: &Portal, headers: &HeaderMap) -> Result<String, StoreError> {
     let url = browser_url(portal, headers).await?;
     Ok(match url.split_once("://") {
         Some(("http", rest)) => format!("ws://{rest}"),

@@ -13,7 +13,7 @@ use crate::cli::output::text;
 pub(in crate::cli) enum Action {
     /// Set up an OpenID Connect provider; prints the redirect URI to enter there
     Add {
-        /// What it is called: 1 to 32 of a-z, 0-9 and -
+        /// What it is called: 1 to 32 of a-z, 0-9 and -, a letter first
         name: String,
         /// Its issuer identifier, exactly as the provider writes it
         #[arg(long, value_name = "URL")]

@@ -23,10 +23,11 @@ use uuid::Uuid;
 use super::super::page::{Refusal, page};
 use super::super::session::{Signed, SignedForm};
 use super::page::ApprovalPage;
-use super::{clean_name, may_approve, redirect};
+use super::{may_approve, redirect};
 use crate::clock;
 use crate::credential;
 use crate::portal::SharedPortal;
+use crate::presentable::device_name;
 use crate::store::NewAuthorizationCode;
 
 /// The longest state.
@@ -68,17 +69,22 @@ fn check(asked: &AuthorizeQuery) -> Result<Url, Refusal> {
     }
 }
 
+/// Everything that was asked, for an address or a form.
+fn fields(asked: &AuthorizeQuery) -> [(&'static str, &str); 7] {
+    [
+        ("response_type", &asked.response_type),
+        ("client_id", &asked.client_id),
+        ("redirect_uri", &asked.redirect_uri),
+        ("code_challenge", &asked.code_challenge),
+        ("code_challenge_method", &asked.code_challenge_method),
+        ("state", &asked.state),
+        ("device_name", &asked.device_name),
+    ]
+}
+
 /// The address of this page again, for whoever has to sign in first.
 fn here(asked: &AuthorizeQuery) -> String {
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("response_type", &asked.response_type)
-        .append_pair("client_id", &asked.client_id)
-        .append_pair("redirect_uri", &asked.redirect_uri)
-        .append_pair("code_challenge", &asked.code_challenge)
-        .append_pair("code_challenge_method", &asked.code_challenge_method)
-        .append_pair("state", &asked.state)
-        .append_pair("device_name", &asked.device_name)
-        .finish();
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields(asked)).finish();
     format!("/device/authorize?{query}")
 }
 
@@ -89,20 +95,12 @@ pub(super) async fn ask(
 ) -> Result<Response, Refusal> {
     let Query(mut asked) = query.map_err(|rejection| Refusal::bad_request(&rejection.body_text()))?;
     check(&asked)?;
-    asked.device_name = clean_name(&asked.device_name);
+    asked.device_name = device_name(&asked.device_name);
     may_approve(&signed, &here(&asked))?;
     let template = ApprovalPage {
         csrf: &signed.csrf,
         action: "/device/authorize",
-        fields: vec![
-            ("response_type", &asked.response_type),
-            ("client_id", &asked.client_id),
-            ("redirect_uri", &asked.redirect_uri),
-            ("code_challenge", &asked.code_challenge),
-            ("code_challenge_method", &asked.code_challenge_method),
-            ("state", &asked.state),
-            ("device_name", &asked.device_name),
-        ],
+        fields: fields(&asked).to_vec(),
         device_name: &asked.device_name,
         from: &signed.address,
         is_from_here: true,
@@ -127,7 +125,7 @@ pub(super) async fn decide(
         redirect::with_answer(url, ("code", &code), &asked.state)
     } else {
         let mut change = portal.store.change(&signed.by()).await?;
-        let detail = serde_json::json!({ "device": clean_name(&asked.device_name), "kind": "loopback" });
+        let detail = serde_json::json!({ "device": device_name(&asked.device_name), "kind": "loopback" });
         change.audit("device_sign_in.deny", ("actor", Some(signed.actor.id)), detail).await?;
         change.commit().await?;
         redirect::with_answer(url, ("error", "access_denied"), &asked.state)
@@ -144,7 +142,7 @@ async fn approve(portal: &SharedPortal, signed: &Signed, asked: &AuthorizeQuery)
         code_hash: super::exchange::code_hash(&portal.secrets, id, &secret),
         challenge: &asked.code_challenge,
         redirect_uri: &asked.redirect_uri,
-        device_name: &clean_name(&asked.device_name),
+        device_name: &device_name(&asked.device_name),
     };
     let mut change = portal.store.change(&signed.by()).await?;
     change.approve_authorization_code(&new, &signed.session).await?;

@@ -22,11 +22,13 @@ use serde::de::DeserializeOwned;
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use super::{clean_name, user_code};
+use super::super::address::browser_url;
+use super::user_code;
 use crate::api::{Failure, Remote};
 use crate::clock;
 use crate::credential::{self, NoRandomness, PresentedToken, Secrets};
 use crate::portal::{Portal, SharedPortal};
+use crate::presentable::device_name;
 use crate::store::{
     Approval, By, Change, CodeState, DEVICE_CODE_MS, INTERVAL_MS, NewDeviceCode, SignInSetting, StoreError,
     TokenKind,
@@ -111,7 +113,7 @@ pub(super) async fn device(
     check_client(&asked.client_id)?;
     let (id, user_code) = (Uuid::now_v7(), user_code::new()?);
     let secret = URL_SAFE_NO_PAD.encode(credential::random_bytes()?);
-    let device_name = clean_name(&asked.device_name);
+    let device_name = device_name(&asked.device_name);
     let by = By { who: device_name.clone(), address: address.to_string() };
     let new = NewDeviceCode {
         id,
@@ -126,7 +128,7 @@ pub(super) async fn device(
         return Err(No::TooOften(Duration::from_secs(60)));
     }
     change.commit().await?;
-    let verification_uri = base(&portal, &headers).await? + VERIFY_PATH;
+    let verification_uri = browser_url(&portal, &headers).await? + VERIFY_PATH;
     let user_code = user_code::shown(&user_code);
     Ok(answer(&DeviceCode {
         device_code: format!("{}.{secret}", id.simple()),
@@ -136,15 +138,6 @@ pub(super) async fn device(
         expires_in: DEVICE_CODE_MS.unsigned_abs() / 1000,
         interval: INTERVAL_MS.unsigned_abs() / 1000,
     }))
-}
-
-/// How browsers reach the portal: as it was laid down, or else as the device does.
-async fn base(portal: &Portal, headers: &HeaderMap) -> Result<String, No> {
-    if let Some(url) = portal.store.sign_in_setting().await?.public_url {
-        return Ok(url);
-    }
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    Ok(format!("https://{host}"))
 }
 
 fn answer(body: &impl serde::Serialize) -> Response {

@@ -30,9 +30,6 @@ use crate::store::ActorKind;
 /// Older sessions sign in again before they approve.
 const FRESH_MS: i64 = 10 * 60 * 1000;
 
-/// The longest name of a device, in characters.
-const LONGEST_NAME: usize = 100;
-
 /// The pages and endpoints.
 pub(super) fn router() -> Router<SharedPortal> {
     Router::new()
@@ -52,27 +49,4 @@ fn may_approve(signed: &Signed, here: &str) -> Result<(), Refusal> {
         return Err(Refusal::to_sign_in_again(here));
     }
     Ok(())
-}
-
-/// What a device calls itself, made presentable: no control or direction characters, not too long.
-fn clean_name(name: &str) -> String {
-    let is_shown = |c: &char| {
-        !c.is_control()
-            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-    };
-    let clean: String = name.chars().filter(is_shown).take(LONGEST_NAME).collect();
-    let clean = clean.trim();
-    if clean.is_empty() { "unnamed".to_owned() } else { clean.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_cannot_turn_the_text_around_it() {
-        assert_eq!(clean_name(" lap\u{202e}top\u{7}\n"), "laptop");
-        assert_eq!(clean_name("\u{200b}"), "unnamed");
-        assert_eq!(clean_name(&"x".repeat(1000)).len(), LONGEST_NAME);
-    }
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::token::Claims;
 use super::trouble::Trouble;
+use crate::presentable::presentable;
 use crate::store::{AuthProvider, Identity};
 
 /// Characters of a name: with the provider's behind it, it is still one that people may choose.
@@ -61,17 +62,6 @@ fn groups(claim: Option<&Value>) -> BTreeSet<String> {
         .filter_map(|text| presentable(text, LONGEST_NAME))
         .take(MOST_GROUPS)
         .collect()
-}
-
-/// A text without what could confuse whoever reads it in a list or a terminal.
-fn presentable(text: &str, longest: usize) -> Option<String> {
-    let is_harmless = |c: &char| {
-        !c.is_control()
-            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let text: String = text.chars().filter(is_harmless).collect();
-    let text: String = text.trim().chars().take(longest).collect();
-    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]
