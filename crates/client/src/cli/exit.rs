@@ -64,6 +64,11 @@ impl Failure {
         Self { code: ExitCode::Usage, message }
     }
 
+    /// What the process will end with.
+    pub(super) fn code(&self) -> ExitCode {
+        self.code
+    }
+
     pub(super) fn timeout(message: String) -> Self {
         Self { code: ExitCode::Timeout, message }
     }

@@ -1,4 +1,4 @@
-//! `adit login`: asks the daemon for something to open, opens it, and waits for the end.
+//! `adit login`: asks the daemon for something to open, opens it, and waits for the end and for the connection.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,15 +6,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use adit_client_ipc::{CallError, Event, FrontEnd, LoginEnd, LoginPrompt, Request, Response};
 use serde::Serialize;
 
+use super::args::Awaited;
 use super::browser::{self, Missing};
-use super::exit::Failure;
-use super::{CALL_LIMIT, note, print, render};
+use super::exit::{ExitCode, Failure};
+use super::{CALL_LIMIT, note, print, render, wait};
 
 /// How long the daemon may take until there is something to open: it asks the portal.
 const PROMPT_LIMIT: Duration = Duration::from_secs(30);
 
 /// What we wait beyond the end of the sign-in for the daemon to say so.
 const GRACE: Duration = Duration::from_secs(100);
+
+/// How long the connection may take after the sign-in before it is left to the daemon.
+const ONLINE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How to sign in.
 #[derive(Debug, Clone, Copy)]
@@ -60,14 +64,28 @@ async fn converse(daemon: &mut FrontEnd, wish: Wish) -> Result<(), Failure> {
     if !wish.no_browser && prompt.user_code.is_none() {
         open(&prompt, missing).await;
     }
-    let end = wait(daemon, &prompt).await?;
+    let end = end(daemon, &prompt).await?;
     match end.error {
-        Some(error) => Err(CallError::Refused(error).into()),
-        None if wish.json => print(&render::json(&SignedIn { signed_in: true, actor: end.actor })?),
+        Some(error) => return Err(CallError::Refused(error).into()),
+        None if wish.json => print(&render::json(&SignedIn { signed_in: true, actor: end.actor })?)?,
         None => print(&match end.actor {
             Some(actor) => format!("Signed in as {actor}.\n"),
             None => "Signed in.\n".to_owned(),
-        }),
+        })?,
+    }
+    connect(daemon).await
+}
+
+/// Waits for the connection: what is started after this command finds its resources.
+///
+/// A connection that is only slow is no failure of the sign-in.
+async fn connect(daemon: &mut FrontEnd) -> Result<(), Failure> {
+    match wait::wait(daemon, &Awaited::Online, ONLINE_LIMIT).await {
+        Err(failure) if failure.code() == ExitCode::Timeout => {
+            note("Not connected yet: the daemon goes on trying. `adit status` says more.");
+            Ok(())
+        }
+        outcome => outcome,
     }
 }
 
@@ -103,7 +121,7 @@ fn instructions(prompt: &LoginPrompt) -> String {
     }
 }
 
-async fn wait(daemon: &mut FrontEnd, prompt: &LoginPrompt) -> Result<LoginEnd, Failure> {
+async fn end(daemon: &mut FrontEnd, prompt: &LoginPrompt) -> Result<LoginEnd, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let left = Duration::from_millis(prompt.expires_at_ms).saturating_sub(now);
     let ended = async {
