@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use adit_control_client::sign_in::{SignInClient, SignInConfig};
 use adit_control_client::{Config, ConfigError, Dial, RootsError};
+use aws_lc_rs::digest;
 use url::Url;
 
 use crate::dial::MarkedDial;
@@ -29,6 +30,12 @@ impl fmt::Debug for PortalConfig {
 }
 
 impl PortalConfig {
+    /// Tells this token from others, and says nothing else of it: the beginning of its SHA-256, in hexadecimal.
+    pub(crate) fn token_digest(&self) -> String {
+        let digest = digest::digest(&digest::SHA256, self.token.as_bytes());
+        digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The session configuration for `endpoint`, such as `v1/client`.
     ///
     /// # Errors

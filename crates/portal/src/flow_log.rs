@@ -1,15 +1,16 @@
-//! The flow log's work besides requests: storing what gateways report, forgetting, and sending it on.
+//! The flow log's work besides requests: storing what gateways and clients report, forgetting, and sending it on.
 //!
-//! A gateway's batch is stored beside its session, which must not wait for a disk while a revocation is to be pushed; the
-//! answer goes to the gateway after the commit. One batch of a gateway is stored at a time. What comes meanwhile is dropped:
-//! a gateway sends the next one after the answer, and a batch without an answer again.
+//! A batch is stored beside the session that it came by, which must not wait for a disk while a revocation is to be pushed;
+//! the answer follows after the commit. One batch of a session is stored at a time. What comes meanwhile is dropped: a
+//! reporter sends the next one after the answer, and a batch without an answer again.
 
 mod sink;
 
 use std::time::Duration;
 
-use adit_protocol::PortalToGateway;
+use adit_policy::ClientId;
 use adit_protocol::flow::{Flows, FlowsStored, MAX_FLOWS};
+use adit_protocol::{PortalToClient, PortalToGateway};
 use tokio::task::JoinHandle;
 
 use crate::clock;
@@ -24,14 +25,14 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 /// The pause between two changes that forget: others have their turn.
 const FORGET_PAUSE: Duration = Duration::from_millis(50);
 
-/// Takes in the reports of one gateway's session.
+/// Takes in the reports of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Intake {
     storing: Option<JoinHandle<()>>,
 }
 
 impl Intake {
-    /// Stores a batch, and tells the gateway; `false` for a batch that no gateway sends.
+    /// Stores a batch, and tells the reporter; `false` for a batch that none of ours sends.
     pub(crate) fn take(&mut self, portal: &SharedPortal, reporter: Reporter, by: By, batch: Flows) -> bool {
         if batch.flows.len() > MAX_FLOWS {
             return false;
@@ -44,7 +45,7 @@ impl Intake {
         self.storing = Some(tokio::spawn(async move {
             if let Err(error) = store(&portal, &reporter, &by, &batch).await {
                 metrics::counter!("adit_portal_flow_batches_total", "outcome" => "failed").increment(1);
-                tracing::error!(%error, gateway = %reporter.gateway, "reports of flows cannot be stored");
+                tracing::error!(%error, reporter = %reporter.id(), "reports of flows cannot be stored");
             }
         }));
         true
@@ -52,9 +53,9 @@ impl Intake {
 }
 
 async fn store(portal: &SharedPortal, reporter: &Reporter, by: &By, batch: &Flows) -> Result<(), StoreError> {
-    // If the log was switched off meanwhile, the gateway hears of it when it comes back; until then what it sends is
+    // If the log was switched off meanwhile, the reporter hears of it when it comes back; until then what it sends is
     // taken off its hands.
-    let stored = if portal.store.flow_setting().await?.keep_days > 0 {
+    let stored = if portal.store.flow_setting().await?.is_kept(reporter) {
         let mut change = portal.store.change(by).await?;
         let stored = change.store_flows(reporter, batch).await?;
         change.commit().await?;
@@ -65,7 +66,15 @@ async fn store(portal: &SharedPortal, reporter: &Reporter, by: &By, batch: &Flow
     metrics::counter!("adit_portal_flow_batches_total", "outcome" => "stored").increment(1);
     metrics::counter!("adit_portal_flow_reports_total").increment(batch.flows.len() as u64);
     portal.hub.note_activity();
-    portal.hub.tell_gateway(reporter.gateway, None, PortalToGateway::FlowsStored(stored));
+    match reporter {
+        Reporter::Gateway { id, .. } => {
+            portal.hub.tell_gateway(*id, None, PortalToGateway::FlowsStored(stored));
+        }
+        Reporter::Client(client) => {
+            let id = ClientId::from_uuid(client.client_id);
+            portal.hub.tell_client(id, None, PortalToClient::FlowsStored(stored));
+        }
+    }
     Ok(())
 }
 

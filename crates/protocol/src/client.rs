@@ -3,6 +3,7 @@
 use adit_policy::{AuthorizationId, ClientId, GatewayId, RelayId, Resource, ResourceId, SiteId};
 use serde::{Deserialize, Serialize};
 
+use crate::flow::{Flows, FlowsStored};
 use crate::frame::messages;
 use crate::{CandidateUpdate, Hello, Interface, PeerIntroduction, RelayAccess};
 
@@ -19,6 +20,8 @@ messages! {
         RequestRelays(Empty) = "request_relays",
         /// The client is done with an open connection (goodbye said or received, or failed).
         ConnectionClosed(ConnectionClosed) = "connection_closed",
+        /// Reports of flows; to a portal that keeps a flow log only.
+        Flows(Flows) = "flows",
         /// Ends the session on the server.
         SignOut(Empty) = "sign_out",
     }
@@ -49,6 +52,8 @@ messages! {
         InterfaceChanged(Interface) = "interface_changed",
         /// The sign-in that the session rests on, after the init and whenever it changes.
         SignIn(SignIn) = "sign_in",
+        /// Reports of flows are stored.
+        FlowsStored(FlowsStored) = "flows_stored",
         /// The portal is about to close the session.
         Disconnect(Disconnect) = "disconnect",
     }
@@ -114,6 +119,9 @@ pub struct Init {
     /// When the session ends, in Unix milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_expires_at_ms: Option<u64>,
+    /// Whether the portal keeps a flow log: only then is it sent reports of flows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_flows: bool,
 }
 
 /// The sign-in that a client's session rests on.

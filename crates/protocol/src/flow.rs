@@ -1,7 +1,7 @@
-//! Reports of flows, from a gateway to the portal.
+//! Reports of flows, from a gateway or a client to the portal.
 //!
-//! A gateway numbers its reports and keeps them on disk until the portal says that they are stored. It sends them in
-//! the order of their numbers, one batch at a time: [`Flows`], answered by [`FlowsStored`] after the commit. A batch whose
+//! A gateway reports its clients' flows, a client its own: two accounts of the same traffic, from both ends of the tunnel.
+//! Each numbers its reports and keeps them on disk until the portal says that they are stored. It sends them in the order of their numbers, one batch at a time: [`Flows`], answered by [`FlowsStored`] after the commit. A batch whose
 //! answer was lost is sent again; the portal skips the numbers that it has seen. A flow that lives long is reported several
 //! times under one id, each time with everything it carried so far.
 //!
@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 
-use adit_policy::{AuthorizationId, ClientId, ResourceId};
+use adit_policy::{AuthorizationId, ClientId, GatewayId, ResourceId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ pub const MAX_FLOW_NAME: usize = 253;
 /// A batch of reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
-    /// The numbering that the numbers belong to; another one begins when a gateway has lost its disk.
+    /// The numbering that the numbers belong to; another one begins when the disk was lost.
     pub spool: Uuid,
     /// In the order of their numbers, at most [`MAX_FLOWS`].
     pub flows: Vec<NumberedFlow>,
@@ -39,11 +39,11 @@ pub struct NumberedFlow {
     pub report: FlowReport,
 }
 
-/// What a gateway reports.
+/// What is reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
 pub enum FlowReport {
-    /// The gateway began anew: flows that it reported open and not closed are over.
+    /// The reporter began anew: flows that it reported open and not closed are over.
     Restarted,
     /// A flow, as it stands.
     Flow(Box<FlowRecord>),
@@ -56,8 +56,12 @@ pub struct FlowRecord {
     pub id: Uuid,
     /// The authorization that let it pass when it opened.
     pub authorization: AuthorizationId,
-    /// Whose it is.
-    pub client: ClientId,
+    /// Whose it is, from a gateway; a client's flows are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
+    /// The gateway that it goes through, from a client; a gateway's flows go through itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayId>,
     /// What it leads to.
     pub resource: ResourceId,
     /// IP protocol number.
@@ -66,7 +70,8 @@ pub struct FlowRecord {
     pub source: IpAddr,
     /// The client's port, or the identifier of an ICMP echo; 0 for protocols without ports.
     pub source_port: u16,
-    /// Where it really goes.
+    /// Where it really goes, from a gateway; from a client where it goes as far as the client knows, which for a name is a
+    /// proxy address.
     pub destination: IpAddr,
     /// The port there; 0 for protocols without ports.
     pub destination_port: u16,
@@ -113,13 +118,13 @@ pub enum FlowEnd {
     Idle,
     /// Its authorization was revoked or has expired, or the resource changed.
     AuthorizationEnded,
-    /// The connection to the client is gone.
+    /// The connection with the other end is gone.
     ConnectionLost,
-    /// The gateway's table was full.
+    /// The reporter's table was full.
     Evicted,
     /// Another flow took its place.
     Replaced,
-    /// The gateway stopped.
+    /// The reporter stopped.
     ShuttingDown,
     /// It is not known why, or it is a reason of a later revision.
     #[serde(other)]

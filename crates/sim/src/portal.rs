@@ -166,6 +166,7 @@ impl Portal {
             relays,
             authorizations: self.leases.iter().filter(|(_, lease)| lease.client == id).map(valid).collect(),
             session_expires_at_ms: None,
+            keeps_flows: true,
         };
         out.push(Out::Client(id, PortalToClient::Init(init)));
         out
@@ -249,7 +250,9 @@ impl Portal {
                 self.close_epochs(|client, _| client == id);
                 self.end_where(|lease| lease.client == id)
             }
-            ClientToPortal::Hello(_) | ClientToPortal::RequestRelays(_) => Vec::new(),
+            ClientToPortal::Hello(_) | ClientToPortal::RequestRelays(_) | ClientToPortal::Flows(_) => {
+                Vec::new()
+            }
         }
     }
 

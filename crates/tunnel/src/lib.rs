@@ -28,6 +28,7 @@ mod client;
 mod clock;
 mod deadlines;
 mod drops;
+mod flow_log;
 mod gateway;
 mod interface;
 mod link;

@@ -89,6 +89,17 @@ pub(super) struct Arguments {
     #[arg(long, env = "ADIT_RESOLV_CONF", value_name = "FILE", default_value = "/etc/resolv.conf")]
     pub(super) resolv_conf: PathBuf,
 
+    /// Space in the state directory for reports of flows that the portal has not stored yet, in MiB; 0 reports none. A
+    /// portal without a flow log is sent none.
+    #[arg(
+        long,
+        env = "ADIT_FLOW_SPOOL",
+        value_name = "MIB",
+        default_value_t = 16,
+        value_parser = clap::value_parser!(u64).range(0..=1024)
+    )]
+    pub(super) flow_spool: u64,
+
     /// Serve /healthz, /readyz and /metrics here.
     #[arg(long, env = "ADIT_HEALTH", value_name = "ADDRESS:PORT")]
     pub(super) health: Option<SocketAddr>,

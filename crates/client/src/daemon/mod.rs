@@ -115,6 +115,7 @@ async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &G
         interface: arguments.interface.clone(),
         port: arguments.port,
         offloads: Offloads::without(&arguments.without_offload),
+        flow_spool: arguments.flow_spool * 1024 * 1024,
         workers: arguments.workers.unwrap_or_else(adit_engine::default_workers),
         dns: dns_factory(
             arguments.dns_control,

@@ -47,6 +47,8 @@ pub(super) struct Config {
     pub(super) port: u16,
     pub(super) offloads: Offloads,
     pub(super) workers: NonZeroUsize,
+    /// Bytes for reports of flows.
+    pub(super) flow_spool: u64,
     pub(super) state_dir: PathBuf,
     /// As they are shown.
     pub(super) settings: Vec<Setting>,
@@ -316,6 +318,7 @@ impl Session {
             port: self.config.port,
             offloads: self.config.offloads,
             workers: self.config.workers,
+            flow_spool: self.config.flow_spool,
             state_dir: self.config.state_dir.clone(),
             dns: (self.config.dns)(),
         })

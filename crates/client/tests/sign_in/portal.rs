@@ -182,6 +182,7 @@ fn init() -> Init {
         relays: Vec::new(),
         authorizations: Vec::new(),
         session_expires_at_ms: None,
+        keeps_flows: false,
     }
 }
 

@@ -47,6 +47,8 @@ pub struct ClientConfig {
     pub workers: NonZeroUsize,
     /// Where changes of the host are written down, so that they can be taken back after a crash.
     pub state_dir: PathBuf,
+    /// Bytes on disk for reports of flows that the portal has not stored yet; 0 reports none.
+    pub flow_spool: u64,
     /// How the system's resolver is set.
     pub dns: Box<dyn DnsControl>,
 }

@@ -9,6 +9,7 @@ use adit_platform::addresses::{self, Watcher};
 use adit_platform::dns_control::{DnsControl, DnsSettings};
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl};
 use adit_platform::tun::{self, Tun};
+use adit_protocol::flow::Flows;
 use adit_protocol::peer::GoodbyeReason;
 use adit_protocol::{ClientToPortal, PortalToClient};
 use adit_tunnel::{
@@ -24,6 +25,7 @@ use super::{
 use crate::dial::MarkedDial;
 use crate::driver::{Driver, PortalChange, machine};
 use crate::export;
+use crate::flows::Reports;
 use crate::identity::{Run, unix_now};
 use crate::interface::network_state;
 use crate::netcheck::RelayPlace;
@@ -110,6 +112,8 @@ struct Inputs {
     stream_news: mpsc::Receiver<News>,
     answers: mpsc::Receiver<Answer<DnsQueryId>>,
     addresses: Watcher,
+    /// Reports of flows to send.
+    flow_batches: mpsc::Receiver<Flows>,
 }
 
 struct Control<'a> {
@@ -119,6 +123,7 @@ struct Control<'a> {
     desired: Option<Interface>,
     dns: Box<dyn DnsControl>,
     upstreams: Upstreams<DnsQueryId>,
+    flows: Reports,
     pings: Vec<PendingPing>,
     snapshot: Snapshot,
     publisher: &'a watch::Sender<Snapshot>,
@@ -183,12 +188,26 @@ impl<'a> Control<'a> {
         let (upstreams, answers) = Upstreams::new(dial);
         let mut driver = Driver::new(machine, ground, workers, keeper, session);
         driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
-        let inputs = Inputs { commands, from_workers, stream_news, answers, addresses: watcher };
+        let owner = config.portal.token_digest();
+        let (flows, flow_batches) = Reports::open(&config.state_dir.join("flows"), config.flow_spool, &owner);
+        let inputs =
+            Inputs { commands, from_workers, stream_news, answers, addresses: watcher, flow_batches };
         let pings = Vec::new();
         let snapshot = Snapshot::default();
         let (network, interface) = (Box::new(network), config.interface);
         Ok((
-            Self { driver, network, interface, desired: None, dns, upstreams, pings, snapshot, publisher },
+            Self {
+                driver,
+                network,
+                interface,
+                desired: None,
+                dns,
+                upstreams,
+                flows,
+                pings,
+                snapshot,
+                publisher,
+            },
             inputs,
         ))
     }
@@ -225,6 +244,11 @@ impl<'a> Control<'a> {
                         DnsFailure::Unreachable
                     });
                     self.driver.machine.handle_dns_response(Instant::now(), id, answer);
+                }
+                Some(batch) = inputs.flow_batches.recv() => {
+                    if self.flows.is_online() {
+                        self.driver.tell_portal(ClientToPortal::Flows(batch));
+                    }
                 }
                 Some(news) = inputs.stream_news.recv() => self.driver.handle_stream_news(news),
                 snapshot = inputs.addresses.changed() => {
@@ -266,6 +290,7 @@ impl<'a> Control<'a> {
             self.snapshot.session_expires_at_ms = sign_in.expires_at_ms;
             self.snapshot.sign_in = Some(*sign_in);
         }
+        self.note_for_flows(&event);
         match self.driver.handle_session_event(event) {
             None | Some(PortalChange::Connected) => {}
             Some(PortalChange::Lost { reason }) => self.snapshot.portal = PortalState::Lost { reason },
@@ -277,10 +302,22 @@ impl<'a> Control<'a> {
         self.publish();
     }
 
+    /// Whether and what the portal takes of the flows.
+    fn note_for_flows(&mut self, event: &SessionEvent<PortalToClient>) {
+        match event {
+            SessionEvent::Message(PortalToClient::Init(init)) => self.flows.set_online(init.keeps_flows),
+            SessionEvent::Message(PortalToClient::FlowsStored(stored)) => self.flows.stored(*stored),
+            SessionEvent::Disconnected { .. } => self.flows.set_online(false),
+            _ => {}
+        }
+    }
+
     /// Does everything that the machine wants.
     async fn carry_out(&mut self) {
         loop {
             let events = self.driver.drain();
+            let (now, machine) = (Instant::now(), &mut self.driver.machine);
+            self.flows.take(std::iter::from_fn(|| machine.poll_flow(now)));
             if events.is_empty() {
                 return;
             }
@@ -403,12 +440,14 @@ impl<'a> Control<'a> {
 
     /// Says goodbye and takes everything back.
     async fn stop(self, reason: GoodbyeReason) {
-        let Self { driver, mut network, mut dns, mut snapshot, publisher, .. } = self;
+        let Self { driver, mut network, mut dns, flows, mut snapshot, publisher, .. } = self;
         // The resolver first: nobody answers for it from here on.
         if let Err(error) = dns.clear().await {
             tracing::error!(error = format!("{error:#}"), "cannot restore the system's resolver");
         }
-        driver.shut_down(reason).await;
+        let mut machine = driver.shut_down(reason).await;
+        let now = Instant::now();
+        flows.finish(std::iter::from_fn(|| machine.poll_flow(now)));
         if let Err(error) = network.clear().await {
             tracing::error!(error = format!("{error:#}"), "cannot remove the routes of the tunnel");
         }

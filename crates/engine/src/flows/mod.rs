@@ -4,6 +4,7 @@
 //! When the queue is full, a report is dropped and counted. The thread makes reports durable together, gives out one batch at
 //! a time, and gives it out again when the portal does not answer, or comes back.
 
+mod reports;
 mod segment;
 mod spool;
 
@@ -17,6 +18,7 @@ use metrics::{counter, gauge};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub(crate) use self::reports::Reports;
 use self::spool::Spool;
 
 /// Reports that wait for the thread.
@@ -41,7 +43,7 @@ enum Order {
 
 /// The control thread's end of the spool.
 #[derive(Debug)]
-pub(crate) struct FlowSpool {
+struct FlowSpool {
     orders: Option<Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -52,7 +54,7 @@ impl FlowSpool {
     /// # Errors
     ///
     /// When the directory cannot be used, or there is no thread left.
-    pub(crate) fn start(directory: &Path, most_bytes: u64) -> std::io::Result<(Self, mpsc::Receiver<Flows>)> {
+    fn start(directory: &Path, most_bytes: u64) -> std::io::Result<(Self, mpsc::Receiver<Flows>)> {
         let mut spool = Spool::open(directory, most_bytes, Uuid::new_v4())?;
         // Flows that an earlier run left open are over.
         spool.push(&FlowReport::Restarted)?;
@@ -67,17 +69,17 @@ impl FlowSpool {
     }
 
     /// Takes a report; never waits.
-    pub(crate) fn report(&self, record: FlowRecord) {
+    fn report(&self, record: FlowRecord) {
         self.order(Order::Report(Box::new(record)));
     }
 
     /// Says whether the portal is there and wants reports.
-    pub(crate) fn set_online(&self, is_online: bool) {
+    fn set_online(&self, is_online: bool) {
         self.order(Order::Online(is_online));
     }
 
     /// The portal has stored a batch.
-    pub(crate) fn stored(&self, stored: FlowsStored) {
+    fn stored(&self, stored: FlowsStored) {
         self.order(Order::Stored(stored));
     }
 
@@ -88,7 +90,7 @@ impl FlowSpool {
     }
 
     /// Takes a report, and waits for room up to a second: for the last ones of a run.
-    pub(crate) fn report_last(&self, record: FlowRecord) {
+    fn report_last(&self, record: FlowRecord) {
         if let Some(orders) = &self.orders {
             let _ = orders.send_timeout(Order::Report(Box::new(record)), Duration::from_secs(1));
         }

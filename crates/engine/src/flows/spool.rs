@@ -47,8 +47,7 @@ pub(super) struct Spool {
 impl Spool {
     /// Opens the spool in `directory`, which is made if it is not there; it may hold `most_bytes`.
     pub(super) fn open(directory: &Path, most_bytes: u64, new_name: Uuid) -> io::Result<Self> {
-        // What people reach is nobody else's business on this machine.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        make(directory)?;
         let mut segments = segments_in(directory)?;
         let stored = read(directory, STORED)?.unwrap_or(0);
         let kept = read(directory, NAME)?;
@@ -183,6 +182,11 @@ impl Spool {
         }
         Ok(())
     }
+}
+
+/// Makes the directory: what people reach is nobody else's business on this machine.
+pub(super) fn make(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 fn segments_in(directory: &Path) -> io::Result<Vec<Segment>> {

@@ -29,7 +29,7 @@ use self::succession::{Inheritance, Succession};
 use crate::dial::MarkedDial;
 use crate::driver::{Driver, First, PortalChange, machine};
 use crate::export;
-use crate::flows::FlowSpool;
+use crate::flows::Reports;
 use crate::identity::{Run, lasting_secret, unix_now};
 use crate::interface::network_state;
 use crate::lookup::{LookupFailure, Lookups, Outcome};
@@ -142,7 +142,7 @@ struct Control {
     lookups: Lookups<LookupId>,
     interface: String,
     succession: Succession,
-    flows: Option<FlowSpool>,
+    flows: Reports,
     is_interface_up: bool,
     is_initialised: bool,
     status: watch::Sender<GatewayStatus>,
@@ -207,7 +207,8 @@ impl Control {
             tracing::info!(clients, flows, away_ms = away.as_millis() as u64, "taking over");
             driver.machine.take_over(Instant::now(), state, away);
         }
-        let (flows, flow_batches) = spool(&config);
+        let owner = config.portal.token_digest();
+        let (flows, flow_batches) = Reports::open(&config.state_dir.join("flows"), config.flow_spool, &owner);
         let inputs =
             Inputs { from_workers, stream_news, lookups: lookup_results, addresses: watcher, flow_batches };
         let control = Self {
@@ -258,7 +259,7 @@ impl Control {
                     export::machine(machine.drops(), machine.statistics().connections);
                 }
                 Some(batch) = inputs.flow_batches.recv() => {
-                    if self.is_initialised {
+                    if self.flows.is_online() {
                         self.driver.tell_portal(GatewayToPortal::Flows(batch));
                     }
                 }
@@ -292,22 +293,12 @@ impl Control {
     }
 
     /// Whether and what the portal takes of the flows.
-    fn note_for_flows(&self, event: &SessionEvent<PortalToGateway>) {
-        let Some(flows) = &self.flows else { return };
+    fn note_for_flows(&mut self, event: &SessionEvent<PortalToGateway>) {
         match event {
-            SessionEvent::Message(PortalToGateway::Init(init)) => flows.set_online(init.keeps_flows),
-            SessionEvent::Message(PortalToGateway::FlowsStored(stored)) => flows.stored(*stored),
-            SessionEvent::Disconnected { .. } => flows.set_online(false),
+            SessionEvent::Message(PortalToGateway::Init(init)) => self.flows.set_online(init.keeps_flows),
+            SessionEvent::Message(PortalToGateway::FlowsStored(stored)) => self.flows.stored(*stored),
+            SessionEvent::Disconnected { .. } => self.flows.set_online(false),
             _ => {}
-        }
-    }
-
-    fn report_flows(&mut self) {
-        let now = Instant::now();
-        while let Some(record) = self.driver.machine.poll_flow(now) {
-            if let Some(flows) = &self.flows {
-                flows.report(record);
-            }
         }
     }
 
@@ -315,7 +306,8 @@ impl Control {
     async fn carry_out(&mut self) -> anyhow::Result<()> {
         loop {
             let events = self.driver.drain();
-            self.report_flows();
+            let (now, machine) = (Instant::now(), &mut self.driver.machine);
+            self.flows.take(std::iter::from_fn(|| machine.poll_flow(now)));
             if events.is_empty() {
                 return Ok(());
             }
@@ -361,8 +353,9 @@ impl Control {
         if let Err(error) = kept.and_then(|()| succession.leave(&state, port, back_within)) {
             tracing::error!(error = format!("{error:#}"), "cannot hand over; the successor begins anew");
         }
-        let machine = driver.finish(First::Peers).await;
-        report_last(machine, flows);
+        let mut machine = driver.finish(First::Peers).await;
+        let now = Instant::now();
+        flows.finish(std::iter::from_fn(|| machine.poll_flow(now)));
         let took_ms = begin.elapsed().as_millis() as u64;
         tracing::info!(clients, flows = handed_flows, took_ms, "the gateway made room for its successor");
     }
@@ -370,8 +363,9 @@ impl Control {
     /// Says goodbye and takes everything back.
     async fn stop(self, reason: GoodbyeReason) {
         let Self { driver, mut network, mut masquerade, flows, .. } = self;
-        let machine = driver.shut_down(reason).await;
-        report_last(machine, flows);
+        let mut machine = driver.shut_down(reason).await;
+        let now = Instant::now();
+        flows.finish(std::iter::from_fn(|| machine.poll_flow(now)));
         if let Err(error) = masquerade.clear() {
             tracing::error!(error = format!("{error:#}"), "cannot remove the packet filter's rules");
         }
@@ -379,29 +373,6 @@ impl Control {
             tracing::error!(error = format!("{error:#}"), "cannot remove the routes of the tunnel");
         }
         tracing::info!(reason = reason.name(), "the gateway stopped");
-    }
-}
-
-/// Where reports of flows wait for the portal. A gateway whose disk fails goes on without them.
-fn spool(config: &GatewayConfig) -> (Option<FlowSpool>, mpsc::Receiver<Flows>) {
-    let nowhere = || mpsc::channel(1).1;
-    if config.flow_spool == 0 {
-        return (None, nowhere());
-    }
-    match FlowSpool::start(&config.state_dir.join("flows"), config.flow_spool) {
-        Ok((spool, batches)) => (Some(spool), batches),
-        Err(error) => {
-            tracing::error!(%error, "flows are not reported, for there is no place to keep the reports");
-            (None, nowhere())
-        }
-    }
-}
-
-/// Every flow that was open is over; this returns when the reports are on disk.
-fn report_last(mut machine: Gateway, flows: Option<FlowSpool>) {
-    let (Some(flows), now) = (flows, Instant::now()) else { return };
-    while let Some(record) = machine.poll_flow(now) {
-        flows.report_last(record);
     }
 }
 

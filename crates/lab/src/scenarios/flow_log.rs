@@ -13,6 +13,9 @@ use crate::stage::Stage;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Whoever reports a flow: the ends of the tunnel.
+const ENDS: [&str; 2] = ["gateway", "client"];
+
 /// A connection that was closed is over after ten seconds; then it is reported and on disk.
 const ON_DISK: Duration = Duration::from_secs(14);
 
@@ -28,22 +31,31 @@ pub(super) fn run(context: &mut Context) -> Result<()> {
     let first = 5_000_000;
     download(&stage, first, LIMIT)?;
     let ended = Instant::now();
-    let flow = wait_for(&stage, first)?;
-    context.record_time("download done to its flow in the log", ended.elapsed(), Target::AtMost(20_000.0));
-    record_bytes(context, "first", first, &flow);
-    ensure!(flow["path"] == "direct", "{flow}");
-    ensure!(!flow["actor_name"].is_null() && !flow["resource_name"].is_null(), "{flow}");
+    for end in ENDS {
+        let flow = wait_for(&stage, first, end)?;
+        context.record_time(
+            "download done to its flow in the log",
+            ended.elapsed(),
+            Target::AtMost(20_000.0),
+        );
+        record_bytes(context, "first", first, &flow);
+        ensure!(flow["path"] == "direct", "{flow}");
+        ensure!(!flow["actor_name"].is_null() && !flow["resource_name"].is_null(), "{flow}");
+    }
 
-    // The portal dies; what goes on meanwhile is on the gateway's disk, and survives the gateway too.
+    // The portal dies; what goes on meanwhile is on the disks of both ends, and survives them too.
     stage.portal.crash()?;
     let second = 3_000_000;
     download(&stage, second, LIMIT)?;
     std::thread::sleep(ON_DISK);
     stage.gateways[0].crash()?;
+    stage.clients[0].crash_and_start()?;
     stage.portal.start()?;
     stage.gateways[0].start()?;
-    let flow = wait_for(&stage, second)?;
-    record_bytes(context, "second", second, &flow);
+    for end in ENDS {
+        let flow = wait_for(&stage, second, end)?;
+        record_bytes(context, "second", second, &flow);
+    }
 
     // Killed at random moments while a batch may be under way: nothing is there twice.
     for round in 0..3_u64 {
@@ -54,18 +66,21 @@ pub(super) fn run(context: &mut Context) -> Result<()> {
         stage.portal.start()?;
     }
     std::thread::sleep(ON_DISK);
-    let flows = flows(&stage)?;
-    let downloads = flows.iter().filter(|flow| is_of(flow, 1_000_000)).count();
-    context.record("downloads of three in the log", downloads as f64, "", Target::AtLeast(3.0));
-    context.record("downloads of three in the log, at most", downloads as f64, "", Target::AtMost(3.0));
-    let key = |flow: &Value| format!("{} {} {}", flow["source_port"], flow["destination"], flow["opened_ms"]);
-    let distinct: BTreeSet<String> = flows.iter().map(key).collect();
-    ensure!(distinct.len() == flows.len(), "flows are in the log twice: {flows:?}");
+    for end in ENDS {
+        let flows = flows(&stage, end)?;
+        let downloads = flows.iter().filter(|flow| is_of(flow, 1_000_000)).count();
+        context.record("downloads of three in the log", downloads as f64, "", Target::AtLeast(3.0));
+        context.record("downloads of three in the log, at most", downloads as f64, "", Target::AtMost(3.0));
+        let key =
+            |flow: &Value| format!("{} {} {}", flow["source_port"], flow["destination"], flow["opened_ms"]);
+        let distinct: BTreeSet<String> = flows.iter().map(key).collect();
+        ensure!(distinct.len() == flows.len(), "flows are in the log twice: {flows:?}");
+    }
     stage.close()
 }
 
-fn flows(stage: &Stage) -> Result<Vec<Value>> {
-    let listed = stage.portal.admin(&["flows", "list", "--limit", "500"])?;
+fn flows(stage: &Stage, end: &str) -> Result<Vec<Value>> {
+    let listed = stage.portal.admin(&["flows", "list", "--limit", "500", "--reported-by", end])?;
     Ok(listed.as_array().cloned().unwrap_or_default())
 }
 
@@ -76,16 +91,17 @@ fn is_of(flow: &Value, bytes: usize) -> bool {
     flow["protocol"] == 6 && (bytes..bytes * (1.0 + HEADERS)).contains(&received)
 }
 
-fn wait_for(stage: &Stage, bytes: usize) -> Result<Value> {
+fn wait_for(stage: &Stage, bytes: usize, end: &str) -> Result<Value> {
     let begin = Instant::now();
     while begin.elapsed() < LIMIT {
-        let found = flows(stage)?.into_iter().find(|flow| is_of(flow, bytes) && !flow["closed_ms"].is_null());
+        let found =
+            flows(stage, end)?.into_iter().find(|flow| is_of(flow, bytes) && !flow["closed_ms"].is_null());
         if let Some(flow) = found {
             return Ok(flow);
         }
         std::thread::sleep(Duration::from_millis(250));
     }
-    bail!("the download of {bytes} bytes is not in the log: {:?}", flows(stage)?)
+    bail!("the download of {bytes} bytes is not in the {end}'s log: {:?}", flows(stage, end)?)
 }
 
 fn record_bytes(context: &mut Context, which: &str, bytes: usize, flow: &Value) {

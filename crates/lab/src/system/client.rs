@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -48,6 +49,7 @@ pub struct Client {
     host: Host,
     program: PathBuf,
     socket: PathBuf,
+    spawn: Spawn,
     process: Process,
     ready_after: Duration,
 }
@@ -83,7 +85,7 @@ impl Client {
             .args(programs.packet_path_arguments());
         let mut process = host.spawn(&spawn)?;
         let ready_after = process.wait_healthy(health(), "/healthz", READY_LIMIT)?;
-        Ok(Self { host, program: programs.path("adit"), socket, process, ready_after })
+        Ok(Self { host, program: programs.path("adit"), socket, spawn, process, ready_after })
     }
 
     /// Time from the daemon's start until it answered.
@@ -197,6 +199,18 @@ impl Client {
     /// When that does not happen within `limit`.
     pub fn wait_for_no_connection(&self, limit: Duration) -> Result<Duration> {
         Ok(self.wait_for("no connection", limit, |status| status.connections.is_empty())?.1)
+    }
+
+    /// Ends the daemon without any chance to say goodbye, and starts it again, still signed in.
+    ///
+    /// # Errors
+    /// When it ends by itself, or does not answer.
+    pub fn crash_and_start(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.wait(STOP_LIMIT)?;
+        self.process = self.host.spawn(&self.spawn)?;
+        self.ready_after = self.process.wait_healthy(health(), "/healthz", READY_LIMIT)?;
+        Ok(())
     }
 
     /// Stops the daemon with SIGTERM and requires exit status 0.

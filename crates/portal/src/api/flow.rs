@@ -86,7 +86,7 @@ pub(super) async fn setting(
     Ok(Json(portal.store.flow_setting().await?))
 }
 
-/// Changes how the flow log is kept. Gateways that are connected hear of a log that was switched on or off when they come
+/// Changes how the flow log is kept. Gateways and clients that are connected hear of a log that was switched on or off when they come
 /// back.
 #[utoipa::path(
     put,

@@ -8,6 +8,7 @@ use adit_protocol::client::{
     AuthorizationFailed, ConnectionClosed, DisconnectReason, Init, RequestAuthorization, ResourceRemoved,
     SignIn,
 };
+use adit_protocol::flow::Flows;
 use adit_protocol::gateway::ClientGone;
 use adit_protocol::{CandidateUpdate, ClientToPortal, PortalToClient, PortalToGateway};
 use axum::extract::ws::WebSocket;
@@ -17,12 +18,13 @@ use super::link::{Ended, Link, Step};
 use super::{Admitted, Caller, Pace, admit, attendee, note_end, renewal, still_valid, turn_away};
 use crate::authorize::{Denied, Requester, authorize};
 use crate::clock;
+use crate::flow_log::Intake;
 use crate::hub::{GivenRelays, Push, Receiver};
 use crate::portal::{Portal, SharedPortal};
-use crate::store::{Actor, Device};
+use crate::store::{Actor, Device, FlowClient, Reporter};
 
 struct ClientSession<'a> {
-    portal: &'a Portal,
+    portal: &'a SharedPortal,
     link: &'a mut Link,
     caller: &'a Caller,
     device: &'a Admitted,
@@ -44,6 +46,7 @@ struct ClientSession<'a> {
     relay_requests: Pace,
     /// Of what costs the store or other peers something and gets no answer.
     notices: Pace,
+    flows: Intake,
 }
 
 /// Serves one client from hello to the end.
@@ -82,6 +85,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         requests: Pace::new(Instant::now(), 50.0, 200.0),
         relay_requests: Pace::new(Instant::now(), 0.2, 5.0),
         notices: Pace::new(Instant::now(), 20.0, 500.0),
+        flows: Intake::default(),
     };
     let ended = match session.run(&mut hub).await {
         Err(ended) => ended,
@@ -165,6 +169,7 @@ impl ClientSession<'_> {
             relays: self.relays.again(&self.portal.hub).added,
             authorizations: snapshot.authorizations,
             session_expires_at_ms: self.sign_in.expires_at_ms,
+            keeps_flows: self.portal.store.flow_setting().await?.is_from_clients(),
         };
         self.link.send(&PortalToClient::Init(init)).await?;
         self.link.send(&PortalToClient::SignIn(self.sign_in)).await
@@ -266,7 +271,21 @@ impl ClientSession<'_> {
                 self.link.send(&PortalToClient::RelaysChanged(all)).await
             }
             ClientToPortal::ConnectionClosed(closed) => self.connection_closed(closed).await,
+            ClientToPortal::Flows(batch) => self.store_flows(batch),
             ClientToPortal::SignOut(_) => self.sign_out().await,
+        }
+    }
+
+    fn store_flows(&mut self, batch: Flows) -> Result<(), Ended> {
+        let reporter = Reporter::Client(FlowClient {
+            client_id: self.device.id,
+            client_name: self.device.name.clone(),
+            actor_id: self.actor.id,
+            actor_name: self.actor.name.clone(),
+        });
+        match self.flows.take(self.portal, reporter, self.device.by(self.caller), batch) {
+            true => Ok(()),
+            false => Err(Ended::Misbehaved("too many reports of flows in one batch")),
         }
     }
 

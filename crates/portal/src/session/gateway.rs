@@ -119,7 +119,7 @@ impl GatewaySession<'_> {
             interface: self.portal.account().interface(self.device.address_index),
             relays: self.relays.again(&self.portal.hub).added,
             authorizations,
-            keeps_flows: self.portal.store.flow_setting().await?.keep_days > 0,
+            keeps_flows: self.portal.store.flow_setting().await?.is_from_gateways(),
         };
         self.link.send(&PortalToGateway::Init(init)).await
     }
@@ -156,7 +156,7 @@ impl GatewaySession<'_> {
             }
             GatewayToPortal::ConnectionClosed(closed) => self.connection_closed(closed).await,
             GatewayToPortal::Flows(batch) => {
-                let reporter = Reporter { gateway: self.id(), name: self.device.name.clone() };
+                let reporter = Reporter::Gateway { id: self.id(), name: self.device.name.clone() };
                 match self.flows.take(self.portal, reporter, self.device.by(self.caller), batch) {
                     true => Ok(()),
                     false => Err(Ended::Misbehaved("too many reports of flows in one batch")),

@@ -1,8 +1,9 @@
 //! The flow log: which device reached what through which gateway, when, and how much it was.
 //!
-//! Gateways report ([`Change::store_flows`]); what they say of flows is theirs to say, what they say of people is not: a
-//! device is believed only if it was introduced to that very gateway, a resource only if it is at the gateway's site. Names
-//! are written down as they are at that moment, because the log outlives devices and people.
+//! Gateways report, and clients too ([`Change::store_flows`]): the same traffic as it looks from both ends. What they say
+//! of flows is theirs to say, what they say of others is not: device and gateway are believed only if they were introduced
+//! to each other, a resource only if it is at the gateway's site. Names are written down as they are at that moment, because
+//! the log outlives devices and people.
 //!
 //! The log is no part of the audit log: it is no change that an administrator made, it is forgotten by itself, and nothing
 //! seals it.
@@ -17,16 +18,18 @@ use uuid::Uuid;
 use super::search::Find;
 use super::{Page, Store, StoreError, sql};
 
-pub(crate) use report::Reporter;
+pub(crate) use report::{FlowClient, Reporter};
 pub(crate) use setting::{FlowSetting, FlowSink};
 
-/// A flow, as its gateway reported it last.
+/// A flow, as a gateway or a client reported it last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct FlowRow {
     /// Names the flow in this log; in the order of the first reports.
     pub(crate) id: Uuid,
     /// The number of its last report; larger than that of every report before.
     pub(crate) seq: i64,
+    /// Who reports it: `gateway`, or `client`, which has no proof of what it says.
+    pub(crate) reported_by: String,
     /// The gateway that it went through.
     pub(crate) gateway_id: Uuid,
     /// Its name.
@@ -49,7 +52,7 @@ pub(crate) struct FlowRow {
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resource_name: Option<String>,
-    /// The authorization that let it pass, as the gateway says.
+    /// The authorization that let it pass, as the reporter says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) authorization_id: Option<Uuid>,
     /// IP protocol number: 6 is TCP, 17 is UDP.
@@ -58,7 +61,7 @@ pub(crate) struct FlowRow {
     pub(crate) source: String,
     /// The device's port; 0 for protocols without ports.
     pub(crate) source_port: i64,
-    /// Where it went, as the resource's network knows it.
+    /// Where it went, as the resource's network knows it; from a client the address that its application used.
     pub(crate) destination: String,
     /// The port there; 0 for protocols without ports.
     pub(crate) destination_port: i64,
@@ -70,13 +73,13 @@ pub(crate) struct FlowRow {
     pub(crate) path: Option<String>,
     /// When it opened, in Unix milliseconds.
     pub(crate) opened_ms: i64,
-    /// When the gateway reported it last, in Unix milliseconds.
+    /// When it was reported last, in Unix milliseconds.
     pub(crate) at_ms: i64,
     /// When it ended; absent as long as it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) closed_ms: Option<i64>,
     /// Why it ended: `closed`, `idle`, `authorization_ended`, `connection_lost`, `evicted`, `replaced`, `shutting_down`,
-    /// `gateway_lost` or `other`.
+    /// `gateway_lost`, `client_lost` or `other`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) end_reason: Option<String>,
     /// IP packets from the device.
@@ -101,6 +104,8 @@ pub(crate) struct FlowFilter {
     pub(crate) resource: Option<Uuid>,
     /// Through which gateway.
     pub(crate) gateway: Option<Uuid>,
+    /// As reported by `gateway` or `client`.
+    pub(crate) reported_by: Option<String>,
     /// Open at this time or later, in Unix milliseconds.
     pub(crate) since_ms: Option<i64>,
     /// Opened before this time, in Unix milliseconds.
@@ -114,7 +119,7 @@ impl Store {
             "SELECT * FROM flow_log WHERE account_id = $1 AND id < $2
              AND ($3 IS NULL OR actor_id = $3) AND ($4 IS NULL OR client_id = $4)
              AND ($5 IS NULL OR resource_id = $5) AND ($6 IS NULL OR gateway_id = $6)
-             AND at_ms >= $7 AND opened_ms < $8 ORDER BY id DESC LIMIT $9",
+             AND ($7 IS NULL OR reported_by = $7) AND at_ms >= $8 AND opened_ms < $9 ORDER BY id DESC LIMIT $10",
         )
         .bind(self.account.as_uuid())
         .bind(page.after.unwrap_or(Uuid::max()))
@@ -122,6 +127,7 @@ impl Store {
         .bind(filter.device)
         .bind(filter.resource)
         .bind(filter.gateway)
+        .bind(filter.reported_by.clone())
         .bind(filter.since_ms.unwrap_or(i64::MIN))
         .bind(filter.until_ms.unwrap_or(i64::MAX))
         .bind(page.limit())
@@ -142,10 +148,10 @@ impl Store {
         Ok(query.fetch_all(&self.reader).await?)
     }
 
-    /// Flows that hold the text, newest first.
+    /// Flows that hold the text, as gateways report them, newest first.
     pub(crate) async fn find_flows(&self, find: &Find) -> Result<Vec<FlowRow>, StoreError> {
         Ok(sql::query_as(
-            "SELECT * FROM flow_log WHERE account_id = $1 AND id < $2
+            "SELECT * FROM flow_log WHERE account_id = $1 AND id < $2 AND reported_by = 'gateway'
              AND (lower(actor_name) LIKE $3 ESCAPE '\\' OR lower(client_name) LIKE $3 ESCAPE '\\'
                   OR lower(resource_name) LIKE $3 ESCAPE '\\' OR lower(gateway_name) LIKE $3 ESCAPE '\\'
                   OR lower(name) LIKE $3 ESCAPE '\\' OR destination LIKE $3 ESCAPE '\\'

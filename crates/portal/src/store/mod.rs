@@ -74,7 +74,7 @@ pub(crate) use device_sign_in::{
 };
 pub(crate) use directory::{DirectoryFilter, DirectoryGroup, DirectoryUser, Slice, UserContent};
 pub(crate) use event::Event;
-pub(crate) use flow::{FlowFilter, FlowRow, FlowSetting, FlowSink, Reporter};
+pub(crate) use flow::{FlowClient, FlowFilter, FlowRow, FlowSetting, FlowSink, Reporter};
 pub(crate) use group::Group;
 pub(crate) use idempotency::{Claim, Keyed};
 pub(crate) use identity::Identity;

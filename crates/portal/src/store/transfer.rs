@@ -301,12 +301,13 @@ const TABLES: [Table; 21] = [
             ("sink_seq", Integer),
             ("sink_at_ms", Integer),
             ("sink_error", Text),
+            ("from_clients", Boolean),
         ],
     },
     Table {
         name: "flow_spool",
-        key: "gateway_id",
-        columns: &[("gateway_id", Id), ("spool_id", Id), ("number", Integer)],
+        key: "device_id",
+        columns: &[("device_id", Id), ("spool_id", Id), ("number", Integer)],
     },
     Table {
         name: "flow_log",
@@ -340,6 +341,8 @@ const TABLES: [Table; 21] = [
             ("sent_bytes", Integer),
             ("received_packets", Integer),
             ("received_bytes", Integer),
+            ("reporter_id", Id),
+            ("reported_by", Text),
         ],
     },
 ];

@@ -472,7 +472,8 @@ impl Peer {
         let record = flow::FlowRecord {
             id: nobody,
             authorization: adit_policy::AuthorizationId::from_uuid(nobody),
-            client: adit_policy::ClientId::from_uuid(nobody),
+            client: Some(adit_policy::ClientId::from_uuid(nobody)),
+            gateway: None,
             resource: adit_policy::ResourceId::from_uuid(nobody),
             protocol: 6,
             source: [100, 64, 0, 2].into(),

@@ -13,18 +13,18 @@ use uuid::Uuid;
 use crate::program::Program;
 use crate::world::{Client, Gateway, Office, World};
 
-const SPOOL: Uuid = Uuid::from_u128(0x5900);
+pub(crate) const SPOOL: Uuid = Uuid::from_u128(0x5900);
 
-/// A client that was introduced to a gateway, which reports what it likes.
-struct Ground {
-    world: World,
-    office: Office,
-    gateway: Gateway,
-    client: Client,
+/// A client that was introduced to a gateway; both report what they like.
+pub(crate) struct Ground {
+    pub(crate) world: World,
+    pub(crate) office: Office,
+    pub(crate) gateway: Gateway,
+    pub(crate) client: Client,
 }
 
 impl Ground {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = World::new().await;
         let office = world.office().await;
         let mut gateway = world.gateway(&office.gateway_token, 1, 1).await;
@@ -35,11 +35,12 @@ impl Ground {
         Self { world, office, gateway, client }
     }
 
-    fn record(&self, number: u128) -> FlowRecord {
+    pub(crate) fn record(&self, number: u128) -> FlowRecord {
         FlowRecord {
             id: Uuid::from_u128(0xf100 + number),
             authorization: AuthorizationId::from_uuid(Uuid::from_u128(5)),
-            client: self.client.id(),
+            client: Some(self.client.id()),
+            gateway: None,
             resource: self.office.resource,
             protocol: 6,
             source: "100.64.0.2".parse().unwrap(),
@@ -59,12 +60,12 @@ impl Ground {
     }
 
     /// Sends a batch and waits for the answer.
-    async fn report(&mut self, reports: Vec<(u64, FlowReport)>) -> u64 {
+    pub(crate) async fn report(&mut self, reports: Vec<(u64, FlowReport)>) -> u64 {
         send(&mut self.gateway, reports).await;
         stored(&mut self.gateway).await
     }
 
-    async fn flows(&self, query: &str) -> Vec<Value> {
+    pub(crate) async fn flows(&self, query: &str) -> Vec<Value> {
         let list = self.world.admin(Method::GET, &format!("flows{query}"), None).await;
         list["items"].as_array().unwrap().clone()
     }
@@ -85,7 +86,7 @@ async fn stored(gateway: &mut Gateway) -> u64 {
     }
 }
 
-fn flow(record: FlowRecord) -> FlowReport {
+pub(crate) fn flow(record: FlowRecord) -> FlowReport {
     FlowReport::Flow(Box::new(record))
 }
 
@@ -158,10 +159,10 @@ async fn a_gateway_is_not_believed_about_strangers() {
     let mut ground = Ground::new().await;
     let stranger = ground.world.client(&ground.office.client_token, 3, 3).await;
     let mut record = ground.record(1);
-    record.client = stranger.id();
+    record.client = Some(stranger.id());
     let mut other = ground.record(2);
     other.resource = ResourceId::from_uuid(Uuid::from_u128(77));
-    other.client = ClientId::from_uuid(Uuid::from_u128(78));
+    other.client = Some(ClientId::from_uuid(Uuid::from_u128(78)));
     ground.report(vec![(1, flow(record)), (2, flow(other))]).await;
     for row in ground.flows("").await {
         assert!(row.get("client_id").is_none() && row.get("actor_name").is_none(), "{row}");
@@ -240,13 +241,14 @@ async fn a_log_that_is_switched_off_is_forgotten_and_nothing_is_added() {
         let (status, _) = ground.world.call(Method::PUT, "flows/settings", Some(wrong)).await;
         assert_eq!(status, 422);
     }
-    let off = json!({ "keep_days": 0, "max_rows": 1000 });
+    let off = json!({ "keep_days": 0, "max_rows": 1000, "from_clients": true });
     ground.world.admin(Method::PUT, "flows/settings", Some(off.clone())).await;
     assert_eq!(ground.world.admin(Method::GET, "flows/settings", None).await, off);
     assert_eq!(ground.report(vec![(2, flow(ground.record(2)))]).await, 2, "taken off its hands");
     assert_eq!(ground.flows("").await.len(), 1);
     let again = ground.world.gateway(&ground.office.gateway_token, 1, 1).await;
     assert!(!again.init.keeps_flows);
+    assert!(!ground.world.client(&ground.office.client_token, 2, 2).await.init.keeps_flows);
 }
 
 /// Takes requests, or refuses them, and remembers what came.

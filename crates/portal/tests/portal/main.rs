@@ -7,6 +7,7 @@ mod acme;
 mod api;
 mod archive;
 mod backend;
+mod client_flows;
 mod command_line;
 mod conditions;
 mod crash;

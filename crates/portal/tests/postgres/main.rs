@@ -12,6 +12,8 @@ mod api;
 #[path = "../portal/archive.rs"]
 mod archive;
 mod backend;
+#[path = "../portal/client_flows.rs"]
+mod client_flows;
 #[path = "../portal/conditions.rs"]
 mod conditions;
 #[path = "../portal/crash.rs"]

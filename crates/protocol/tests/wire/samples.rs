@@ -159,11 +159,13 @@ fn gateway_authorization() -> gateway::GatewayAuthorization {
     }
 }
 
-fn flows() -> flow::Flows {
-    let record = flow::FlowRecord {
+/// What a gateway says of a flow.
+fn flow_of_a_client() -> flow::FlowRecord {
+    flow::FlowRecord {
         id: uuid(10),
         authorization: authorization_id(),
-        client: client_id(),
+        client: Some(client_id()),
+        gateway: None,
         resource: resource().id,
         protocol: 6,
         source: "100.64.0.2".parse().unwrap(),
@@ -179,7 +181,16 @@ fn flows() -> flow::Flows {
         sent_bytes: 1_200,
         received_packets: 20,
         received_bytes: 24_000,
-    };
+    }
+}
+
+/// What the client says of it.
+fn own_flow() -> flow::FlowRecord {
+    let destination = "100.96.0.7".parse().unwrap();
+    flow::FlowRecord { client: None, gateway: Some(gateway_id()), destination, ..flow_of_a_client() }
+}
+
+fn flows(record: flow::FlowRecord) -> flow::Flows {
     let numbered = |number, report| flow::NumberedFlow { number, report };
     let flows = vec![
         numbered(17, flow::FlowReport::Restarted),
@@ -201,6 +212,7 @@ pub(crate) fn client_to_portal() -> Vec<ClientToPortal> {
         ClientToPortal::Candidates(update()),
         ClientToPortal::RequestRelays(Empty {}),
         ClientToPortal::ConnectionClosed(client::ConnectionClosed { gateway: gateway_id(), epoch: 3 }),
+        ClientToPortal::Flows(flows(own_flow())),
         ClientToPortal::SignOut(Empty {}),
     ]
 }
@@ -222,6 +234,7 @@ pub(crate) fn portal_to_client() -> Vec<PortalToClient> {
             relays: vec![relay_access()],
             authorizations: vec![authorization],
             session_expires_at_ms: Some(1_797_000_000_000),
+            keeps_flows: true,
         }),
         PortalToClient::ResourceChanged(resource()),
         PortalToClient::ResourceRemoved(client::ResourceRemoved { id: resource().id }),
@@ -253,6 +266,7 @@ pub(crate) fn portal_to_client() -> Vec<PortalToClient> {
             expires_at_ms: Some(1_797_592_000_000),
             is_too_old: true,
         }),
+        PortalToClient::FlowsStored(flow::FlowsStored { spool: uuid(9), number: 18 }),
         PortalToClient::Disconnect(Disconnect { reason: DisconnectReason::RevokedToken }),
     ]
 }
@@ -264,7 +278,7 @@ pub(crate) fn gateway_to_portal() -> Vec<GatewayToPortal> {
         GatewayToPortal::RequestRelays(Empty {}),
         GatewayToPortal::Draining(adit_protocol::gateway::Draining { retry_after_ms: Some(10_000) }),
         GatewayToPortal::ConnectionClosed(gateway::ConnectionClosed { client: client_id(), epoch: 3 }),
-        GatewayToPortal::Flows(flows()),
+        GatewayToPortal::Flows(flows(flow_of_a_client())),
     ]
 }
 

@@ -12,6 +12,7 @@ use super::domains::DomainKey;
 use super::gateways::Gateway;
 use super::{Client, ClientEvent, Timer};
 use crate::drops::DropReason;
+use crate::link::peer_of;
 
 /// A gateway that stopped or failed is not chosen again for this long.
 pub(super) const AVOID_FOR: Duration = Duration::from_secs(5);
@@ -39,6 +40,7 @@ impl Client {
         if let Some(gateway) = self.gateways.get_mut(id) {
             tracing::info!(gateway = %id, path = ?path.kind, "path changed");
             gateway.path = Some(path);
+            self.flows.note_path(peer_of(connection), path.kind);
         }
         self.announce_connection(id);
     }
@@ -92,6 +94,7 @@ impl Client {
         self.timers.clear(Timer::Hold(id));
         self.timers.clear(Timer::Unused(id));
         self.link.forget_flows(gateway.connection);
+        self.flows.note_gone(peer_of(gateway.connection));
         for key in self.domains.remove_where(|domain| domain.gateway == id) {
             self.timers.clear(Timer::Domain(key));
         }

@@ -1,6 +1,7 @@
 //! From a packet of the TUN device to a flow, a queue, or a refusal.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_dataplane::{Flow, Origin};
@@ -16,6 +17,7 @@ use super::recent_flows::Basis;
 use super::resources::NoResource;
 use super::{Client, Timer};
 use crate::drops::DropReason;
+use crate::flow_log::{FarEnd, Subject};
 use crate::link::peer_of;
 use crate::traffic::FirstPacket;
 
@@ -140,8 +142,8 @@ impl Client {
         if gateway.is_draining {
             self.request(now, resource);
         }
-        match self.look_up_name(now, authorization, name) {
-            Lookup::Active => self.send(now, authorization, &waiting.packet),
+        match self.look_up_name(now, authorization, name.as_ref()) {
+            Lookup::Active => self.send(now, authorization, name.map(|(name, _)| name), &waiting.packet),
             Lookup::Wait => self.enqueue(now, resource, waiting),
             Lookup::Failed(state, until) => self.deny(now, Denial::unresolved(state, until), &waiting.packet),
         }
@@ -151,25 +153,35 @@ impl Client {
         &mut self,
         now: Instant,
         authorization: Authorization,
-        name: Option<(String, Vec<IpAddr>)>,
+        name: Option<&(String, Vec<IpAddr>)>,
     ) -> Lookup {
         let Some((name, addresses)) = name else { return Lookup::Active };
         let Authorization { gateway, resource, .. } = authorization;
-        let (lookup, announce) = self.domains.look_up(now, gateway, resource, &name, &addresses);
+        let (lookup, announce) = self.domains.look_up(now, gateway, resource, name, addresses);
         if let Some(key) = announce {
             self.repeat_announcement(now, key);
         }
         lookup
     }
 
-    fn send(&mut self, now: Instant, authorization: Authorization, packet: &[u8]) {
+    fn send(&mut self, now: Instant, authorization: Authorization, name: Option<String>, packet: &[u8]) {
         let Some(gateway) = self.gateways.get(authorization.gateway) else { return };
         let connection = gateway.connection;
         let first = PacketView::parse(packet).ok().and_then(|view| FirstPacket::of(&view));
         let Some(first) = first else { return self.link.drops.count(DropReason::Malformed) };
         let peer = peer_of(connection);
         let key = first.key(Origin::Local);
-        self.link.install(Flow::untranslated(key, Origin::Peer(peer), authorization.grant));
+        let usage = self.link.install(Flow::untranslated(key, Origin::Peer(peer), authorization.grant));
+        let subject = Subject {
+            authorization: authorization.id,
+            far_end: FarEnd::Gateway(authorization.gateway),
+            peer,
+            resource: authorization.resource,
+            beyond: first.tuple,
+            name: name.map(Arc::from),
+        };
+        let first_packet = [1, packet.len() as u64];
+        self.flows.opened(now, self.clock.unix_ms_at(now), key, &usage, subject, first_packet);
         let basis = Basis { connection, authorization: authorization.id };
         self.recent_flows.insert(now, first.tuple, basis);
         self.link.send(now, connection, packet);

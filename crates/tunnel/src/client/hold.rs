@@ -13,6 +13,7 @@ use adit_protocol::{Candidate, CandidateKind};
 
 use super::connection::AVOID_FOR;
 use super::{Client, Timer};
+use crate::link::peer_of;
 
 impl Client {
     /// Keeps what goes through a gateway for its successor; false when there is nothing to keep.
@@ -32,6 +33,7 @@ impl Client {
         let Ok(connection) = self.link.open(now, own_address, &introduction) else { return false };
         tracing::info!(gateway = %id, ?back_within, "the gateway restarts");
         self.link.move_flows(before, connection);
+        self.flows.move_peer(peer_of(before), peer_of(connection));
         self.gateways.reconnect(id, connection);
         self.timers.set(Timer::Hold(id), now + back_within);
         self.announce_connection(id);

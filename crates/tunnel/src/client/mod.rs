@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 use adit_dataplane::{PeerId, Update};
 use adit_peering::{Event as PeerEvent, Role, StreamId, StreamTarget, Transmit};
 use adit_policy::{AuthorizationId, GatewayId, ResourceId};
+use adit_protocol::flow::FlowRecord;
 use adit_protocol::peer::GoodbyeReason;
 use adit_protocol::{CandidateUpdate, ClientToPortal};
 use adit_wireguard::{PrivateKey, PublicKey};
@@ -50,6 +51,7 @@ use crate::answers::Answers;
 use crate::clock::PortalClock;
 use crate::deadlines::Deadlines;
 use crate::drops::{DropCounters, DropReason};
+use crate::flow_log::FlowLog;
 use crate::interface::Interface;
 use crate::link::Link;
 
@@ -146,6 +148,7 @@ pub struct Client {
     domains: Domains,
     names: Names,
     recent_flows: RecentFlows,
+    flows: FlowLog,
     next_request: u64,
     timers: Deadlines<Timer>,
     portal_messages: VecDeque<ClientToPortal>,
@@ -178,6 +181,7 @@ impl Client {
             domains: Domains::default(),
             names: Names::new(seeds.next()),
             recent_flows: RecentFlows::default(),
+            flows: FlowLog::new(seeds.next()),
             next_request: 1,
             timers: Deadlines::new(),
             portal_messages: VecDeque::new(),
@@ -273,6 +277,9 @@ impl Client {
 
     /// Takes what a worker noticed.
     pub fn handle_worker_event(&mut self, now: Instant, event: &adit_dataplane::Event) {
+        if let adit_dataplane::Event::FlowEnded { key, cause, .. } = event {
+            self.flows.ended(self.clock.unix_ms_at(now), key, *cause);
+        }
         self.link.note_worker_event(now, event);
         self.settle(now);
     }
@@ -294,6 +301,7 @@ impl Client {
         self.timers.clear_all();
         // Behind the goodbyes: a relay that is told forgets us at once instead of in ten minutes.
         self.link.set_relays(now, Vec::new());
+        self.flows.shut_down();
         self.settle(now);
     }
 
@@ -301,6 +309,7 @@ impl Client {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.link.node_mut().handle_timeout(now);
         self.names.handle_timeout(now);
+        self.flows.handle_timeout(now, self.clock.unix_ms_at(now));
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Request(resource) => self.repeat_request(now, resource),
@@ -318,7 +327,8 @@ impl Client {
     /// When [`handle_timeout`](Self::handle_timeout) must be called next, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let own = self.timers.next().map(|(at, timer)| (at, timer.name()));
-        [own, self.link.node().poll_timeout(), self.names.poll_timeout()].into_iter().flatten().min()
+        let flows = self.flows.next_due().map(|at| (at, "report open flows"));
+        [own, flows, self.link.node().poll_timeout(), self.names.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next datagram to send.
@@ -345,6 +355,12 @@ impl Client {
     /// The next message for the portal.
     pub fn poll_portal_message(&mut self) -> Option<ClientToPortal> {
         self.portal_messages.pop_front()
+    }
+
+    /// The next report of a flow. Once the machine is shut down and no worker runs any more, also of every flow that was
+    /// open until then.
+    pub fn poll_flow(&mut self, now: Instant) -> Option<FlowRecord> {
+        self.flows.poll(self.clock.unix_ms_at(now))
     }
 
     /// The next event.

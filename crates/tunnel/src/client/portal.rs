@@ -52,6 +52,8 @@ impl Client {
                 self.configure(now, configuration);
                 self.publish_interface();
             }
+            // The program around keeps the reports.
+            PortalToClient::FlowsStored(_) => {}
             PortalToClient::SignIn(sign_in) => {
                 tracing::debug!(is_too_old = sign_in.is_too_old, "the portal told the age of the sign-in");
             }
@@ -66,6 +68,7 @@ impl Client {
     fn initialise(&mut self, now: Instant, init: Init) {
         self.clock = PortalClock::new(now, init.portal_time_ms);
         self.is_portal_online = true;
+        self.flows.enable(init.keeps_flows);
         self.configure(now, init.interface);
         self.link.set_relays(now, init.relays);
         self.keep_authorizations(now, &init.authorizations);

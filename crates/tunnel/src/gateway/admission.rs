@@ -9,12 +9,12 @@ use adit_peering::ConnectionId;
 use adit_policy::ClientId;
 
 use super::clients::Client;
-use super::flows::Subject;
 use super::held::{HOLD, Item};
 use super::leases::{Covered, NotCovered};
 use super::{Gateway, Timer};
 use crate::address::{TunnelRanges, is_never_reachable};
 use crate::drops::DropReason;
+use crate::flow_log::{FarEnd, Subject};
 use crate::link::peer_of;
 use crate::traffic::FirstPacket;
 
@@ -131,11 +131,13 @@ impl Gateway {
         let Some(beyond) = client.translations.assign(first.tuple, real, covered.grant()) else {
             return self.deny(now, id, packet, first, Denial::unreachable(DropReason::NoFreePort));
         };
-        let key = first.key(Origin::Peer(peer_of(client.connection)));
+        let peer = peer_of(client.connection);
+        let key = first.key(Origin::Peer(peer));
         let flow = Flow::new(key, FlowKey::new(Origin::Local, beyond.reversed()), covered.grant());
         let subject = Subject {
             authorization: covered.authorization(),
-            client: id,
+            far_end: FarEnd::Client(id),
+            peer,
             resource: covered.resource(),
             beyond,
             name: client.domains.name_at(first.destination()),

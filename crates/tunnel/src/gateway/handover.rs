@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Gateway;
 use super::clients::Client;
-use super::flows::Subject;
 use super::held::Announcement;
 use crate::clock::PortalClock;
+use crate::flow_log::{FarEnd, Subject};
 use crate::link::peer_of;
 
 /// Flows of all clients together that are handed over; the rest begins anew.
@@ -160,17 +160,18 @@ impl Gateway {
             let announcement = Announcement { message_id: 0, resource, name, proxies };
             client.domains.restore(now, &announcement, addresses);
         }
-        let origin = Origin::Peer(peer_of(client.connection));
+        let peer = peer_of(client.connection);
         for HandedFlow { lease, inside, beyond } in flows {
             let (inside, beyond) = (flow_of(inside), flow_of(beyond));
             let leased = client.leases.get(lease).map(|lease| (lease.grant, lease.resource.id));
             let Some((grant, resource)) = leased else { continue };
             if client.owns(inside.source) && client.translations.restore(inside, beyond, grant) {
-                let key = FlowKey::new(origin, inside);
+                let key = FlowKey::new(Origin::Peer(peer), inside);
                 let flow = Flow::new(key, FlowKey::new(Origin::Local, beyond.reversed()), grant);
                 let usage = self.link.install(flow);
                 let name = client.domains.name_at(inside.destination);
-                let subject = Subject { authorization: lease, client: id, resource, beyond, name };
+                let far_end = FarEnd::Client(id);
+                let subject = Subject { authorization: lease, far_end, peer, resource, beyond, name };
                 self.flows.opened(now, self.clock.unix_ms_at(now), key, &usage, subject, [0, 0]);
             }
         }

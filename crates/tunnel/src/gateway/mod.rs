@@ -15,7 +15,6 @@
 mod admission;
 mod clients;
 mod domains;
-mod flows;
 mod handover;
 mod held;
 mod leases;
@@ -36,12 +35,12 @@ use adit_protocol::{CandidateUpdate, GatewayToPortal};
 use adit_wireguard::{PrivateKey, PublicKey};
 
 use self::clients::Client;
-use self::flows::FlowLog;
 use self::held::Announcement;
 use crate::address::TunnelRanges;
 use crate::clock::PortalClock;
 use crate::deadlines::Deadlines;
 use crate::drops::{DropCounters, DropReason};
+use crate::flow_log::FlowLog;
 use crate::interface::Interface;
 use crate::link::{Link, peer_of};
 use crate::seeds::Seeds;

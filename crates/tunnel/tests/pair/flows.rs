@@ -1,16 +1,57 @@
-//! What a gateway reports of the flows that went through it.
+//! What a gateway reports of the flows that went through it, and a client of its own.
 
 use std::time::Duration;
 
 use adit_protocol::flow::{FlowEnd, FlowPath, FlowRecord};
 
 use crate::packets::{A, ip, socket, udp};
-use crate::portal::{cidr, dns, resource, resource_id};
+use crate::portal::{cidr, client_id, dns, gateway_id, resource, resource_id};
 use crate::world::{World, client_address};
 
 /// Everything that is to be reported now.
 fn reports(world: &mut World) -> Vec<FlowRecord> {
     world.with_gateway(0, |gateway, now| std::iter::from_fn(|| gateway.poll_flow(now)).collect())
+}
+
+/// The same of the client.
+fn own_reports(world: &mut World) -> Vec<FlowRecord> {
+    world.with_client(0, |client, now| std::iter::from_fn(|| client.poll_flow(now)).collect())
+}
+
+#[test]
+fn both_ends_tell_the_same_of_a_flow() {
+    let mut world = World::new([resource(1, cidr("10.1.0.0/16"))]);
+    for _ in 0..3 {
+        assert!(world.exchange(0, 5000, socket("10.1.0.7:53")).is_answer());
+    }
+    world.run(Duration::from_secs(150));
+    let (gateways, clients) = (reports(&mut world), own_reports(&mut world));
+    let (there, here) = (gateways.last().unwrap(), clients.last().unwrap());
+    assert_eq!((there.client, there.gateway), (Some(client_id(0)), None));
+    assert_eq!((here.client, here.gateway), (None, Some(gateway_id(0))));
+    let told = |record: &FlowRecord| {
+        let ends = (record.source, record.source_port, record.destination, record.destination_port);
+        let sums = [record.sent_packets, record.sent_bytes, record.received_packets, record.received_bytes];
+        (record.authorization, record.resource, record.protocol, ends, record.path, record.end, sums)
+    };
+    assert_eq!(told(here), told(there));
+    assert_eq!((here.end, here.path), (Some(FlowEnd::Idle), Some(FlowPath::Direct)));
+    assert_ne!(here.id, there.id, "each names its own account");
+}
+
+#[test]
+fn a_client_reports_the_name_and_its_last_flows_when_it_stops() {
+    let mut world = World::new([resource(1, dns("*.corp"))]);
+    world.zone.insert("wiki.corp".into(), vec![ip("10.9.0.1")]);
+    let proxies = world.look_up(0, "wiki.corp", A);
+    assert!(world.exchange(0, 5000, (proxies[0], 443).into()).is_answer());
+    world.with_client(0, |client, now| client.shut_down(now, adit_protocol::peer::GoodbyeReason::SignedOut));
+    let all = own_reports(&mut world);
+    let [record] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(record.name.as_deref(), Some("wiki.corp"));
+    assert_eq!(record.destination, proxies[0], "it knows no other");
+    assert_eq!(record.end, Some(FlowEnd::ShuttingDown));
+    assert_eq!(own_reports(&mut world), []);
 }
 
 #[test]
@@ -93,8 +134,10 @@ fn nothing_is_kept_for_a_portal_without_a_flow_log() {
     let mut world = World::new([resource(1, cidr("10.1.0.0/16"))]);
     world.portal.keeps_flows = false;
     world.connect_gateway(0);
+    world.connect_client(0);
     world.run(Duration::from_millis(100));
     assert!(world.exchange(0, 5000, socket("10.1.0.7:53")).is_answer());
     world.run(Duration::from_secs(200));
     assert_eq!(reports(&mut world), []);
+    assert_eq!(own_reports(&mut world), []);
 }

@@ -161,6 +161,7 @@ impl Portal {
             relays,
             authorizations: self.leases.iter().filter(|(_, lease)| lease.client == id).map(valid).collect(),
             session_expires_at_ms: None,
+            keeps_flows: self.keeps_flows,
         })
     }
 
@@ -215,7 +216,9 @@ impl Portal {
                 self.signed_out.push(id);
                 Vec::new()
             }
-            ClientToPortal::Hello(_) | ClientToPortal::RequestRelays(_) => Vec::new(),
+            ClientToPortal::Hello(_) | ClientToPortal::RequestRelays(_) | ClientToPortal::Flows(_) => {
+                Vec::new()
+            }
         }
     }
 

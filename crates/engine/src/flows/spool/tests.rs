@@ -51,7 +51,8 @@ fn report(opened_ms: u64) -> FlowReport {
     FlowReport::Flow(Box::new(FlowRecord {
         id: Uuid::from_u128(u128::from(opened_ms)),
         authorization: AuthorizationId::from_uuid(NAME_OF_TESTS),
-        client: ClientId::from_uuid(NAME_OF_TESTS),
+        client: Some(ClientId::from_uuid(NAME_OF_TESTS)),
+        gateway: None,
         resource: ResourceId::from_uuid(NAME_OF_TESTS),
         protocol: 6,
         source: [100, 64, 0, 2].into(),

@@ -22,6 +22,9 @@ pub(in crate::cli) enum Action {
         /// How many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
         limit: u32,
+        /// As which end of the tunnel reports them
+        #[arg(long, value_name = "END", default_value = "gateway", value_parser = ["gateway", "client"])]
+        reported_by: String,
     },
     /// Print flows as lines of JSON, in the order of their last reports
     Export {
@@ -40,14 +43,15 @@ pub(in crate::cli) enum Action {
 impl Action {
     pub(super) async fn run(self, admin: &Admin) -> Result<(), AdminError> {
         match self {
-            Self::List { limit } => list(admin, limit).await,
+            Self::List { limit, reported_by } => list(admin, limit, &reported_by).await,
             Self::Export { since, after, follow } => export(admin, since, after, follow).await,
         }
     }
 }
 
-async fn list(admin: &Admin, limit: u32) -> Result<(), AdminError> {
-    let page = admin.api.call(Method::GET, &format!("flows?limit={limit}"), None).await?;
+async fn list(admin: &Admin, limit: u32, reported_by: &str) -> Result<(), AdminError> {
+    let path = format!("flows?limit={limit}&reported_by={reported_by}");
+    let page = admin.api.call(Method::GET, &path, None).await?;
     let items = page["items"].as_array().cloned().unwrap_or_default();
     if admin.json {
         output::json(&items);

@@ -1,10 +1,10 @@
-//! Taking in what a gateway reports.
+//! Taking in what gateways and clients report.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 
-use adit_policy::{ClientId, GatewayId, ResourceId};
+use adit_policy::{GatewayId, ResourceId};
 use adit_protocol::flow::{FlowRecord, FlowReport, Flows, FlowsStored, MAX_FLOW_NAME};
 use uuid::Uuid;
 
@@ -14,14 +14,16 @@ use super::super::{Change, StoreError, sql};
 /// Rows of one statement.
 const TOGETHER: usize = 32;
 
-/// How far the clock of a gateway may be ahead of ours; later times are cut to that.
+/// How far the clock of a reporter may be ahead of ours; later times are cut to that.
 const MOST_AHEAD_MS: i64 = 60_000;
 
 /// Every column, in the order of the values.
-const COLUMNS: [&str; 28] = [
+const COLUMNS: [&str; 30] = [
     "id",
     "account_id",
     "seq",
+    "reporter_id",
+    "reported_by",
     "gateway_id",
     "gateway_name",
     "flow_id",
@@ -62,29 +64,80 @@ const UPDATED: [&str; 9] = [
     "received_bytes",
 ];
 
-/// The gateway that reports.
+/// Who reports.
 #[derive(Debug, Clone)]
-pub(crate) struct Reporter {
-    /// Its id.
-    pub(crate) gateway: GatewayId,
-    /// Its name.
-    pub(crate) name: String,
+pub(crate) enum Reporter {
+    /// A gateway, flows of the clients that were introduced to it.
+    Gateway {
+        /// Its id.
+        id: GatewayId,
+        /// Its name.
+        name: String,
+    },
+    /// A client, its own flows.
+    Client(FlowClient),
 }
 
-/// A device that was introduced to the gateway: its name, and whose it is.
+/// A device, and whose it is.
 #[derive(Debug, Clone, sqlx::FromRow)]
-struct Known {
-    client_id: Uuid,
-    client_name: String,
-    actor_id: Uuid,
-    actor_name: String,
+pub(crate) struct FlowClient {
+    /// Its id.
+    pub(crate) client_id: Uuid,
+    /// Its name.
+    pub(crate) client_name: String,
+    /// Who is signed in on it.
+    pub(crate) actor_id: Uuid,
+    /// Their name.
+    pub(crate) actor_name: String,
 }
 
-/// What is believed of those whom a gateway names.
+/// A gateway.
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct FlowGateway {
+    gateway_id: Uuid,
+    gateway_name: String,
+}
+
+impl Reporter {
+    /// The device that reports.
+    pub(crate) const fn id(&self) -> Uuid {
+        match self {
+            Self::Gateway { id, .. } => id.as_uuid(),
+            Self::Client(client) => client.client_id,
+        }
+    }
+
+    /// What it is, as the log says it.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Gateway { .. } => "gateway",
+            Self::Client(_) => "client",
+        }
+    }
+
+    /// Why flows ended that it never closed.
+    const fn lost(&self) -> &'static str {
+        match self {
+            Self::Gateway { .. } => "gateway_lost",
+            Self::Client(_) => "client_lost",
+        }
+    }
+}
+
+/// What is believed of those whom a reporter names.
 struct Beliefs<'a> {
     reporter: &'a Reporter,
-    clients: HashMap<ClientId, Option<Known>>,
-    resources: HashMap<ResourceId, Option<String>>,
+    clients: HashMap<Uuid, Option<FlowClient>>,
+    gateways: HashMap<Uuid, Option<FlowGateway>>,
+    resources: HashMap<(Uuid, ResourceId), Option<String>>,
+}
+
+/// A report with those whom it is about.
+struct Believed<'a> {
+    record: &'a FlowRecord,
+    gateway: FlowGateway,
+    client: Option<FlowClient>,
+    resource: Option<String>,
 }
 
 impl Change {
@@ -94,8 +147,13 @@ impl Change {
         reporter: &Reporter,
         batch: &Flows,
     ) -> Result<FlowsStored, StoreError> {
-        let stored = self.last_report(reporter.gateway, batch.spool).await?;
-        let mut beliefs = Beliefs { reporter, clients: HashMap::new(), resources: HashMap::new() };
+        let stored = self.last_report(reporter.id(), batch.spool).await?;
+        let mut beliefs = Beliefs {
+            reporter,
+            clients: HashMap::new(),
+            gateways: HashMap::new(),
+            resources: HashMap::new(),
+        };
         let (mut last, mut run) = (stored, Vec::new());
         for flow in &batch.flows {
             let number = integer(flow.number);
@@ -107,34 +165,29 @@ impl Change {
                 FlowReport::Flow(record) => run.push(&**record),
                 FlowReport::Restarted => {
                     self.store_run(&mut beliefs, &std::mem::take(&mut run)).await?;
-                    self.close_flows_of(reporter.gateway).await?;
+                    self.close_flows_of(reporter).await?;
                 }
             }
         }
         self.store_run(&mut beliefs, &run).await?;
         if last > stored {
-            self.note_last_report(reporter.gateway, batch.spool, last).await?;
+            self.note_last_report(reporter.id(), batch.spool, last).await?;
         }
         Ok(FlowsStored { spool: batch.spool, number: u64::try_from(last).unwrap_or(0) })
     }
 
-    async fn last_report(&mut self, gateway: GatewayId, spool: Uuid) -> Result<i64, StoreError> {
-        let text = "SELECT number FROM flow_spool WHERE gateway_id = $1 AND spool_id = $2";
-        let number = sql::query_scalar(text).bind(gateway.as_uuid()).bind(spool);
+    async fn last_report(&mut self, device: Uuid, spool: Uuid) -> Result<i64, StoreError> {
+        let text = "SELECT number FROM flow_spool WHERE device_id = $1 AND spool_id = $2";
+        let number = sql::query_scalar(text).bind(device).bind(spool);
         Ok(number.fetch_optional(self.sql()).await?.unwrap_or(0))
     }
 
-    async fn note_last_report(
-        &mut self,
-        gateway: GatewayId,
-        spool: Uuid,
-        number: i64,
-    ) -> Result<(), StoreError> {
+    async fn note_last_report(&mut self, device: Uuid, spool: Uuid, number: i64) -> Result<(), StoreError> {
         sql::query(
-            "INSERT INTO flow_spool (gateway_id, spool_id, number) VALUES ($1, $2, $3)
-             ON CONFLICT (gateway_id) DO UPDATE SET spool_id = excluded.spool_id, number = excluded.number",
+            "INSERT INTO flow_spool (device_id, spool_id, number) VALUES ($1, $2, $3)
+             ON CONFLICT (device_id) DO UPDATE SET spool_id = excluded.spool_id, number = excluded.number",
         )
-        .bind(gateway.as_uuid())
+        .bind(device)
         .bind(spool)
         .bind(number)
         .execute(self.sql())
@@ -147,61 +200,107 @@ impl Change {
         // One statement cannot change a row twice: the last word on each flow counts.
         let newest: HashMap<Uuid, usize> =
             run.iter().enumerate().map(|(place, record)| (record.id, place)).collect();
-        let records: Vec<&FlowRecord> = run
-            .iter()
-            .enumerate()
-            .filter(|(place, record)| newest[&record.id] == *place)
-            .map(|(_, record)| *record)
-            .collect();
-        for chunk in records.chunks(TOGETHER) {
+        let mut believed = Vec::with_capacity(run.len());
+        for (place, record) in run.iter().enumerate() {
+            if newest[&record.id] == place {
+                believed.extend(self.believed(beliefs, record).await?);
+            }
+        }
+        for chunk in believed.chunks(TOGETHER) {
             let mut seq = self.take_flow_numbers(chunk.len() as i64).await?;
             let mut values = Vec::with_capacity(chunk.len() * COLUMNS.len());
-            for record in chunk {
-                let (client, resource) = self.believed(beliefs, record).await?;
+            for report in chunk {
                 seq += 1;
-                values.extend(self.values(beliefs.reporter, record, seq, client, resource));
+                values.extend(self.values(beliefs.reporter, report, seq));
             }
             sql::insert(self.sql(), &upsert(chunk.len()), values).await?;
         }
         Ok(())
     }
 
-    /// The device and the name of the resource, if the gateway has to do with them.
-    async fn believed(
+    /// A report with the device, the gateway and the name of the resource, if the reporter has to do with them. Nothing
+    /// of a client's report through a gateway that it was never introduced to: there is nothing in it to believe.
+    async fn believed<'a>(
         &mut self,
         beliefs: &mut Beliefs<'_>,
-        record: &FlowRecord,
-    ) -> Result<(Option<Known>, Option<String>), StoreError> {
-        let gateway = beliefs.reporter.gateway.as_uuid();
-        if let Entry::Vacant(unknown) = beliefs.clients.entry(record.client) {
-            let known = sql::query_as(
-                "SELECT device.id AS client_id, device.name AS client_name,
-                        actor.id AS actor_id, actor.name AS actor_name
-                 FROM connection JOIN device ON device.id = connection.client_id
-                 JOIN actor ON actor.id = device.actor_id
-                 WHERE connection.client_id = $1 AND connection.gateway_id = $2",
-            );
-            let known = known.bind(record.client.as_uuid()).bind(gateway).fetch_optional(self.sql()).await?;
-            unknown.insert(known);
-        }
-        if let Entry::Vacant(unknown) = beliefs.resources.entry(record.resource) {
-            let text = "SELECT name FROM resource
-                        WHERE id = $1 AND site_id = (SELECT site_id FROM device WHERE id = $2)";
-            let name = sql::query_scalar(text).bind(record.resource.as_uuid()).bind(gateway);
-            unknown.insert(name.fetch_optional(self.sql()).await?);
-        }
-        let client = beliefs.clients.get(&record.client).cloned().flatten();
-        Ok((client, beliefs.resources.get(&record.resource).cloned().flatten()))
+        record: &'a FlowRecord,
+    ) -> Result<Option<Believed<'a>>, StoreError> {
+        let (gateway, client) = match beliefs.reporter {
+            Reporter::Gateway { id, name } => {
+                let id = id.as_uuid();
+                let gateway = FlowGateway { gateway_id: id, gateway_name: name.clone() };
+                (Some(gateway), self.introduced_client(&mut beliefs.clients, record, id).await?)
+            }
+            Reporter::Client(client) => {
+                let id = client.client_id;
+                (self.introduced_gateway(&mut beliefs.gateways, record, id).await?, Some(client.clone()))
+            }
+        };
+        let Some(gateway) = gateway else { return Ok(None) };
+        let resource = self.resource_at(&mut beliefs.resources, record.resource, gateway.gateway_id).await?;
+        Ok(Some(Believed { record, gateway, client, resource }))
     }
 
-    fn values(
-        &self,
-        reporter: &Reporter,
+    async fn introduced_client(
+        &mut self,
+        known: &mut HashMap<Uuid, Option<FlowClient>>,
         record: &FlowRecord,
-        seq: i64,
-        client: Option<Known>,
-        resource: Option<String>,
-    ) -> [Value; COLUMNS.len()] {
+        gateway: Uuid,
+    ) -> Result<Option<FlowClient>, StoreError> {
+        let Some(client) = record.client else { return Ok(None) };
+        let unknown = match known.entry(client.as_uuid()) {
+            Entry::Occupied(known) => return Ok(known.get().clone()),
+            Entry::Vacant(unknown) => unknown,
+        };
+        let query = sql::query_as(
+            "SELECT device.id AS client_id, device.name AS client_name,
+                    actor.id AS actor_id, actor.name AS actor_name
+             FROM connection JOIN device ON device.id = connection.client_id
+             JOIN actor ON actor.id = device.actor_id
+             WHERE connection.client_id = $1 AND connection.gateway_id = $2",
+        );
+        let found = query.bind(client.as_uuid()).bind(gateway).fetch_optional(self.sql()).await?;
+        Ok(unknown.insert(found).clone())
+    }
+
+    async fn introduced_gateway(
+        &mut self,
+        known: &mut HashMap<Uuid, Option<FlowGateway>>,
+        record: &FlowRecord,
+        client: Uuid,
+    ) -> Result<Option<FlowGateway>, StoreError> {
+        let Some(gateway) = record.gateway else { return Ok(None) };
+        let unknown = match known.entry(gateway.as_uuid()) {
+            Entry::Occupied(known) => return Ok(known.get().clone()),
+            Entry::Vacant(unknown) => unknown,
+        };
+        let query = sql::query_as(
+            "SELECT device.id AS gateway_id, device.name AS gateway_name
+             FROM connection JOIN device ON device.id = connection.gateway_id
+             WHERE connection.client_id = $1 AND connection.gateway_id = $2",
+        );
+        let found = query.bind(client).bind(gateway.as_uuid()).fetch_optional(self.sql()).await?;
+        Ok(unknown.insert(found).clone())
+    }
+
+    async fn resource_at(
+        &mut self,
+        known: &mut HashMap<(Uuid, ResourceId), Option<String>>,
+        resource: ResourceId,
+        gateway: Uuid,
+    ) -> Result<Option<String>, StoreError> {
+        let unknown = match known.entry((gateway, resource)) {
+            Entry::Occupied(known) => return Ok(known.get().clone()),
+            Entry::Vacant(unknown) => unknown,
+        };
+        let text = "SELECT name FROM resource
+                    WHERE id = $1 AND site_id = (SELECT site_id FROM device WHERE id = $2)";
+        let query = sql::query_scalar(text).bind(resource.as_uuid()).bind(gateway);
+        Ok(unknown.insert(query.fetch_optional(self.sql()).await?).clone())
+    }
+
+    fn values(&self, reporter: &Reporter, believed: &Believed<'_>, seq: i64) -> [Value; COLUMNS.len()] {
+        let Believed { record, gateway, client, resource } = believed;
         let latest = self.at_ms().saturating_add(MOST_AHEAD_MS);
         let at_ms = integer(record.at_ms).min(latest);
         let name = record.name.as_deref().filter(|name| is_presentable(name)).map(str::to_owned);
@@ -211,15 +310,17 @@ impl Change {
             Uuid::now_v7().into(),
             self.account().as_uuid().into(),
             seq.into(),
-            reporter.gateway.as_uuid().into(),
-            (&reporter.name).into(),
+            reporter.id().into(),
+            reporter.kind().to_owned().into(),
+            gateway.gateway_id.into(),
+            (&gateway.gateway_name).into(),
             record.id.into(),
             client.as_ref().map(|known| known.client_id).into(),
             client.as_ref().map(|known| known.client_name.clone()).into(),
             client.as_ref().map(|known| known.actor_id).into(),
             client.as_ref().map(|known| known.actor_name.clone()).into(),
             resource_id.into(),
-            resource.into(),
+            resource.clone().into(),
             authorization.into(),
             i64::from(record.protocol).into(),
             record.source.to_string().into(),
@@ -239,22 +340,23 @@ impl Change {
         ]
     }
 
-    /// A gateway began anew: what it had reported open ended some time after its last report.
-    async fn close_flows_of(&mut self, gateway: GatewayId) -> Result<(), StoreError> {
-        let text = "SELECT count(*) FROM flow_log WHERE gateway_id = $1 AND closed_ms IS NULL";
-        let open: i64 = sql::query_scalar(text).bind(gateway.as_uuid()).fetch_one(self.sql()).await?;
+    /// A reporter began anew: what it had reported open ended some time after its last report.
+    async fn close_flows_of(&mut self, reporter: &Reporter) -> Result<(), StoreError> {
+        let text = "SELECT count(*) FROM flow_log WHERE reporter_id = $1 AND closed_ms IS NULL";
+        let open: i64 = sql::query_scalar(text).bind(reporter.id()).fetch_one(self.sql()).await?;
         if open == 0 {
             return Ok(());
         }
         let seq = self.take_flow_numbers(open).await?;
         sql::query(
-            "UPDATE flow_log SET closed_ms = at_ms, end_reason = 'gateway_lost', seq = $2 + open.place
+            "UPDATE flow_log SET closed_ms = at_ms, end_reason = $3, seq = $2 + open.place
              FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM flow_log
-                   WHERE gateway_id = $1 AND closed_ms IS NULL) AS open
+                   WHERE reporter_id = $1 AND closed_ms IS NULL) AS open
              WHERE flow_log.id = open.id",
         )
-        .bind(gateway.as_uuid())
+        .bind(reporter.id())
         .bind(seq)
+        .bind(reporter.lost())
         .execute(self.sql())
         .await?;
         Ok(())
@@ -271,7 +373,7 @@ fn upsert(rows: usize) -> String {
         let _ = write!(text, "{separator}({})", places.join(", "));
     }
     let updates = UPDATED.map(|column| format!("{column} = excluded.{column}"));
-    let _ = write!(text, " ON CONFLICT (gateway_id, flow_id) DO UPDATE SET {}", updates.join(", "));
+    let _ = write!(text, " ON CONFLICT (reporter_id, flow_id) DO UPDATE SET {}", updates.join(", "));
     text
 }
 
@@ -280,7 +382,7 @@ fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// A gateway took it from a client; it should be a DNS name, and it must at least be fit to be shown.
+/// It came from a client's application; it should be a DNS name, and it must at least be fit to be shown.
 fn is_presentable(name: &str) -> bool {
     name.len() <= MAX_FLOW_NAME && !name.chars().any(char::is_control)
 }

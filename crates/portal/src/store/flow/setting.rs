@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use utoipa::ToSchema;
 
 use super::super::{Change, Store, StoreError, sql};
+use super::Reporter;
 
 /// Days that flows are kept unless said otherwise.
 const KEEP_DAYS: i64 = 30;
@@ -28,11 +29,39 @@ pub(crate) struct FlowSetting {
     /// The most flows that are kept, 1,000 to 100,000,000; beyond it the oldest are forgotten.
     #[schema(minimum = 1000, maximum = 100_000_000)]
     pub(crate) max_rows: i64,
+    /// Whether clients report their flows too, which makes about twice as many.
+    #[serde(default = "from_clients")]
+    pub(crate) from_clients: bool,
+}
+
+/// Both ends report unless said otherwise.
+const fn from_clients() -> bool {
+    true
+}
+
+impl FlowSetting {
+    /// Whether gateways report.
+    pub(crate) const fn is_from_gateways(self) -> bool {
+        self.keep_days > 0
+    }
+
+    /// Whether clients report.
+    pub(crate) const fn is_from_clients(self) -> bool {
+        self.keep_days > 0 && self.from_clients
+    }
+
+    /// Whether what this one reports is kept.
+    pub(crate) const fn is_kept(self, reporter: &Reporter) -> bool {
+        match reporter {
+            Reporter::Gateway { .. } => self.is_from_gateways(),
+            Reporter::Client(_) => self.is_from_clients(),
+        }
+    }
 }
 
 impl Default for FlowSetting {
     fn default() -> Self {
-        Self { keep_days: KEEP_DAYS, max_rows: MAX_ROWS }
+        Self { keep_days: KEEP_DAYS, max_rows: MAX_ROWS, from_clients: from_clients() }
     }
 }
 
@@ -63,7 +92,7 @@ pub(crate) struct FlowSink {
 impl Store {
     /// How the flow log is kept.
     pub(crate) async fn flow_setting(&self) -> Result<FlowSetting, StoreError> {
-        let text = "SELECT keep_days, max_rows FROM flow_setting WHERE account_id = $1";
+        let text = "SELECT keep_days, max_rows, from_clients FROM flow_setting WHERE account_id = $1";
         let setting = sql::query_as(text).bind(self.account.as_uuid()).fetch_optional(&self.reader).await?;
         Ok(setting.unwrap_or_default())
     }
@@ -128,12 +157,15 @@ impl Change {
             return Err(StoreError::Invalid(text.to_owned()));
         }
         self.make_flow_setting().await?;
-        sql::query("UPDATE flow_setting SET keep_days = $2, max_rows = $3 WHERE account_id = $1")
-            .bind(self.account().as_uuid())
-            .bind(setting.keep_days)
-            .bind(setting.max_rows)
-            .execute(self.sql())
-            .await?;
+        sql::query(
+            "UPDATE flow_setting SET keep_days = $2, max_rows = $3, from_clients = $4 WHERE account_id = $1",
+        )
+        .bind(self.account().as_uuid())
+        .bind(setting.keep_days)
+        .bind(setting.max_rows)
+        .bind(setting.from_clients)
+        .execute(self.sql())
+        .await?;
         self.audit("flow_log.update", ("account", None), serde_json::json!(setting)).await
     }
 

@@ -52,7 +52,10 @@ async fn opened(database: &Database) -> (Store, Reporter) {
     change.commit().await.unwrap();
     store.close().await;
     // The account is read when a store is opened.
-    (Store::open(database, false).await.unwrap(), Reporter { gateway, name: "gateway".to_owned() })
+    (
+        Store::open(database, false).await.unwrap(),
+        Reporter::Gateway { id: gateway, name: "gateway".to_owned() },
+    )
 }
 
 fn record(number: u64, at_ms: i64) -> FlowRecord {
@@ -60,7 +63,8 @@ fn record(number: u64, at_ms: i64) -> FlowRecord {
     FlowRecord {
         id: Uuid::from_u128(u128::from(number)),
         authorization: AuthorizationId::from_uuid(nobody),
-        client: ClientId::from_uuid(nobody),
+        client: Some(ClientId::from_uuid(nobody)),
+        gateway: None,
         resource: ResourceId::from_uuid(nobody),
         protocol: 17,
         source: [100, 64, 0, 2].into(),
@@ -91,6 +95,10 @@ async fn store_all(store: &Store, reporter: &Reporter, spool: u128, records: Vec
     stored.number
 }
 
+fn kept(keep_days: i64, max_rows: i64) -> FlowSetting {
+    FlowSetting { keep_days, max_rows, ..FlowSetting::default() }
+}
+
 async fn forget_all(store: &Store, setting: FlowSetting) -> u64 {
     let mut all = 0;
     let now_ms = crate::clock::now_ms();
@@ -110,13 +118,13 @@ async fn the_oldest_flows_are_forgotten(database: Database) {
     let day = 24 * 60 * 60 * 1000;
     let records = (1..=100).map(|number| (number, record(number, now_ms - (number as i64) * day + 600_000)));
     assert_eq!(store_all(&store, &reporter, 1, records.collect()).await, 100);
-    assert_eq!(forget_all(&store, FlowSetting { keep_days: 30, max_rows: 1000 }).await, 70);
-    assert_eq!(forget_all(&store, FlowSetting { keep_days: 30, max_rows: 30 }).await, 0);
-    assert_eq!(forget_all(&store, FlowSetting { keep_days: 30, max_rows: 12 }).await, 18);
+    assert_eq!(forget_all(&store, kept(30, 1000)).await, 70);
+    assert_eq!(forget_all(&store, kept(30, 30)).await, 0);
+    assert_eq!(forget_all(&store, kept(30, 12)).await, 18);
     let left = store.flows_in_order(0, i64::MIN, 1000).await.unwrap();
     assert_eq!(left.iter().map(|row| row.seq).collect::<Vec<_>>(), (19..=30).collect::<Vec<_>>());
     // Numbers go on also when everything is forgotten.
-    assert_eq!(forget_all(&store, FlowSetting { keep_days: 0, max_rows: 1000 }).await, 12);
+    assert_eq!(forget_all(&store, kept(0, 1000)).await, 12);
     store_all(&store, &reporter, 1, vec![(101, record(101, now_ms))]).await;
     assert_eq!(store.flows_in_order(0, i64::MIN, 1000).await.unwrap()[0].seq, 101);
 }

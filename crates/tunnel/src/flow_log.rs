@@ -1,4 +1,5 @@
-//! What is reported of the clients' flows: who reached what, when, and how much it was.
+//! What is reported of flows, by a gateway of its clients' and by a client of its own: who reached what, when, and how much
+//! it was.
 //!
 //! The packet path knows nothing of it. It counts as it always does, in the [`FlowUsage`] of each flow; here is kept what
 //! a flow is about, from the slow path's decision about its first packet until a worker says that it is over, and then the
@@ -12,10 +13,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adit_dataplane::{EndCause, FlowCounters, FlowKey, FlowUsage, Origin, PeerId};
+use adit_dataplane::{EndCause, FlowCounters, FlowKey, FlowUsage, PeerId};
 use adit_packet::FlowTuple;
 use adit_peering::PathKind;
-use adit_policy::{AuthorizationId, ClientId, ResourceId};
+use adit_policy::{AuthorizationId, ClientId, GatewayId, ResourceId};
 use adit_protocol::flow::{FlowEnd, FlowPath, FlowRecord, MAX_FLOW_NAME};
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha20Rng;
@@ -35,16 +36,27 @@ const MOST_REPORTS: usize = 65_536;
 /// Uses of one flow that are still counting because it was installed again and again.
 const MOST_USES: usize = 8;
 
+/// Who is at the other end of the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FarEnd {
+    /// The client whose flow it is.
+    Client(ClientId),
+    /// The gateway that our flow goes through.
+    Gateway(GatewayId),
+}
+
 /// What a flow is about.
 #[derive(Debug, Clone)]
-pub(super) struct Subject {
-    pub(super) authorization: AuthorizationId,
-    pub(super) client: ClientId,
-    pub(super) resource: ResourceId,
-    /// The tuple of forward packets beyond the gateway.
-    pub(super) beyond: FlowTuple,
+pub(crate) struct Subject {
+    pub(crate) authorization: AuthorizationId,
+    pub(crate) far_end: FarEnd,
+    /// The connection with the other end.
+    pub(crate) peer: PeerId,
+    pub(crate) resource: ResourceId,
+    /// The tuple of forward packets when they leave us.
+    pub(crate) beyond: FlowTuple,
     /// The name that the client asked for.
-    pub(super) name: Option<Arc<str>>,
+    pub(crate) name: Option<Arc<str>>,
 }
 
 /// A flow that is not over.
@@ -63,7 +75,7 @@ struct Open {
     reported: u64,
 }
 
-/// One connection with a client.
+/// One connection with another end.
 #[derive(Debug, Default)]
 struct Peer {
     flows: usize,
@@ -76,7 +88,7 @@ type Due = (Instant, FlowKey, u64);
 
 /// Open flows, and reports that wait to be fetched.
 #[derive(Debug)]
-pub(super) struct FlowLog {
+pub(crate) struct FlowLog {
     random: ChaCha20Rng,
     is_enabled: bool,
     is_shut_down: bool,
@@ -92,7 +104,7 @@ pub(super) struct FlowLog {
 }
 
 impl FlowLog {
-    pub(super) fn new(seed: [u8; 32]) -> Self {
+    pub(crate) fn new(seed: [u8; 32]) -> Self {
         Self {
             random: ChaCha20Rng::from_seed(seed),
             // Until the portal says otherwise: what happens before its first word is not lost.
@@ -110,7 +122,7 @@ impl FlowLog {
     }
 
     /// Whether there is somebody to report to.
-    pub(super) fn enable(&mut self, is_enabled: bool) {
+    pub(crate) fn enable(&mut self, is_enabled: bool) {
         self.is_enabled = is_enabled;
         if !is_enabled {
             self.open.clear();
@@ -121,12 +133,12 @@ impl FlowLog {
     }
 
     /// Flows of which nothing, or no end, will be reported.
-    pub(super) const fn lost(&self) -> u64 {
+    pub(crate) const fn lost(&self) -> u64 {
         self.lost
     }
 
     /// The next report. After [`shut_down`](Self::shut_down) also of every flow that is still open.
-    pub(super) fn poll(&mut self, at_ms: u64) -> Option<FlowRecord> {
+    pub(crate) fn poll(&mut self, at_ms: u64) -> Option<FlowRecord> {
         if self.reports.is_empty() && self.is_shut_down {
             let key = self.open.keys().next().copied()?;
             self.close(at_ms, &key, FlowEnd::ShuttingDown);
@@ -135,12 +147,12 @@ impl FlowLog {
     }
 
     /// All flows are over.
-    pub(super) const fn shut_down(&mut self) {
+    pub(crate) const fn shut_down(&mut self) {
         self.is_shut_down = true;
     }
 
     /// A flow was installed, or installed again, and `packets` of `bytes` in all went by the slow path.
-    pub(super) fn opened(
+    pub(crate) fn opened(
         &mut self,
         now: Instant,
         at_ms: u64,
@@ -177,14 +189,12 @@ impl FlowLog {
         };
         open.count_first(packets, bytes);
         self.first.push_back((now + FIRST_REPORT, key, open.number));
-        if let Origin::Peer(peer) = key.origin {
-            self.peers.entry(peer).or_default().flows += 1;
-        }
+        self.peers.entry(open.subject.peer).or_default().flows += 1;
         self.open.insert(key, open);
     }
 
     /// A worker says that the flow with this key is over; it may mean one that was replaced since.
-    pub(super) fn ended(&mut self, at_ms: u64, key: &FlowKey, cause: EndCause) {
+    pub(crate) fn ended(&mut self, at_ms: u64, key: &FlowKey, cause: EndCause) {
         if self.open.get(key).is_some_and(|open| open.usage.is_over()) {
             let end = match cause {
                 EndCause::PeerGone if self.is_shut_down => FlowEnd::ShuttingDown,
@@ -195,15 +205,25 @@ impl FlowLog {
     }
 
     /// A connection uses this path now.
-    pub(super) fn note_path(&mut self, peer: PeerId, kind: PathKind) {
+    pub(crate) fn note_path(&mut self, peer: PeerId, kind: PathKind) {
         self.peers.entry(peer).or_default().path = Some(match kind {
             PathKind::Direct => FlowPath::Direct,
             PathKind::Relayed { .. } => FlowPath::Relayed,
         });
     }
 
+    /// The flows of a connection that is gone go on over another one.
+    pub(crate) fn move_peer(&mut self, from: PeerId, to: PeerId) {
+        let flows = self.open.values_mut().filter(|open| open.subject.peer == from);
+        let moved = flows.map(|open| open.subject.peer = to).count();
+        if let Some(before) = self.peers.get_mut(&from) {
+            before.flows = 0;
+        }
+        self.peers.entry(to).or_default().flows += moved;
+    }
+
     /// A connection is gone; its flows will end.
-    pub(super) fn note_gone(&mut self, peer: PeerId) {
+    pub(crate) fn note_gone(&mut self, peer: PeerId) {
         if let Some(known) = self.peers.get_mut(&peer) {
             known.is_gone = true;
             self.forget_if_done(peer);
@@ -211,14 +231,14 @@ impl FlowLog {
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         let fronts = [self.first.front(), self.later.front()];
         let due = fronts.into_iter().flatten().map(|(at, ..)| *at).min()?;
         Some(self.not_before.map_or(due, |not_before| due.max(not_before)))
     }
 
     /// Reports flows that have been open for long.
-    pub(super) fn handle_timeout(&mut self, now: Instant, at_ms: u64) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, at_ms: u64) {
         if self.next_due().is_none_or(|due| due > now) {
             return;
         }
@@ -251,7 +271,7 @@ impl FlowLog {
         let packets = counters.forward_packets + counters.reverse_packets;
         if packets != open.reported {
             open.reported = packets;
-            let path = path_of(&self.peers, &key);
+            let path = path_of(&self.peers, open.subject.peer);
             let record = open.record(&key, at_ms, path, None, counters);
             self.report(record);
         }
@@ -260,15 +280,14 @@ impl FlowLog {
 
     fn close(&mut self, at_ms: u64, key: &FlowKey, end: FlowEnd) {
         let Some(open) = self.open.remove(key) else { return };
-        let path = path_of(&self.peers, key);
+        let peer = open.subject.peer;
+        let path = path_of(&self.peers, peer);
         let record = open.record(key, at_ms, path, Some(end), open.counters());
         self.report(record);
-        if let Origin::Peer(peer) = key.origin {
-            if let Some(known) = self.peers.get_mut(&peer) {
-                known.flows = known.flows.saturating_sub(1);
-            }
-            self.forget_if_done(peer);
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.flows = known.flows.saturating_sub(1);
         }
+        self.forget_if_done(peer);
         self.tidy();
     }
 
@@ -303,7 +322,7 @@ impl FlowLog {
 
 impl Open {
     fn is_same(&self, subject: &Subject) -> bool {
-        self.subject.beyond == subject.beyond && self.subject.client == subject.client
+        self.subject.beyond == subject.beyond && self.subject.far_end == subject.far_end
     }
 
     fn count_first(&mut self, packets: u64, bytes: u64) {
@@ -340,11 +359,16 @@ impl Open {
         end: Option<FlowEnd>,
         counters: FlowCounters,
     ) -> FlowRecord {
-        let Subject { authorization, client, resource, beyond, name } = &self.subject;
+        let Subject { authorization, far_end, resource, beyond, name, .. } = &self.subject;
+        let (client, gateway) = match *far_end {
+            FarEnd::Client(client) => (Some(client), None),
+            FarEnd::Gateway(gateway) => (None, Some(gateway)),
+        };
         FlowRecord {
             id: self.id,
             authorization: *authorization,
-            client: *client,
+            client,
+            gateway,
             resource: *resource,
             protocol: key.protocol,
             source: key.source,
@@ -364,8 +388,7 @@ impl Open {
     }
 }
 
-fn path_of(peers: &HashMap<PeerId, Peer>, key: &FlowKey) -> Option<FlowPath> {
-    let Origin::Peer(peer) = key.origin else { return None };
+fn path_of(peers: &HashMap<PeerId, Peer>, peer: PeerId) -> Option<FlowPath> {
     peers.get(&peer)?.path
 }
 
@@ -398,7 +421,7 @@ mod tests {
     fn an_open_flow_is_small() {
         let entry = size_of::<(FlowKey, Open)>() + 1;
         let place = size_of::<Due>();
-        assert!(entry <= 272, "{entry} B");
+        assert!(entry <= 288, "{entry} B");
         assert!(place <= 80, "{place} B");
     }
 }
