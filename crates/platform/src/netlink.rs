@@ -76,6 +76,26 @@ impl Session {
         }
         Ok(found)
     }
+
+    /// How many routes of `protocol` in `table` refuse whatever takes them.
+    pub(crate) async fn refusing_routes(
+        &self,
+        family: AddressFamily,
+        protocol: RouteProtocol,
+        table: u32,
+    ) -> Result<usize, rtnetlink::Error> {
+        let mut query = RouteMessage::default();
+        query.header.address_family = family;
+        let mut count = 0;
+        let mut dump = self.handle.route().get(query).execute();
+        while let Some(route) = dump.try_next().await? {
+            let refuses = route.header.kind == RouteType::Unreachable && route.header.protocol == protocol;
+            if refuses && route.attributes.contains(&RouteAttribute::Table(table)) {
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
 }
 
 impl Drop for Session {

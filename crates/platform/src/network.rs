@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 
 #[cfg(target_os = "linux")]
+mod guard;
 mod linux;
 #[cfg(target_os = "linux")]
 mod rules;
@@ -96,7 +97,8 @@ pub trait NetworkControl: Send {
     /// Takes everything back; the interface may be gone already.
     fn clear(&mut self) -> BoxFuture<'_, Result<(), NetworkError>>;
 
-    /// Takes back what a crashed run has left behind. Call it before the first `apply`.
+    /// Takes back what a crashed run has left behind, except what keeps traffic from going past a tunnel that had a
+    /// default route: that stays until `apply` or `clear`. Call it before the first `apply`.
     fn recover(&mut self) -> BoxFuture<'_, Result<(), NetworkError>>;
 }
 

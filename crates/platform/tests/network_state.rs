@@ -123,6 +123,50 @@ fn the_whole_state_is_set_every_time_and_setting_it_twice_changes_nothing() {
     });
 }
 
+/// Whether the kernel would send nothing there.
+fn is_refused(words: &str) -> bool {
+    let family = if words.contains("::") { "-6" } else { "-4" };
+    let asked = std::process::Command::new("ip").args([family, "route", "get"]).args(words.split(' ')).output();
+    !asked.expect("ip").status.success()
+}
+
+#[test]
+fn a_killed_tunnel_with_a_default_route_lets_nothing_past_it() {
+    isolated(|| async {
+        let tun = host();
+        drop(tun);
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let before = steady_picture();
+        let config = Config { name: "adit0".to_owned(), mtu: 1_280, offload: Offload::None };
+        let tun = Tun::create(&config).expect("creates");
+        let mut crashing = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        let wanted = state(&["10.20.0.0/16", "0.0.0.0/0", "::/0"]);
+        crashing.apply(&wanted).await.expect("applies");
+        assert_eq!(way("192.0.2.200"), "adit0", "the guard is behind the tunnel");
+        drop((crashing, tun));
+        let closed = |when: &str| {
+            assert!(is_refused("192.0.2.200") && is_refused("2001:db8:9::1"), "{when}");
+            assert_eq!(way("203.0.113.77"), "ethernet0", "the local network stays: {when}");
+            assert_eq!(way("192.0.2.200 mark 0xad000000"), "ethernet0", "the daemon gets out: {when}");
+        };
+        closed("the process is gone");
+        let mut next = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        next.recover().await.expect("recovers");
+        closed("the next one begins");
+        let _tun = Tun::create(&config).expect("creates");
+        next.apply(&wanted).await.expect("applies");
+        assert_eq!(way("192.0.2.200"), "adit0");
+        next.apply(&state(&["10.20.0.0/16"])).await.expect("applies what has no default route");
+        assert_eq!(way("192.0.2.200"), "ethernet0");
+        next.apply(&wanted).await.expect("applies");
+        drop(next);
+        let mut last = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
+        last.clear().await.expect("clears");
+        drop(_tun);
+        assert_eq!(steady_picture(), before);
+    });
+}
+
 #[test]
 fn a_crash_is_repaired_by_the_next_run() {
     isolated(|| async {
@@ -134,7 +178,7 @@ fn a_crash_is_repaired_by_the_next_run() {
         let tun = Tun::create(&Config { name: "adit0".to_owned(), mtu: 1_280, offload: Offload::None })
             .expect("creates");
         let mut crashing = LinuxNetwork::new(directory.path(), Some(Bypass::default()));
-        let applied = crashing.apply(&state(&["0.0.0.0/0", "::/0"])).await.expect("applies");
+        let applied = crashing.apply(&state(&["10.20.0.0/16", "fd20::/64"])).await.expect("applies");
         assert_eq!(applied.loosened, ["ethernet0"]);
         assert_eq!(sysctl("net/ipv4/conf/ethernet0/rp_filter"), "2");
         drop((crashing, tun));

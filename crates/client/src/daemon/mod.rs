@@ -85,7 +85,7 @@ async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &G
     let secrets = FileSecrets::open(&arguments.state_dir).context("cannot use the state directory")?;
     let _lock = lock(&arguments.state_dir)?;
     if arguments.cleanup {
-        return clean_up(&arguments).await;
+        return clean_up(&arguments, keeps_guard(|name| std::env::var(name).ok())).await;
     }
     let mut signals = StopSignals::new().context("cannot listen for signals")?;
     let portal = arguments.portal.clone().context("no portal: give --portal or ADIT_PORTAL")?;
@@ -98,7 +98,7 @@ async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &G
     let (calls, call_queue) = mpsc::channel(CALL_QUEUE);
     let server = Server::bind(&arguments.socket, Authority::from_system(), calls, view)?;
     // An earlier daemon may have been killed, and this one may never connect.
-    if let Err(error) = clean_up(&arguments).await {
+    if let Err(error) = clean_up(&arguments, true).await {
         tracing::error!(error = format!("{error:#}"), "cannot undo what an earlier run left behind");
     }
     let readiness = Readiness::new();
@@ -128,6 +128,7 @@ async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &G
     };
     let mut session = Session::new(config, secrets, constants, publisher, guard.level());
     session.resume();
+    session.open_network().await;
     readiness.set(true);
     service::notify_ready("Waiting for front ends");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
@@ -176,10 +177,19 @@ fn dns_factory(
     })
 }
 
+/// Whether the next daemon is expected soon, and nothing may go past the tunnel until it is there: only where systemd says
+/// that it starts the service again. Whoever calls by hand wants the network as it was.
+fn keeps_guard(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let failed = variable("SERVICE_RESULT").is_some_and(|result| result != "success");
+    // Of wrong arguments nothing comes by itself; see RestartPreventExitStatus.
+    failed && variable("EXIT_STATUS").as_deref() != Some("2")
+}
+
 /// Takes back what a crashed daemon left behind, whatever way it was told to go.
-async fn clean_up(arguments: &Arguments) -> anyhow::Result<()> {
+async fn clean_up(arguments: &Arguments, keeps_guard: bool) -> anyhow::Result<()> {
     let mut network = LinuxNetwork::new(&arguments.state_dir, Some(Bypass::default()));
-    let routes = network.recover().await.context("cannot remove routes and rules");
+    let routes = if keeps_guard { network.recover().await } else { network.clear().await };
+    let routes = routes.context("cannot remove routes and rules");
     let (interface, file) = (&arguments.interface, &arguments.resolv_conf);
     let resolver = Automatic::new(interface, file, &arguments.state_dir, Bus::System)
         .recover()
@@ -191,6 +201,22 @@ async fn clean_up(arguments: &Arguments) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_service_that_comes_back_keeps_the_network_closed() {
+        let keeps = |result: Option<&str>, status: &str| {
+            keeps_guard(|name| match name {
+                "SERVICE_RESULT" => result.map(str::to_owned),
+                _ => Some(status.to_owned()),
+            })
+        };
+        assert!(
+            keeps(Some("signal"), "KILL") && keeps(Some("exit-code"), "1") && keeps(Some("watchdog"), "ABRT")
+        );
+        assert!(!keeps(Some("success"), "0"));
+        assert!(!keeps(Some("exit-code"), "2"));
+        assert!(!keeps(None, "0"), "by hand");
+    }
 
     #[test]
     fn one_state_belongs_to_one_daemon() {

@@ -10,6 +10,7 @@ use adit_client_ipc::{ErrorCode, LoginEnd, Reason, Request, RequestError, Respon
 use adit_engine::client::{ClientConfig, ClientEngine, PingFailure, PortalState, Snapshot};
 use adit_engine::{Identity, Offloads, PortalConfig};
 use adit_platform::dns_control::DnsControl;
+use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::{FileSecrets, SecretError, SecretStore as _};
 use adit_protocol::peer::GoodbyeReason;
 use adit_telemetry::LevelHandle;
@@ -129,6 +130,17 @@ impl Session {
         }
     }
 
+    /// Takes away what a killed daemon left to keep traffic from going past its tunnel, if no engine did.
+    pub(super) async fn open_network(&self) {
+        if self.engine.is_some() {
+            return;
+        }
+        let mut network = LinuxNetwork::new(&self.config.state_dir, Some(Bypass::default()));
+        if let Err(error) = network.clear().await {
+            tracing::error!(%error, "cannot remove routes and rules");
+        }
+    }
+
     /// Says goodbye to everybody and stops.
     pub(super) async fn shut_down(&mut self) {
         self.snapshots = None;
@@ -206,6 +218,7 @@ impl Session {
         self.cancel_login("somebody disconnected");
         self.secrets.write(DISCONNECTED, b"by request\n").map_err(internal)?;
         self.shut_down().await;
+        self.open_network().await;
         self.show();
         Ok(Response::Done)
     }
@@ -234,6 +247,7 @@ impl Session {
             engine.stop(GoodbyeReason::SignedOut).await;
         }
         self.engine = None;
+        self.open_network().await;
         self.secrets.remove(DISCONNECTED).map_err(internal)?;
         self.show();
         Ok(Response::Done)

@@ -49,7 +49,8 @@ pub(super) fn run(context: &mut Context) -> Result<()> {
     download(&stage, second, LIMIT)?;
     std::thread::sleep(ON_DISK);
     stage.gateways[0].crash()?;
-    stage.clients[0].crash_and_start()?;
+    stage.clients[0].crash()?;
+    stage.clients[0].start_again()?;
     stage.portal.start()?;
     stage.gateways[0].start()?;
     for end in ENDS {

@@ -7,6 +7,7 @@ mod bad_input;
 mod cold;
 mod command_line;
 mod download;
+mod exit;
 mod failover;
 mod first_run;
 mod flow_log;
@@ -215,6 +216,11 @@ pub const ALL: &[Scenario] = &[
         name: "revoke-live",
         description: "Access ends under live TCP and UDP flows.",
         run: revoke::live,
+    },
+    Scenario {
+        name: "exit",
+        description: "Everything goes through the tunnel, the local network aside, and nothing past it whatever fails.",
+        run: exit::internet,
     },
     Scenario {
         name: "portal-outage",

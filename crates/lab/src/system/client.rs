@@ -201,13 +201,20 @@ impl Client {
         Ok(self.wait_for("no connection", limit, |status| status.connections.is_empty())?.1)
     }
 
-    /// Ends the daemon without any chance to say goodbye, and starts it again, still signed in.
+    /// Ends the daemon without any chance to say goodbye.
     ///
     /// # Errors
-    /// When it ends by itself, or does not answer.
-    pub fn crash_and_start(&mut self) -> Result<()> {
+    /// When it does not run.
+    pub fn crash(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGKILL)?;
-        self.process.wait(STOP_LIMIT)?;
+        self.process.wait(STOP_LIMIT).map(drop)
+    }
+
+    /// Starts the daemon again after a crash, still signed in, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it ends or does not answer.
+    pub fn start_again(&mut self) -> Result<()> {
         self.process = self.host.spawn(&self.spawn)?;
         self.ready_after = self.process.wait_healthy(health(), "/healthz", READY_LIMIT)?;
         Ok(())

@@ -12,9 +12,9 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::LinkAttribute;
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteScope};
-use rtnetlink::{IpVersion, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
-use super::{Applied, Bypass, NetworkControl, NetworkError, NetworkState, rules};
+use super::{Applied, Bypass, NetworkControl, NetworkError, NetworkState, guard, rules};
 use crate::netlink::{Session, errno, ip, to_io};
 use crate::sysctl::Journal;
 
@@ -55,7 +55,14 @@ impl LinuxNetwork {
             self.set_routes(&session, index, family, &wanted).await?;
             if let Some(bypass) = &self.bypass {
                 let with_default = wanted.iter().any(|net| net.prefix_len() == 0);
-                set_rules(&session, bypass, family, &rules::desired(bypass, family, with_default)).await?;
+                // In this order there is no moment in which something gets past the tunnel.
+                if with_default {
+                    guard::set(&session, bypass, family, true).await?;
+                }
+                rules::set(&session, bypass, family, &rules::desired(bypass, family, with_default)).await?;
+                if !with_default {
+                    guard::set(&session, bypass, family, false).await?;
+                }
             }
         }
         let loosened = match &self.bypass {
@@ -134,12 +141,12 @@ impl LinuxNetwork {
         Ok(vec![name])
     }
 
-    async fn take_back(&mut self) -> Result<(), NetworkError> {
+    async fn take_back(&mut self, keeps_guard: bool) -> Result<(), NetworkError> {
         let session = open()?;
         let mut result = Ok(());
         if let Some(bypass) = &self.bypass {
             for family in families(true) {
-                result = result.and(set_rules(&session, bypass, family, &[]).await);
+                result = result.and(rules::take_back(&session, bypass, family, keeps_guard).await);
             }
         }
         let index = self.interface.take().and_then(|name| nix::net::if_::if_nametoindex(name.as_str()).ok());
@@ -163,12 +170,12 @@ impl NetworkControl for LinuxNetwork {
     }
 
     fn clear(&mut self) -> BoxFuture<'_, Result<(), NetworkError>> {
-        Box::pin(self.take_back())
+        Box::pin(self.take_back(false))
     }
 
     // Addresses and routes died with the crashed process's interface; rules and settings did not.
     fn recover(&mut self) -> BoxFuture<'_, Result<(), NetworkError>> {
-        Box::pin(self.take_back())
+        Box::pin(self.take_back(true))
     }
 }
 
@@ -176,7 +183,7 @@ fn open() -> Result<Session, NetworkError> {
     Session::open().map_err(|error| NetworkError::System { action: "open rtnetlink".to_owned(), error })
 }
 
-fn refused(action: &str, error: rtnetlink::Error) -> NetworkError {
+pub(super) fn refused(action: &str, error: rtnetlink::Error) -> NetworkError {
     match errno(&error) {
         Some(libc::EPERM | libc::EACCES) => NetworkError::NoPermission(action.to_owned()),
         _ => NetworkError::System { action: action.to_owned(), error: to_io(error) },
@@ -184,7 +191,10 @@ fn refused(action: &str, error: rtnetlink::Error) -> NetworkError {
 }
 
 /// Something to be removed may be gone already, or its whole address family.
-fn forgive_missing(result: Result<(), rtnetlink::Error>, action: &str) -> Result<(), NetworkError> {
+pub(super) fn forgive_missing(
+    result: Result<(), rtnetlink::Error>,
+    action: &str,
+) -> Result<(), NetworkError> {
     match result {
         Err(error)
             if matches!(
@@ -276,42 +286,6 @@ fn address_of(message: &AddressMessage) -> Option<IpNet> {
 
 fn is_kernel_made(net: &IpNet) -> bool {
     matches!(net.addr(), IpAddr::V6(address) if address.segments()[0] & 0xffc0 == 0xfe80)
-}
-
-async fn set_rules(
-    session: &Session,
-    bypass: &Bypass,
-    family: AddressFamily,
-    wanted: &[netlink_packet_route::rule::RuleMessage],
-) -> Result<(), NetworkError> {
-    let version = if family == AddressFamily::Inet { IpVersion::V4 } else { IpVersion::V6 };
-    let mut dump = session.handle.rule().get(version).execute();
-    let mut present = vec![false; wanted.len()];
-    let mut stale = Vec::new();
-    loop {
-        let rule = match dump.try_next().await {
-            Ok(Some(rule)) => rule,
-            Ok(None) => break,
-            Err(error) if errno(&error) == Some(libc::EAFNOSUPPORT) => return Ok(()), // no IPv6 in this kernel
-            Err(error) => return Err(refused("list the policy rules", error)),
-        };
-        if rule.header.family != family || !rules::is_ours(bypass, &rule) {
-            continue;
-        }
-        match wanted.iter().position(|wanted| rules::same(wanted, &rule)).filter(|&at| !present[at]) {
-            Some(at) => present[at] = true,
-            None => stale.push(rule),
-        }
-    }
-    for rule in stale {
-        forgive_missing(session.handle.rule().del(rule).execute().await, "remove a policy rule")?;
-    }
-    for (rule, _) in wanted.iter().zip(present).filter(|(_, present)| !present) {
-        let mut request = session.handle.rule().add();
-        *request.message_mut() = rule.clone();
-        request.execute().await.map_err(|error| refused("add a policy rule", error))?;
-    }
-    Ok(())
 }
 
 fn device_route(index: u32, table: u32, net: &IpNet) -> RouteMessage {

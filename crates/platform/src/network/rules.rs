@@ -10,11 +10,15 @@
 //! The last two exist only while the tunnel has a default route. Our rules are known by their priority and by
 //! the protocol number that they carry.
 
+use futures_util::TryStreamExt as _;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteHeader, RouteProtocol};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
+use rtnetlink::IpVersion;
 
-use super::{Bypass, FWMARK_MASK};
+use super::linux::{forgive_missing, refused};
+use super::{Bypass, FWMARK_MASK, NetworkError, guard};
+use crate::netlink::{Session, errno};
 
 /// Marks routes and rules as ours (`ip route show proto 173`).
 pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(173);
@@ -69,6 +73,57 @@ pub(super) fn same(wanted: &RuleMessage, found: &RuleMessage) -> bool {
         && found.header.flags.contains(RuleFlags::Invert)
         && wanted.attributes.iter().all(|attribute| found.attributes.contains(attribute))
         && suppress(wanted) == suppress(found)
+}
+
+/// Makes the rules of one family these, as far as they are ours.
+pub(super) async fn set(
+    session: &Session,
+    bypass: &Bypass,
+    family: AddressFamily,
+    wanted: &[RuleMessage],
+) -> Result<(), NetworkError> {
+    let version = if family == AddressFamily::Inet { IpVersion::V4 } else { IpVersion::V6 };
+    let mut dump = session.handle.rule().get(version).execute();
+    let mut present = vec![false; wanted.len()];
+    let mut stale = Vec::new();
+    loop {
+        let rule = match dump.try_next().await {
+            Ok(Some(rule)) => rule,
+            Ok(None) => break,
+            Err(error) if errno(&error) == Some(libc::EAFNOSUPPORT) => return Ok(()), // no IPv6 in this kernel
+            Err(error) => return Err(refused("list the policy rules", error)),
+        };
+        if rule.header.family != family || !is_ours(bypass, &rule) {
+            continue;
+        }
+        match wanted.iter().position(|wanted| same(wanted, &rule)).filter(|&at| !present[at]) {
+            Some(at) => present[at] = true,
+            None => stale.push(rule),
+        }
+    }
+    for rule in stale {
+        forgive_missing(session.handle.rule().del(rule).execute().await, "remove a policy rule")?;
+    }
+    for (rule, _) in wanted.iter().zip(present).filter(|(_, present)| !present) {
+        let mut request = session.handle.rule().add();
+        *request.message_mut() = rule.clone();
+        request.execute().await.map_err(|error| refused("add a policy rule", error))?;
+    }
+    Ok(())
+}
+
+/// Removes the rules of one family; those of a default route that is guarded stay, if `keeps_guard` says so.
+pub(super) async fn take_back(
+    session: &Session,
+    bypass: &Bypass,
+    family: AddressFamily,
+    keeps_guard: bool,
+) -> Result<(), NetworkError> {
+    if keeps_guard && guard::stands(session, bypass, family).await? {
+        return set(session, bypass, family, &desired(bypass, family, true)).await;
+    }
+    set(session, bypass, family, &[]).await?;
+    guard::set(session, bypass, family, false).await
 }
 
 fn priority(rule: &RuleMessage) -> Option<u32> {
