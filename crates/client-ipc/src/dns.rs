@@ -33,6 +33,8 @@ pub enum UpstreamSource {
     Portal,
     /// The network that the device is in.
     System,
+    /// The settings of the daemon; they are asked over HTTPS.
+    Https,
 }
 
 /// What the tunnel's resolver said to a question, and why.

@@ -21,6 +21,7 @@
 pub mod client;
 mod delivery;
 mod dial;
+mod doh;
 mod driver;
 mod export;
 mod flows;
@@ -38,6 +39,7 @@ mod upstream;
 mod worker;
 mod workers;
 
+pub use doh::{DohError, DohServer};
 pub use identity::{Identity, IdentityError, host_name};
 pub use offloads::{OffloadKind, Offloads, UnknownOffload};
 pub use portal::PortalConfig;

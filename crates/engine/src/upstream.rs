@@ -1,6 +1,7 @@
 //! DNS queries to upstream resolvers: the IO that the client's resolver machine asks for.
 //!
-//! Each query has a socket, and so a source port, of its own: an answer must come from the
+//! What goes to the address of a [`DohServer`](crate::DohServer) goes there over HTTPS. All else is classic DNS:
+//! each query has a socket, and so a source port, of its own: an answer must come from the
 //! server that was asked, to the port that asked. Matching id and question is the machine's.
 
 use std::io;
@@ -14,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use adit_control_client::Dial as _;
 
 use crate::dial::MarkedDial;
+use crate::doh::{DohClient, DohServer};
 
 /// Queries on their way at once; one more fails at once.
 const MOST_QUERIES: usize = 512;
@@ -42,13 +44,15 @@ pub(crate) struct Upstreams<Id> {
     dial: MarkedDial,
     answers: mpsc::Sender<Answer<Id>>,
     slots: Arc<Semaphore>,
+    doh: Option<Arc<DohClient>>,
 }
 
 impl<Id: Copy + Send + 'static> Upstreams<Id> {
     /// Answers, and failures, arrive at the returned receiver.
-    pub(crate) fn new(dial: MarkedDial) -> (Self, mpsc::Receiver<Answer<Id>>) {
+    pub(crate) fn new(dial: MarkedDial, doh: Option<DohServer>) -> (Self, mpsc::Receiver<Answer<Id>>) {
         let (answers, receiver) = mpsc::channel(MOST_QUERIES);
-        (Self { dial, answers, slots: Arc::new(Semaphore::new(MOST_QUERIES)) }, receiver)
+        let doh = doh.map(|server| Arc::new(DohClient::new(server, dial)));
+        (Self { dial, answers, slots: Arc::new(Semaphore::new(MOST_QUERIES)), doh }, receiver)
     }
 
     /// Sends `message` to `server`. A query too many is dropped: the machine's own timer ends it.
@@ -58,15 +62,31 @@ impl<Id: Copy + Send + 'static> Upstreams<Id> {
             return;
         };
         let (dial, answers) = (self.dial, self.answers.clone());
+        let doh = self.doh.clone().filter(|doh| doh.is_at(server));
         tokio::spawn(async move {
             let _slot = slot;
-            let answer = tokio::time::timeout(QUERY_LIMIT, ask(dial, server, transport, &message))
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let answer = match doh {
+                Some(doh) => ask_https(&doh, &message).await,
+                None => in_time(ask(dial, server, transport, &message)).await,
+            };
             // Nobody waits for answers any more when the engine stops.
             let _ = answers.send((id, answer)).await;
         });
     }
+}
+
+async fn in_time(answer: impl Future<Output = io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
+    let answer = tokio::time::timeout(QUERY_LIMIT, answer).await;
+    answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn ask_https(doh: &DohClient, message: &[u8]) -> io::Result<Vec<u8>> {
+    let answer = in_time(doh.ask(message)).await;
+    if answer.is_err() {
+        // The network may have changed under the connection.
+        doh.forget().await;
+    }
+    answer
 }
 
 async fn ask(
@@ -114,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn a_datagram_is_answered() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (upstreams, mut answers) = Upstreams::new(PLAIN);
+        let (upstreams, mut answers) = Upstreams::new(PLAIN, None);
         upstreams.query(7, server.local_addr().unwrap(), Transport::Udp, b"question".to_vec());
         let mut buffer = [0; 64];
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
@@ -127,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_framed() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (upstreams, mut answers) = Upstreams::new(PLAIN);
+        let (upstreams, mut answers) = Upstreams::new(PLAIN, None);
         upstreams.query(7, server.local_addr().unwrap(), Transport::Tcp, b"question".to_vec());
         let (mut stream, _) = server.accept().await.unwrap();
         let mut question = [0; 10];
@@ -141,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_there_is_a_failure() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let (upstreams, mut answers) = Upstreams::new(PLAIN);
+        let (upstreams, mut answers) = Upstreams::new(PLAIN, None);
         upstreams.query(7, server, Transport::Tcp, b"question".to_vec());
         assert!(answers.recv().await.unwrap().1.is_err());
     }

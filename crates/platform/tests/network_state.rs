@@ -126,7 +126,8 @@ fn the_whole_state_is_set_every_time_and_setting_it_twice_changes_nothing() {
 /// Whether the kernel would send nothing there.
 fn is_refused(words: &str) -> bool {
     let family = if words.contains("::") { "-6" } else { "-4" };
-    let asked = std::process::Command::new("ip").args([family, "route", "get"]).args(words.split(' ')).output();
+    let asked =
+        std::process::Command::new("ip").args([family, "route", "get"]).args(words.split(' ')).output();
     !asked.expect("ip").status.success()
 }
 

@@ -1,6 +1,6 @@
 //! The arguments of `aditd`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -88,6 +88,19 @@ pub(super) struct Arguments {
     /// The file that says which name servers the host asks.
     #[arg(long, env = "ADIT_RESOLV_CONF", value_name = "FILE", default_value = "/etc/resolv.conf")]
     pub(super) resolv_conf: PathBuf,
+
+    /// Ask this server over HTTPS for names that belong to no resource, instead of those that the network names; never
+    /// in the clear, and not if the portal names servers of its own.
+    #[arg(long, env = "ADIT_DOH", value_name = "URL")]
+    pub(super) doh: Option<Url>,
+
+    /// Where the server of --doh is, if its URL holds no address.
+    #[arg(long, env = "ADIT_DOH_ADDRESS", value_name = "ADDRESS", value_delimiter = ',', requires = "doh")]
+    pub(super) doh_address: Vec<IpAddr>,
+
+    /// Certificates (PEM) to trust for --doh instead of the public ones.
+    #[arg(long, env = "ADIT_DOH_CA", value_name = "FILE", requires = "doh")]
+    pub(super) doh_ca: Option<PathBuf>,
 
     /// Space in the state directory for reports of flows that the portal has not stored yet, in MiB; 0 reports none. A
     /// portal without a flow log is sent none.

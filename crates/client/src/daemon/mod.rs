@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use adit_client_ipc::Reason;
-use adit_engine::Offloads;
+use adit_engine::{DohServer, Offloads};
 use adit_platform::dns_control::{
     Automatic, Bus, Disabled, DnsControl, NetworkManager, ResolvConf, Resolvconf, Resolved,
 };
@@ -107,7 +107,9 @@ async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &G
         let health = HealthServer::bind(address, readiness.clone(), Some(metrics)).await?;
         tokio::spawn(health.run());
     }
+    let doh = doh_server(&arguments)?;
     let config = session::Config {
+        doh,
         portal,
         ca: arguments.ca.as_deref().map(adit_control_client::read_authority).transpose()?,
         allow_plain: arguments.insecure_plain_portal,
@@ -175,6 +177,14 @@ fn dns_factory(
         DnsControlKind::ResolvConf => Box::new(ResolvConf::new(&resolv_conf, &state_dir)),
         DnsControlKind::Off => Box::new(Disabled::new(&resolv_conf)),
     })
+}
+
+/// The server for DNS over HTTPS, if there is to be one.
+fn doh_server(arguments: &Arguments) -> anyhow::Result<Option<DohServer>> {
+    let Some(url) = arguments.doh.clone() else { return Ok(None) };
+    let ca = arguments.doh_ca.as_deref().map(adit_control_client::read_authority).transpose()?;
+    let server = DohServer::new(url, &arguments.doh_address, ca.as_deref());
+    Ok(Some(server.context("--doh cannot be used (--doh-address, --doh-ca)")?))
 }
 
 /// Whether the next daemon is expected soon, and nothing may go past the tunnel until it is there: only where systemd says

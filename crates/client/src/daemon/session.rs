@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use adit_client_ipc::{ErrorCode, LoginEnd, Reason, Request, RequestError, Response, Setting, Token};
 use adit_engine::client::{ClientConfig, ClientEngine, PingFailure, PortalState, Snapshot};
-use adit_engine::{Identity, Offloads, PortalConfig};
+use adit_engine::{DohServer, Identity, Offloads, PortalConfig};
 use adit_platform::dns_control::DnsControl;
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::{FileSecrets, SecretError, SecretStore as _};
@@ -48,6 +48,8 @@ pub(super) struct Config {
     pub(super) port: u16,
     pub(super) offloads: Offloads,
     pub(super) workers: NonZeroUsize,
+    /// Whom to ask over HTTPS for other names.
+    pub(super) doh: Option<DohServer>,
     /// Bytes for reports of flows.
     pub(super) flow_spool: u64,
     pub(super) state_dir: PathBuf,
@@ -333,6 +335,7 @@ impl Session {
             offloads: self.config.offloads,
             workers: self.config.workers,
             flow_spool: self.config.flow_spool,
+            doh: self.config.doh.clone(),
             state_dir: self.config.state_dir.clone(),
             dns: (self.config.dns)(),
         })

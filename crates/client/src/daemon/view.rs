@@ -199,10 +199,10 @@ pub(super) fn dns(snapshot: &Snapshot) -> Option<DnsReport> {
         is_controlled: *is_dns_controlled && *resolver != "off",
         resolvers: names.resolvers.clone(),
         upstreams: names.upstreams.clone(),
-        upstreams_from: if names.are_upstreams_of_portal {
-            UpstreamSource::Portal
-        } else {
-            UpstreamSource::System
+        upstreams_from: match (names.are_upstreams_of_portal, names.is_over_https) {
+            (true, _) => UpstreamSource::Portal,
+            (false, true) => UpstreamSource::Https,
+            (false, false) => UpstreamSource::System,
         },
         search_domains: names.search_domains.clone(),
         match_domains,

@@ -23,7 +23,7 @@ pub use adit_tunnel::{ConnectionStatus, PathStatus, RelayTransport, ResourceStat
 pub use self::lookup::{Route, named, route};
 pub use self::snapshot::{InterfaceState, NamesState, PingFailure, PingResult, PortalState, Snapshot};
 use crate::offloads::Offloads;
-use crate::{Identity, PortalConfig};
+use crate::{DohServer, Identity, PortalConfig};
 
 /// Commands that wait for the control thread.
 const COMMAND_QUEUE: usize = 64;
@@ -49,6 +49,8 @@ pub struct ClientConfig {
     pub state_dir: PathBuf,
     /// Bytes on disk for reports of flows that the portal has not stored yet; 0 reports none.
     pub flow_spool: u64,
+    /// Whom to ask for names that belong to no resource, instead of the servers that the network names.
+    pub doh: Option<DohServer>,
     /// How the system's resolver is set.
     pub dns: Box<dyn DnsControl>,
 }

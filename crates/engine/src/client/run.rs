@@ -23,6 +23,7 @@ use super::{
     ClientConfig, Command, InterfaceState, NamesState, PingFailure, PingResult, PortalState, Snapshot, lookup,
 };
 use crate::dial::MarkedDial;
+use crate::doh::DohServer;
 use crate::driver::{Driver, PortalChange, machine};
 use crate::export;
 use crate::flows::Reports;
@@ -123,14 +124,18 @@ struct Control<'a> {
     desired: Option<Interface>,
     dns: Box<dyn DnsControl>,
     upstreams: Upstreams<DnsQueryId>,
+    doh: Option<DohServer>,
     flows: Reports,
     pings: Vec<PendingPing>,
     snapshot: Snapshot,
     publisher: &'a watch::Sender<Snapshot>,
 }
 
-/// Where names go that belong to no resource.
-async fn system_resolvers(dns: &mut dyn DnsControl) -> Vec<SocketAddr> {
+/// Where names go that belong to no resource, unless the portal says.
+async fn system_resolvers(dns: &mut dyn DnsControl, doh: Option<&DohServer>) -> Vec<SocketAddr> {
+    if let Some(doh) = doh {
+        return doh.addresses().to_vec();
+    }
     dns.upstreams().await.into_iter().map(|address| (address, DNS_PORT).into()).collect()
 }
 
@@ -172,7 +177,7 @@ impl<'a> Control<'a> {
         let worker_config = adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS };
         let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed };
         let mut machine = Client::new(now, unix_now(), machine_config);
-        machine.set_system_resolvers(now, system_resolvers(dns.as_mut()).await);
+        machine.set_system_resolvers(now, system_resolvers(dns.as_mut(), config.doh.as_ref()).await);
 
         let session_config = config.portal.session("v1/client", "aditd", Arc::new(dial))?;
         let hello = config.identity.hello(machine.public_key());
@@ -185,7 +190,7 @@ impl<'a> Control<'a> {
         };
         let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
         let (workers, from_workers) = Workers::start(now, &worker_config, &ground)?;
-        let (upstreams, answers) = Upstreams::new(dial);
+        let (upstreams, answers) = Upstreams::new(dial, config.doh.clone());
         let mut driver = Driver::new(machine, ground, workers, keeper, session);
         driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
         let owner = config.portal.token_digest();
@@ -203,6 +208,7 @@ impl<'a> Control<'a> {
                 desired: None,
                 dns,
                 upstreams,
+                doh: config.doh,
                 flows,
                 pings,
                 snapshot,
@@ -349,7 +355,7 @@ impl<'a> Control<'a> {
         let settings =
             DnsSettings { servers: interface.dns_servers.clone(), search: interface.search_domains.clone() };
         // Before ours are in force: a network that is new may have brought others.
-        let resolvers = system_resolvers(self.dns.as_mut()).await;
+        let resolvers = system_resolvers(self.dns.as_mut(), self.doh.as_ref()).await;
         self.driver.machine.set_system_resolvers(Instant::now(), resolvers);
         let outcome = if settings.servers.is_empty() {
             self.dns.clear().await
@@ -389,6 +395,7 @@ impl<'a> Control<'a> {
             search_domains: desired.map(|interface| interface.search_domains.clone()).unwrap_or_default(),
             upstreams,
             are_upstreams_of_portal,
+            is_over_https: self.doh.is_some() && !are_upstreams_of_portal,
         }
     }
 

@@ -64,6 +64,8 @@ pub struct NamesState {
     pub upstreams: Vec<SocketAddr>,
     /// Whether the portal named those; else the network did.
     pub are_upstreams_of_portal: bool,
+    /// Whether they are asked over HTTPS.
+    pub is_over_https: bool,
 }
 
 /// The whole state of a running client.

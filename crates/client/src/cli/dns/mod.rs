@@ -35,6 +35,7 @@ fn text(report: &DnsReport) -> String {
     let from = match report.upstreams_from {
         UpstreamSource::Portal => "set in the portal",
         UpstreamSource::System => "of the network",
+        UpstreamSource::Https => "over HTTPS, by --doh",
     };
     line("Other names go", &format!("to {} ({from})", list(&report.upstreams)));
     line("Search domains", &list(&report.search_domains));
