@@ -7,6 +7,8 @@ DROP INDEX flow_log_flow;
 DROP INDEX flow_log_open;
 CREATE UNIQUE INDEX flow_log_flow ON flow_log (reporter_id, flow_id);
 CREATE INDEX flow_log_open ON flow_log (reporter_id) WHERE closed_ms IS NULL;
+-- What an authorization has carried is shown beside it.
+CREATE INDEX flow_log_pair ON flow_log (client_id, resource_id, at_ms);
 
 ALTER TABLE flow_spool RENAME COLUMN gateway_id TO device_id;
 

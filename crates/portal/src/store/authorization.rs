@@ -34,7 +34,31 @@ pub(crate) struct AuthorizationRow {
     pub(crate) created_ms: i64,
     /// Until when.
     pub(crate) expires_ms: i64,
+    /// `direct` or `relayed`: how the tunnel runs, by the gateway's last report of a flow; absent without one, or without
+    /// a flow log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
+    /// Bytes from the device, of flows that the gateway has reported since it was granted.
+    pub(crate) sent_bytes: i64,
+    /// Bytes to the device.
+    pub(crate) received_bytes: i64,
 }
+
+/// Part of a query: what gateways have reported since the authorization `a` was granted. A renewed one counts anew, but
+/// flows that go on count as a whole.
+macro_rules! reported_of {
+    ($what:literal, $rest:literal) => {
+        concat!(
+            "(SELECT ",
+            $what,
+            " FROM flow_log f WHERE f.client_id = a.client_id AND f.resource_id = a.resource_id
+                AND f.at_ms >= a.created_ms AND f.gateway_id = a.gateway_id AND f.reported_by = 'gateway' ",
+            $rest,
+            ")"
+        )
+    };
+}
+pub(super) use reported_of;
 
 /// Live authorizations with the names of both ends and the resource, under a condition.
 macro_rules! select_authorization {
@@ -42,7 +66,17 @@ macro_rules! select_authorization {
         concat!(
             "SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
                     g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
-                    r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms
+                    r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms,
+                    ",
+            $crate::store::authorization::reported_of!("f.path", "ORDER BY f.seq DESC LIMIT 1"),
+            " AS path, ",
+            $crate::store::authorization::reported_of!("CAST(coalesce(sum(f.sent_bytes), 0) AS BIGINT)", ""),
+            " AS sent_bytes, ",
+            $crate::store::authorization::reported_of!(
+                "CAST(coalesce(sum(f.received_bytes), 0) AS BIGINT)",
+                ""
+            ),
+            " AS received_bytes
              FROM lease a
              JOIN device c ON c.id = a.client_id
              JOIN actor ON actor.id = c.actor_id

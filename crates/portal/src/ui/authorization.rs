@@ -1,12 +1,13 @@
-//! Live access: who is connected to what, since when, until when.
+//! Live access: who is connected to what, since when, until when, how, and how much it was.
 //!
-//! Deliberately absent: whether a connection is direct or relayed, and its bytes. Gateways report these of flows, some
-//! time after the fact, and the flow log shows them; of an authorization they are not known at this moment.
+//! Path and bytes are as gateways reported them last: ten seconds after a flow began, then every five minutes, and when it
+//! ends. Without a flow log they are not known.
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use uuid::Uuid;
 
+use super::flow::{size, through};
 use super::view::{Button, Cell, Empty, Form, Page, Table, Tone, confirmation, distance};
 use super::visitor::{Edit, Editor, Visitor};
 use super::{ListQuery, go};
@@ -15,7 +16,7 @@ use crate::portal::SharedPortal;
 use crate::store::{AuthorizationRow, Find, Removal, StoreError};
 use crate::web::Refusal;
 
-const COLUMNS: [&str; 7] = ["Who", "Device", "Reaches", "Through", "Since", "Ends", ""];
+const COLUMNS: [&str; 8] = ["Who", "Device", "Reaches", "Through", "Sent / received", "Since", "Ends", ""];
 
 /// Authorizations as a table below a title.
 pub(super) fn table(title: &str, leases: &[AuthorizationRow]) -> Table {
@@ -26,7 +27,8 @@ pub(super) fn table(title: &str, leases: &[AuthorizationRow]) -> Table {
             Cell::text(&row.actor_name),
             Cell::text(&row.client_name),
             Cell::Link(format!("/admin/resources/{}", row.resource_id), row.resource_name.clone()),
-            Cell::text(&row.gateway_name),
+            through(&row.gateway_name, row.path.as_deref()),
+            Cell::text(format!("{} / {}", size(row.sent_bytes), size(row.received_bytes))),
             Cell::text(distance(row.created_ms, now_ms)),
             Cell::text(distance(row.expires_ms, now_ms)),
             Cell::Buttons(vec![revoke.about(&format!("{} for {}", row.resource_name, row.actor_name))]),

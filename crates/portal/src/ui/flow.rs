@@ -34,8 +34,16 @@ fn destination(row: &FlowRow) -> String {
     }
 }
 
+/// A gateway, and how the tunnel reaches it if that is known.
+pub(super) fn through(gateway: &str, path: Option<&str>) -> Cell {
+    match path {
+        Some(path) => Cell::text(format!("{gateway}, {path}")),
+        None => Cell::text(gateway),
+    }
+}
+
 /// Bytes as people read them.
-fn size(bytes: i64) -> String {
+pub(super) fn size(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let (mut whole, mut rest, mut unit) = (bytes.max(0), 0, 0);
     while whole >= 1000 && unit + 1 < UNITS.len() {
@@ -55,17 +63,13 @@ fn state(row: &FlowRow) -> Cell {
 }
 
 fn cells(row: &FlowRow) -> Vec<Cell> {
-    let through = match row.path.as_deref() {
-        Some(path) => format!("{}, {path}", row.gateway_name),
-        None => row.gateway_name.clone(),
-    };
     vec![
         Cell::Time(row.opened_ms),
         named(row.actor_id.map(|id| format!("/admin/people/{id}")), row.actor_name.as_ref()),
         named(None, row.client_name.as_ref()),
         named(row.resource_id.map(|id| format!("/admin/resources/{id}")), row.resource_name.as_ref()),
         Cell::Code(destination(row)),
-        Cell::text(through),
+        through(&row.gateway_name, row.path.as_deref()),
         Cell::text(format!("{} / {}", size(row.sent_bytes), size(row.received_bytes))),
         state(row),
     ]

@@ -120,6 +120,23 @@ async fn a_flow_is_listed_with_everybody_who_had_to_do_with_it() {
 }
 
 #[tokio::test]
+async fn an_authorization_shows_how_it_runs_and_what_it_carried() {
+    let mut ground = Ground::new().await;
+    let list = ground.world.admin(Method::GET, "authorizations", None).await;
+    let before = &list["items"][0];
+    assert!(before.get("path").is_none() && before["sent_bytes"] == 0, "{before}");
+    let open = FlowRecord { end: None, path: Some(FlowPath::Relayed), ..ground.record(1) };
+    ground.report(vec![(1, flow(open)), (2, flow(ground.record(2)))]).await;
+    let mut elsewhere = ground.record(3);
+    elsewhere.resource = ResourceId::from_uuid(Uuid::from_u128(77));
+    ground.report(vec![(3, flow(elsewhere))]).await;
+    let list = ground.world.admin(Method::GET, "authorizations", None).await;
+    let row = &list["items"][0];
+    assert_eq!(row["path"], "direct", "the last report counts");
+    assert_eq!((&row["sent_bytes"], &row["received_bytes"]), (&json!(80), &json!(6000)));
+}
+
+#[tokio::test]
 async fn a_batch_that_comes_again_changes_nothing() {
     let mut ground = Ground::new().await;
     let mut open = ground.record(1);
