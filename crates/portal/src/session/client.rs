@@ -276,13 +276,17 @@ impl ClientSession<'_> {
         }
     }
 
-    fn store_flows(&mut self, batch: Flows) -> Result<(), Ended> {
-        let reporter = Reporter::Client(FlowClient {
+    fn reporter(&self) -> Reporter {
+        Reporter::Client(FlowClient {
             client_id: self.device.id,
             client_name: self.device.name.clone(),
             actor_id: self.actor.id,
             actor_name: self.actor.name.clone(),
-        });
+        })
+    }
+
+    fn store_flows(&mut self, batch: Flows) -> Result<(), Ended> {
+        let reporter = self.reporter();
         match self.flows.take(self.portal, reporter, self.device.by(self.caller), batch) {
             true => Ok(()),
             false => Err(Ended::Misbehaved("too many reports of flows in one batch")),
@@ -348,6 +352,8 @@ impl ClientSession<'_> {
         let token = (self.actor.kind == "user").then_some(self.caller.token);
         let mut change = self.portal.store.change(&self.device.by(self.caller)).await?;
         change.sign_out(self.id(), token).await?;
+        // Nobody will report on them any more: whoever signs in next is another one.
+        change.close_flows_of(&self.reporter()).await?;
         change.commit().await?;
         Err(Ended::Disconnected(DisconnectReason::RevokedToken))
     }

@@ -95,6 +95,20 @@ async fn a_restarted_client_ends_its_own_account_only() {
 }
 
 #[tokio::test]
+async fn whoever_signs_out_leaves_no_open_account_behind() {
+    let mut ground = Ground::new().await;
+    let own = FlowRecord { end: None, ..own_record(&ground, 1) };
+    let theirs = FlowRecord { end: None, ..ground.record(1) };
+    report(&mut ground.client, vec![(1, flow(own))]).await;
+    ground.report(vec![(1, flow(theirs))]).await;
+    ground.client.peer.send(&ClientToPortal::SignOut(Default::default())).await;
+    assert!(matches!(ground.client.peer.next().await, PortalToClient::Disconnect(_)));
+    let end = |flows: Vec<Value>| flows[0].get("end_reason").cloned();
+    assert_eq!(end(ground.flows("?reported_by=client").await), Some(json!("client_lost")));
+    assert_eq!(end(ground.flows("?reported_by=gateway").await), None, "the gateway will say");
+}
+
+#[tokio::test]
 async fn clients_are_not_asked_where_gateways_are_enough() {
     let mut ground = Ground::new().await;
     let alone = json!({ "keep_days": 30, "max_rows": 1000, "from_clients": false });

@@ -340,8 +340,8 @@ impl Change {
         ]
     }
 
-    /// A reporter began anew: what it had reported open ended some time after its last report.
-    async fn close_flows_of(&mut self, reporter: &Reporter) -> Result<(), StoreError> {
+    /// A reporter began anew, or will say nothing more: what it had reported open ended some time after its last report.
+    pub(crate) async fn close_flows_of(&mut self, reporter: &Reporter) -> Result<(), StoreError> {
         let text = "SELECT count(*) FROM flow_log WHERE reporter_id = $1 AND closed_ms IS NULL";
         let open: i64 = sql::query_scalar(text).bind(reporter.id()).fetch_one(self.sql()).await?;
         if open == 0 {
