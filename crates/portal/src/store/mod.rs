@@ -62,7 +62,9 @@ pub(crate) use actor::{Actor, ActorKind};
 pub(crate) use audit::seal::Sealer;
 pub(crate) use audit::{AuditFilter, AuditRow, Verified};
 pub(crate) use auth_provider::AuthProvider;
-pub(crate) use authorization::{AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke, Standing};
+pub(crate) use authorization::{
+    AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke, Standing, latest_end,
+};
 pub(crate) use change::{By, Change};
 pub(crate) use connection::{Connection, ConnectionIce};
 pub use database::Database;
@@ -78,7 +80,7 @@ pub(crate) use flow::{FlowClient, FlowFilter, FlowRow, FlowSetting, FlowSink, Re
 pub(crate) use group::Group;
 pub(crate) use idempotency::{Claim, Keyed};
 pub(crate) use identity::Identity;
-pub(crate) use impact::{Impact, MOST_LOSSES, Removal};
+pub(crate) use impact::{EndingLease, Impact, MOST_LOSSES, Removal};
 pub(crate) use inventory::Inventory;
 pub(crate) use lease::{Lease, LeaseEnd};
 pub(crate) use local_credential::{LocalCredential, WelcomeLink};

@@ -102,7 +102,7 @@ fn kept(keep_days: i64, max_rows: i64) -> FlowSetting {
 async fn forget_all(store: &Store, setting: FlowSetting) -> u64 {
     let mut all = 0;
     let now_ms = crate::clock::now_ms();
-    while let Some(horizon) = store.flow_horizon(setting, now_ms).await.unwrap() {
+    while let Some(horizon) = store.flow_horizon(setting, Some(now_ms)).await.unwrap() {
         let mut change = store.change(&By::system()).await.unwrap();
         let forgotten = change.forget_flows(horizon).await.unwrap();
         change.commit().await.unwrap();
