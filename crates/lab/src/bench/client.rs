@@ -27,6 +27,10 @@ const IDLE: Duration = Duration::from_secs(20);
 const STATUS_CALLS: usize = 20;
 const NAME_QUERIES: usize = 2_000;
 
+/// Queries without a pause, and the pause: more would be a flood, of which the client drops a part.
+const NAMES_AT_ONCE: usize = 500;
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// One measured figure.
 pub type Sample = (&'static str, f64);
 
@@ -113,6 +117,9 @@ fn ask_often(server: IpAddr) -> Result<Vec<f64>> {
     let mut answer = [0; 1500];
     for id in 0..NAME_QUERIES {
         query[..2].copy_from_slice(&u16::try_from(id)?.to_be_bytes());
+        if id % NAMES_AT_ONCE == 0 {
+            std::thread::sleep(PAUSE);
+        }
         let begin = Instant::now();
         socket.send(&query)?;
         let length = socket.recv(&mut answer).context("no answer to a query")?;
