@@ -1,5 +1,6 @@
 //! Named reasons for dropped packets and datagrams.
 
+use adit_packet::TranslateError;
 use adit_wireguard::{DropReason as TunnelDrop, SealError};
 
 /// Why a packet or datagram was dropped.
@@ -43,6 +44,10 @@ pub enum DropReason {
     SessionExpired,
     /// A flow whose parts contradict each other was to be installed.
     InconsistentFlow,
+    /// A fragment of a flow whose ends speak different IP families.
+    UntranslatableFragment,
+    /// A packet of such a flow with nothing that corresponds to it in the other family.
+    Untranslatable,
 
     /// Refused, without a finer reason.
     Refused,
@@ -66,7 +71,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::MalformedPacket,
         Self::ControlLookalike,
         Self::FragmentWithoutFirst,
@@ -84,6 +89,8 @@ impl DropReason {
         Self::BelowWindow,
         Self::SessionExpired,
         Self::InconsistentFlow,
+        Self::UntranslatableFragment,
+        Self::Untranslatable,
         Self::Refused,
         Self::NoResource,
         Self::NotAuthorized,
@@ -116,6 +123,8 @@ impl DropReason {
             Self::BelowWindow => "below_window",
             Self::SessionExpired => "session_expired",
             Self::InconsistentFlow => "inconsistent_flow",
+            Self::UntranslatableFragment => "untranslatable_fragment",
+            Self::Untranslatable => "untranslatable",
             Self::Refused => "refused",
             Self::NoResource => "no_resource",
             Self::NotAuthorized => "not_authorized",
@@ -147,6 +156,17 @@ impl From<SealError> for DropReason {
         match error {
             SealError::BufferTooSmall => Self::BufferTooSmall,
             SealError::NoSession | SealError::CounterExhausted | SealError::Cipher => Self::SealFailed,
+        }
+    }
+}
+
+impl From<TranslateError> for DropReason {
+    fn from(error: TranslateError) -> Self {
+        match error {
+            TranslateError::Fragment => Self::UntranslatableFragment,
+            TranslateError::NoCounterpart | TranslateError::Checksum => Self::Untranslatable,
+            TranslateError::FamilyMismatch | TranslateError::WrongView => Self::RewriteFailed,
+            TranslateError::TooLong => Self::BufferTooSmall,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use adit_packet::{FlowTuple, Rewrite};
+use adit_packet::{FlowTuple, Rewrite, protocol};
 
 /// A peer, by the number that the control thread gave it. Never used again.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
@@ -68,7 +68,8 @@ impl FlowKey {
 /// *Forward* is the direction of the flow's first packet. After the forward rewrite a packet
 /// must have the tuple of `reply_key` reversed, and after the reverse rewrite that of `key`
 /// reversed; [`Flow::new`] derives both rewrites that way. A flow that breaks this rule is
-/// not installed.
+/// not installed. The two keys may be of different IP families (one protocol is ICMP then where the other is ICMPv6):
+/// packets are translated on their way.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Flow {
     /// How forward packets are recognised.
@@ -111,14 +112,30 @@ impl Flow {
         Self::new(key, FlowKey::new(to, key.tuple().reversed()), grant)
     }
 
+    /// Whether its two ends speak different IP families.
+    #[must_use]
+    pub const fn changes_family(&self) -> bool {
+        self.key.source.is_ipv4() != self.reply_key.source.is_ipv4()
+    }
+
+    /// The protocol that the other end must speak.
+    const fn protocol_beyond(&self) -> u8 {
+        match self.key.protocol {
+            protocol::ICMP if self.changes_family() => protocol::ICMPV6,
+            protocol::ICMPV6 if self.changes_family() => protocol::ICMP,
+            other => other,
+        }
+    }
+
     /// Whether the flow does what its keys say.
     pub(crate) fn is_consistent(&self) -> bool {
         let derived = Self::new(self.key, self.reply_key, self.grant);
         self.to == derived.to
             && self.reply_to == derived.reply_to
             && is_local(&self.key) != is_local(&self.reply_key)
-            && self.key.protocol == self.reply_key.protocol
-            && one_family(&self.key, &self.reply_key)
+            && is_of_one_family(&self.key)
+            && is_of_one_family(&self.reply_key)
+            && self.reply_key.protocol == self.protocol_beyond()
             && leads_to(&self.forward, &self.key, &self.reply_key)
             && leads_to(&self.reverse, &self.reply_key, &self.key)
     }
@@ -149,16 +166,13 @@ const fn hop_to(origin: Origin) -> NextHop {
     }
 }
 
-fn one_family(key: &FlowKey, reply_key: &FlowKey) -> bool {
-    let is_ipv4 = key.source.is_ipv4();
-    [key.destination, reply_key.source, reply_key.destination]
-        .iter()
-        .all(|address| address.is_ipv4() == is_ipv4)
+const fn is_of_one_family(key: &FlowKey) -> bool {
+    key.source.is_ipv4() == key.destination.is_ipv4()
 }
 
 /// Whether `rewrite` does what [`translation`] would; naming an unchanged field is fine.
 fn leads_to(rewrite: &Rewrite, key: &FlowKey, opposite: &FlowKey) -> bool {
-    let echo = matches!(key.protocol, adit_packet::protocol::ICMP | adit_packet::protocol::ICMPV6);
+    let echo = matches!(key.protocol, protocol::ICMP | protocol::ICMPV6);
     // An echo has one identifier; either field may name its new value.
     let echo_port = rewrite.source_port.or(rewrite.destination_port);
     let (source_port, destination_port) =

@@ -10,6 +10,8 @@
 //! UDP ─► inbound  ─ [channel header] ─ session ─ open ─ parse ─ flow ─ rewrite ─► TUN
 //! ```
 //!
+//! A flow whose ends speak different IP families leaves this way behind the lookup: its packets are translated first.
+//!
 //! What it cannot handle it gives away: a packet without a flow is a *miss*, a datagram that
 //! is not data of a known session is *not mine*; both go to the control thread. Everything
 //! else that does not pass is dropped with a [`DropReason`] and counted. A packet never

@@ -14,7 +14,7 @@ use crate::{Event, Path, PeerId};
 const ROAM_INTERVAL: u64 = 100;
 
 /// Bytes of an inner packet that every path carries.
-const BASE_MTU: u16 = 1280;
+pub(crate) const BASE_MTU: u16 = 1280;
 
 /// How to send to a peer.
 pub(crate) struct Way<'a> {

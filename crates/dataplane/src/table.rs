@@ -226,7 +226,10 @@ impl FlowTable {
         }
         while let Some(number) = self.grants.get(&from).and_then(|list| list.first()) {
             let Some(mut entry) = self.take(number) else { return };
-            entry.verdict = Verdict::Pass { grant: to };
+            match &mut entry.verdict {
+                Verdict::Pass { grant } | Verdict::Translate { grant } => *grant = to,
+                Verdict::Refuse { .. } => {}
+            }
             entry.is_held = false;
             self.insert(now, entry);
         }
@@ -289,7 +292,7 @@ impl FlowTable {
         for (direction, key) in keys.iter().enumerate().take(key_count) {
             self.index.insert(self.state.hash_flow(&key.unpack()), number << 1 | direction as u32);
         }
-        if let Verdict::Pass { grant } = verdict {
+        if let Some(grant) = verdict.grant() {
             self.grants.entry(grant).or_insert(List::EMPTY).push(&mut self.entries, Lane::Grant, number);
         }
         if let Some(peer) = peer {
@@ -315,7 +318,7 @@ impl FlowTable {
         let entry = self.entries.get(number)?;
         let (keys, key_count) = (entry.keys, entry.key_count());
         let (verdict, peer) = (entry.verdict, entry.peer());
-        if let Verdict::Pass { grant } = verdict {
+        if let Some(grant) = verdict.grant() {
             leave(&mut self.grants, &grant, &mut self.entries, Lane::Grant, number);
         }
         if let Some(peer) = peer {

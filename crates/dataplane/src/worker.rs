@@ -1,14 +1,16 @@
 //! The worker: forwarding state and the work on each packet.
 
 mod inbound;
+mod other_family;
 mod outbound;
 mod route;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use other_family::Translator;
 pub use outbound::Datagrams;
-use rand::SeedableRng;
+use rand::{RngCore as _, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
 use crate::allowance::Allowance;
@@ -97,6 +99,7 @@ pub struct Worker {
     counters: Counters,
     /// Of packets from the TUN device.
     misses: Allowance,
+    translator: Translator,
 }
 
 impl Worker {
@@ -104,7 +107,8 @@ impl Worker {
     #[must_use]
     pub fn new(now: Instant, config: Config) -> Self {
         let Config { seed, max_flows } = config;
-        let state = SeededState::new(&mut ChaCha20Rng::from_seed(seed));
+        let mut random = ChaCha20Rng::from_seed(seed);
+        let state = SeededState::new(&mut random);
         Self {
             start: now,
             table: FlowTable::new(state.clone(), max_flows),
@@ -112,6 +116,7 @@ impl Worker {
             peers: Peers::new(state),
             counters: Counters::default(),
             misses: Allowance::of_device(),
+            translator: Translator::new(random.next_u32() as u16),
         }
     }
 

@@ -370,13 +370,12 @@ impl Loop {
         socket.receive(&mut self.batch).context("a UDP socket is broken")?;
         let mut delivery = Delivery::new(&self.tun);
         for datagram in self.batch.datagrams() {
-            let mut payload = datagram.payload;
+            let payload = datagram.payload;
             let mut inbound = self.worker.inbound(now, datagram.local, datagram.source, payload);
             if let Inbound::Miss { peer, range } = &inbound
                 && take_updates(&self.updates, &mut self.worker, now) > Some(0)
             {
-                payload = &mut payload[range.clone()];
-                inbound = self.worker.inbound_again(now, *peer, payload);
+                inbound = self.worker.inbound_again(now, *peer, payload, range.clone());
             }
             let step = match inbound {
                 Inbound::Tun(range) => {

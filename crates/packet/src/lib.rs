@@ -1,4 +1,5 @@
-//! IP packets as bytes: views, edits, checksums, NAT rewrite, ICMP errors, super-packets and buffers.
+//! IP packets as bytes: views, edits, checksums, NAT rewrite, translation between IPv4 and IPv6, ICMP errors,
+//! super-packets and buffers.
 //!
 //! The hot path reads a packet once: [`PacketView::parse`] checks every length and returns a small `Copy` value with
 //! the addresses, the ports, the fragment state and the *real* length (the buffer may be longer). All edits take that
@@ -19,9 +20,8 @@
 //! update checksums incrementally (RFC 1624), so a packet whose checksum was wrong before stays wrong after and dies at
 //! its receiver instead of being laundered here.
 //!
-//! Deliberately absent: reassembly of fragments, translation between IPv4 and IPv6, verification of checksums on the
-//! hot path other than before packets are merged ([`offload`]; see [`checksum`] for doing it on demand), and any notion
-//! of flows beyond the [`FlowTuple`].
+//! Deliberately absent: reassembly of fragments, verification of checksums on the hot path other than before packets
+//! are merged ([`offload`]; see [`checksum`] for doing it on demand), and any notion of flows beyond the [`FlowTuple`].
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +37,7 @@ pub mod offload;
 pub mod protocol;
 mod quoted;
 mod rewrite;
+pub mod translate;
 mod transport;
 mod view;
 
@@ -47,5 +48,6 @@ pub use icmp_error::{IcmpError, NotAnswerable, icmp_error};
 pub use network::{Fragment, ParseError};
 pub use quoted::Quoted;
 pub use rewrite::{Rewrite, RewriteError};
+pub use translate::TranslateError;
 pub use transport::{TcpFlags, Transport};
 pub use view::{FlowTuple, PacketView};

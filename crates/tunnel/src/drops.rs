@@ -27,6 +27,8 @@ pub enum DropReason {
     Offline,
     /// The name does not resolve where the resource lives.
     NameUnresolved,
+    /// The name has addresses of the other IP family only, and the packet cannot be translated.
+    Untranslatable,
     /// It waited for an authorization or a connection for too long.
     WaitedTooLong,
     /// Too much was waiting already.
@@ -59,7 +61,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Malformed,
         Self::ControlLookalike,
         Self::InvalidControl,
@@ -71,6 +73,7 @@ impl DropReason {
         Self::Refused,
         Self::Offline,
         Self::NameUnresolved,
+        Self::Untranslatable,
         Self::WaitedTooLong,
         Self::QueueFull,
         Self::WrongSource,
@@ -101,6 +104,7 @@ impl DropReason {
             Self::Refused => "refused",
             Self::Offline => "offline",
             Self::NameUnresolved => "name_unresolved",
+            Self::Untranslatable => "untranslatable",
             Self::WaitedTooLong => "waited_too_long",
             Self::QueueFull => "queue_full",
             Self::WrongSource => "wrong_source",
@@ -128,6 +132,7 @@ impl DropReason {
             Self::Filtered => Worker::FilteredByPolicy,
             Self::Offline => Worker::NoGateway,
             Self::NameUnresolved => Worker::NameUnresolved,
+            Self::Untranslatable => Worker::Untranslatable,
             Self::NoFreePort => Worker::TooManyFlows,
             Self::WrongSource => Worker::SpoofedSource,
             Self::Unauthorized => Worker::NotAuthorized,

@@ -16,6 +16,11 @@ pub(crate) enum Verdict {
         /// What the flow rests on.
         grant: GrantId,
     },
+    /// They pass, in both directions, and go on in the other IP family.
+    Translate {
+        /// What the flow rests on.
+        grant: GrantId,
+    },
     /// They are dropped; the entry has no reply direction.
     Refuse {
         /// Why.
@@ -23,6 +28,16 @@ pub(crate) enum Verdict {
         /// Until when, in milliseconds of the worker's clock.
         until: u64,
     },
+}
+
+impl Verdict {
+    /// What the flow rests on; none for a refusal.
+    pub(crate) const fn grant(self) -> Option<GrantId> {
+        match self {
+            Self::Pass { grant } | Self::Translate { grant } => Some(grant),
+            Self::Refuse { .. } => None,
+        }
+    }
 }
 
 /// An entry of the flow table.
@@ -56,7 +71,9 @@ impl Entry {
     pub(crate) fn flow(flow: &Flow, usage: Arc<FlowUsage>) -> Self {
         let translated = flow.key.tuple() != flow.reply_key.tuple().reversed();
         let keys = [flow.key, flow.reply_key];
-        let verdict = Verdict::Pass { grant: flow.grant };
+        let grant = flow.grant;
+        let verdict =
+            if flow.changes_family() { Verdict::Translate { grant } } else { Verdict::Pass { grant } };
         Self { translated, usage: Some(usage), is_held: true, ..Self::new(keys, verdict) }
     }
 
@@ -80,7 +97,7 @@ impl Entry {
     /// How many of the keys are in the index.
     pub(crate) const fn key_count(&self) -> usize {
         match self.verdict {
-            Verdict::Pass { .. } => 2,
+            Verdict::Pass { .. } | Verdict::Translate { .. } => 2,
             Verdict::Refuse { .. } => 1,
         }
     }
@@ -102,7 +119,7 @@ impl Entry {
                 usage.last_use().saturating_add(millis(lifetime))
             }
             (None, Verdict::Refuse { until, .. }) => until,
-            (None, Verdict::Pass { .. }) => 0, // there is none: a flow is made with its use
+            (None, Verdict::Pass { .. } | Verdict::Translate { .. }) => 0, // there is none: a flow is made with its use
         }
     }
 

@@ -53,29 +53,38 @@ impl Worker {
         let Ok(view) = PacketView::parse(packet) else {
             return self.drop_inbound(DropReason::MalformedPacket);
         };
+        let delivered = self.deliver(now, opened.peer, packet, view);
         let start = opened.plaintext.start;
-        self.deliver_or_miss(now, opened.peer, packet, view, start)
+        self.finish(now, opened.peer, datagram, start..start + view.total_length(), delivered)
     }
 
-    /// Takes a packet once more that was a miss, after updates that may have made it none.
-    pub fn inbound_again(&mut self, now: Instant, peer: PeerId, packet: &mut [u8]) -> Inbound {
-        match PacketView::parse(packet) {
-            Ok(view) => self.deliver_or_miss(now, peer, packet, view, 0),
-            Err(_) => self.drop_inbound(DropReason::MalformedPacket),
-        }
-    }
-
-    /// Delivers a packet that lies at `start` in its datagram.
-    fn deliver_or_miss(
+    /// Takes a packet once more that was a miss at `range` of its datagram, after updates that may have made it none.
+    pub fn inbound_again(
         &mut self,
         now: Instant,
         peer: PeerId,
-        packet: &mut [u8],
-        view: PacketView,
-        start: usize,
+        datagram: &mut [u8],
+        range: Range<usize>,
     ) -> Inbound {
-        let range = start..start + view.total_length();
-        match self.deliver(now, peer, packet, view) {
+        let packet = datagram.get_mut(range.clone()).unwrap_or_default();
+        let Ok(view) = PacketView::parse(packet) else {
+            return self.drop_inbound(DropReason::MalformedPacket);
+        };
+        let delivered = self.deliver(now, peer, packet, view);
+        self.finish(now, peer, datagram, range, delivered)
+    }
+
+    /// Says what became of the packet at `range` of its datagram.
+    #[inline(always)] // a part of the hot path that has two callers
+    fn finish(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        datagram: &mut [u8],
+        range: Range<usize>,
+        delivered: Result<(), Stop>,
+    ) -> Inbound {
+        match delivered {
             Ok(()) => {
                 self.counters.received_packets += 1;
                 self.counters.received_bytes += range.len() as u64;
@@ -88,6 +97,10 @@ impl Worker {
                 self.counters.misses += 1;
                 Inbound::Miss { peer, range }
             }
+            Err(Stop::OtherFamily(handle)) => match self.deliver_translated(now, datagram, range, handle) {
+                Ok(translated) => Inbound::Tun(translated),
+                Err(reason) => self.drop_inbound(reason),
+            },
             Err(Stop::TooBig(_)) => self.drop_inbound(DropReason::PacketTooBig),
             Err(Stop::Drop(reason)) => self.drop_inbound(reason),
         }

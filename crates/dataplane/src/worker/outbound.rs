@@ -22,7 +22,7 @@ pub struct Datagrams {
 }
 
 /// What was sealed, and for whom.
-struct Sealed {
+pub(super) struct Sealed {
     peer: PeerId,
     path: Path,
     datagrams: Datagrams,
@@ -59,6 +59,10 @@ impl Worker {
                 self.counters.note_drop(reason);
                 Outbound::Drop(reason)
             }
+            Err(Stop::OtherFamily(_)) => {
+                self.counters.note_drop(DropReason::InconsistentFlow);
+                Outbound::Drop(DropReason::InconsistentFlow)
+            }
         }
     }
 
@@ -75,7 +79,10 @@ impl Worker {
         }
         let millis = self.millis(now);
         self.table.note_held(None);
-        let route = self.route(millis, Origin::Local, packet.packet(), *packet.view())?;
+        let route = match self.route(millis, Origin::Local, packet.packet(), *packet.view()) {
+            Err(Stop::OtherFamily(handle)) => return self.seal_translated(now, header, &packet, handle, out),
+            route => route?,
+        };
         let Origin::Peer(peer) = self.next_hop(millis, &route)? else {
             return Err(DropReason::InconsistentFlow.into());
         };
@@ -85,6 +92,18 @@ impl Worker {
             return Err(Stop::TooBig(mtu));
         }
         self.pass_outbound(millis, &mut packet, &route)?;
+        self.seal_whole(now, peer, &packet, out)
+    }
+
+    /// Seals what has been routed and rewritten.
+    #[inline(always)] // a part of the hot path that has two callers
+    pub(super) fn seal_whole(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        packet: &SuperPacket<'_>,
+        out: &mut [u8],
+    ) -> Result<Sealed, Stop> {
         let (packets, bytes) = (packet.segment_count() as u64, packet.packet().len() as u64);
         let way = self.peers.way(now, peer).ok_or(Stop::Miss)?;
         let datagrams = seal_segments(&way, &packet.segments(), out)?;

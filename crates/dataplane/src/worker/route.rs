@@ -15,6 +15,8 @@ use crate::{DropReason, FlowKey, Origin};
 pub(super) enum Stop {
     /// The control thread decides.
     Miss,
+    /// Its flow lets it pass, but into the other IP family.
+    OtherFamily(Handle),
     /// Longer than this many bytes, which is what the path carries.
     TooBig(u16),
     /// Dropped.
@@ -82,11 +84,12 @@ impl Worker {
         };
         match entry.verdict {
             // Replies have no packets before them that anybody could still have.
-            Verdict::Pass { .. } if entry.is_held && !handle.reply => {
+            Verdict::Pass { .. } | Verdict::Translate { .. } if entry.is_held && !handle.reply => {
                 self.table.note_held(Some(handle.number));
                 Err(Stop::Miss)
             }
             Verdict::Pass { .. } => Ok(Route { view, handle, is_error }),
+            Verdict::Translate { .. } => Err(Stop::OtherFamily(handle)),
             Verdict::Refuse { reason, .. } => Err(reason.into()),
         }
     }
@@ -143,7 +146,7 @@ impl Worker {
 }
 
 /// What changes in packets of an entry's direction.
-fn rewrite_of(entry: &Entry, handle: Handle) -> Rewrite {
+pub(super) fn rewrite_of(entry: &Entry, handle: Handle) -> Rewrite {
     let (this, other) = if handle.reply { (1, 0) } else { (0, 1) };
     translation(&entry.keys[this].unpack(), &entry.keys[other].unpack())
 }

@@ -3,6 +3,7 @@
 mod flows;
 mod hostile;
 mod nat;
+mod other_family;
 mod paths;
 mod super_packets;
 mod world;

@@ -30,6 +30,12 @@ fn exercise(bytes: &[u8], stale: Option<PacketView>) {
         let _ = everything.apply_to_icmp_error(&mut packet, &view);
         let _ = everything.apply(&mut packet, &view);
         let _ = clamp_mss(&mut packet, &view, 500);
+        let other = if view.is_ipv4() { v6 } else { v4 };
+        let crossing = Rewrite { source: Some(other), destination: Some(other), ..everything };
+        for room in [0, 50, 100, 2_000] {
+            let _ = crossing.translate(bytes, &view, 1, &mut vec![0; room]);
+            let _ = crossing.translate_partial(bytes, &view, 500, 1, &mut vec![0; room]);
+        }
     }
 }
 

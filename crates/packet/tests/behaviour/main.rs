@@ -10,4 +10,5 @@ mod rewrite;
 mod samples;
 mod split;
 mod streams;
+mod translate;
 mod view;

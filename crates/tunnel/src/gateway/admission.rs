@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use adit_dataplane::{Flow, FlowKey, Origin};
-use adit_packet::{IcmpError, PacketView};
+use adit_packet::translate::HEADER_DIFFERENCE;
+use adit_packet::{FlowTuple, IcmpError, PacketView, clamp_mss};
 use adit_peering::ConnectionId;
 use adit_policy::ClientId;
 
@@ -21,11 +22,14 @@ use crate::traffic::FirstPacket;
 /// How long a worker drops the packets of a refused flow by itself. Short: a grant may come.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
 
+/// IPv6 and TCP headers without options, in bytes.
+const HEADERS_V6: u16 = 40 + 20;
+
 /// What to do with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judgement {
-    /// A lease covers it; it really goes there.
-    Pass(Covered, IpAddr),
+    /// A lease covers it; this is what it is beyond the gateway.
+    Pass(Covered, FlowTuple),
     /// Nothing covers it yet; if nothing comes, it is refused like this.
     Hold(Denial),
     /// Nothing can ever cover it.
@@ -66,7 +70,7 @@ impl Client {
         }
         if !ranges.is_proxy(destination) {
             return match self.leases.covers_address(ranges, own, destination, first.traffic) {
-                Ok(covered) => Judgement::Pass(covered, destination),
+                Ok(covered) => Judgement::Pass(covered, first.tuple),
                 Err(failure) => failure.into(),
             };
         }
@@ -74,11 +78,39 @@ impl Client {
             return Judgement::Hold(Denial::unreachable(DropReason::UnknownProxyAddress));
         };
         match (self.leases.covers_name(resource, name, first.traffic), real) {
-            (Ok(covered), Some(real)) => Judgement::Pass(covered, real),
+            (Ok(covered), Some(real)) => match self.beyond(first.tuple, real) {
+                Some(wanted) => Judgement::Pass(covered, wanted),
+                None => Judgement::Refuse(Denial::unreachable(DropReason::Untranslatable)),
+            },
             (Ok(_), None) => Judgement::Hold(Denial::unreachable(DropReason::NameUnresolved)),
             (Err(failure), _) => failure.into(),
         }
     }
+}
+
+/// The first packet of a flow as it leaves; `mtu` is what the tunnel carries, in bytes.
+fn rewritten(
+    flow: &Flow,
+    packet: &mut [u8],
+    view: &PacketView,
+    mtu: u16,
+    identification: u16,
+) -> Result<Vec<u8>, DropReason> {
+    if !flow.changes_family() {
+        flow.forward.apply(packet, view).map_err(|_| DropReason::Malformed)?;
+        return Ok(packet[..view.total_length()].to_vec());
+    }
+    // An error, which would grow by more, starts no flow.
+    let mut translated = vec![0; view.total_length() + HEADER_DIFFERENCE];
+    let length = flow
+        .forward
+        .translate(packet, view, identification, &mut translated)
+        .map_err(|_| DropReason::Untranslatable)?;
+    translated.truncate(length);
+    let view = PacketView::parse(&translated).map_err(|_| DropReason::Untranslatable)?;
+    // What answers it is carried in the longer of the two families on one side.
+    clamp_mss(&mut translated, &view, mtu.saturating_sub(HEADERS_V6));
+    Ok(translated)
 }
 
 impl Gateway {
@@ -105,7 +137,7 @@ impl Gateway {
             return self.link.drops.count(DropReason::NotAFlow);
         };
         match client.judge(ranges, &self.addresses, &first) {
-            Judgement::Pass(covered, real) => self.pass(now, id, packet, &first, covered, real),
+            Judgement::Pass(covered, wanted) => self.pass(now, id, packet, &first, covered, wanted),
             Judgement::Hold(_) if until > now => {
                 let item = Item::Packet(packet[..view.total_length()].to_vec());
                 if client.held.push(until, item).is_err() {
@@ -125,10 +157,10 @@ impl Gateway {
         packet: &mut [u8],
         first: &FirstPacket,
         covered: Covered,
-        real: IpAddr,
+        wanted: FlowTuple,
     ) {
         let Some(client) = self.clients.get_mut(&id) else { return };
-        let Some(beyond) = client.translations.assign(first.tuple, real, covered.grant()) else {
+        let Some(beyond) = client.translations.assign(first.tuple, wanted, covered.grant()) else {
             return self.deny(now, id, packet, first, Denial::unreachable(DropReason::NoFreePort));
         };
         let peer = peer_of(client.connection);
@@ -142,15 +174,19 @@ impl Gateway {
             beyond,
             name: client.domains.name_at(first.destination()),
         };
+        let identification = client.translations.made() as u16;
         let usage = self.link.install(flow);
         let at_ms = self.clock.unix_ms_at(now);
-        match PacketView::parse(packet) {
-            Ok(view) if flow.forward.apply(packet, &view).is_ok() => {
+        let Ok(view) = PacketView::parse(packet) else {
+            return self.link.drops.count(DropReason::Malformed);
+        };
+        match rewritten(&flow, packet, &view, self.link.interface_mtu(), identification) {
+            Ok(sent) => {
                 let first_packet = [1, view.total_length() as u64];
                 self.flows.opened(now, at_ms, key, &usage, subject, first_packet);
-                self.link.write_tun(packet[..view.total_length()].to_vec());
+                self.link.write_tun(sent);
             }
-            _ => self.link.drops.count(DropReason::Malformed),
+            Err(reason) => self.link.drops.count(reason),
         }
     }
 

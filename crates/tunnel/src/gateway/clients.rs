@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use adit_packet::{FlowTuple, protocol};
 use adit_peering::{CloseReason, ConnectionId, PathInfo};
 use adit_policy::{AuthorizationId, ClientId};
 use adit_protocol::gateway::ConnectionClosed;
@@ -56,6 +57,29 @@ impl Client {
     /// Whether a packet with this source may come from the client.
     pub(crate) fn owns(&self, source: IpAddr) -> bool {
         source == IpAddr::V4(self.introduction.ipv4) || source == IpAddr::V6(self.introduction.ipv6)
+    }
+}
+
+impl Client {
+    /// What the flow `inside` is beyond the gateway, when its destination really is `real`.
+    ///
+    /// In the other IP family the client speaks under its own address of that family. `None` for protocols that cannot
+    /// be translated there.
+    pub(crate) fn beyond(&self, inside: FlowTuple, real: IpAddr) -> Option<FlowTuple> {
+        let same_family = FlowTuple { destination: real, ..inside };
+        let (source, protocol) = match (inside.protocol, real) {
+            _ if real.is_ipv4() == inside.source.is_ipv4() => return Some(same_family),
+            (protocol::TCP | protocol::UDP, IpAddr::V4(_)) => {
+                (self.introduction.ipv4.into(), inside.protocol)
+            }
+            (protocol::TCP | protocol::UDP, IpAddr::V6(_)) => {
+                (self.introduction.ipv6.into(), inside.protocol)
+            }
+            (protocol::ICMPV6, IpAddr::V4(_)) => (self.introduction.ipv4.into(), protocol::ICMP),
+            (protocol::ICMP, IpAddr::V6(_)) => (self.introduction.ipv6.into(), protocol::ICMPV6),
+            _ => return None,
+        };
+        Some(FlowTuple { source, protocol, ..same_family })
     }
 }
 

@@ -146,15 +146,18 @@ impl Domains {
         Some((domain.resource, domain.question.take()?, state))
     }
 
-    /// The resource and the name behind a proxy address, and the real address, once it is known.
+    /// The resource and the name behind a proxy address, and the real address, once it is known: one of the proxy's
+    /// family, or of the other one where the name has no such address.
     pub(crate) fn look_up(&self, proxy: IpAddr) -> Option<(ResourceId, &str, Option<IpAddr>)> {
         let name = self.by_proxy.get(&proxy)?;
         let domain = self.by_name.get(name)?;
         let same_family = |address: &&IpAddr| address.is_ipv4() == proxy.is_ipv4();
         let position = domain.proxies.iter().filter(same_family).position(|present| *present == proxy)?;
         let count = domain.addresses.iter().filter(same_family).count();
-        let real =
-            position.checked_rem(count).and_then(|at| domain.addresses.iter().filter(same_family).nth(at));
+        let real = match position.checked_rem(count) {
+            Some(at) => domain.addresses.iter().filter(same_family).nth(at),
+            None => position.checked_rem(domain.addresses.len()).and_then(|at| domain.addresses.get(at)),
+        };
         Some((domain.resource, name, real.copied()))
     }
 

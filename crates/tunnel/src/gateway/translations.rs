@@ -8,7 +8,6 @@
 //! of two flows that share a tuple, and the next packet of the replaced one comes here again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 
 use adit_dataplane::GrantId;
 use adit_packet::{FlowTuple, protocol};
@@ -41,17 +40,22 @@ pub(crate) struct Translations {
 }
 
 impl Translations {
-    /// The tuple beyond the gateway of the flow `inside`, whose destination becomes `real`.
+    /// The tuple beyond the gateway of the flow `inside`: `wanted`, or with another source port.
     ///
     /// `None` when no source port is free.
-    pub(crate) fn assign(&mut self, inside: FlowTuple, real: IpAddr, grant: GrantId) -> Option<FlowTuple> {
+    pub(crate) fn assign(
+        &mut self,
+        inside: FlowTuple,
+        wanted: FlowTuple,
+        grant: GrantId,
+    ) -> Option<FlowTuple> {
         if let Some(entry) = self.flows.get(&inside) {
-            if (entry.beyond.destination, entry.grant) == (real, grant) {
+            if (entry.beyond.destination, entry.grant) == (wanted.destination, grant) {
                 return Some(entry.beyond);
             }
             self.end(&inside);
         }
-        let beyond = self.free_tuple(FlowTuple { destination: real, ..inside })?;
+        let beyond = self.free_tuple(wanted)?;
         if self.flows.len() >= MAX_FLOWS
             && let Some(oldest) = self.by_number.values().next().copied()
         {
@@ -120,6 +124,11 @@ impl Translations {
         }
     }
 
+    /// How many flows there ever were.
+    pub(crate) const fn made(&self) -> u64 {
+        self.last_number
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.flows.len()
     }
@@ -167,7 +176,11 @@ mod tests {
     }
 
     fn assign(table: &mut Translations, proxy: &str, source_port: u16) -> FlowTuple {
-        table.assign(inside(proxy, source_port), REAL.parse().unwrap(), GrantId(1)).unwrap()
+        assign_to(table, inside(proxy, source_port), GrantId(1)).unwrap()
+    }
+
+    fn assign_to(table: &mut Translations, inside: FlowTuple, grant: GrantId) -> Option<FlowTuple> {
+        table.assign(inside, FlowTuple { destination: REAL.parse().unwrap(), ..inside }, grant)
     }
 
     #[test]
@@ -200,7 +213,7 @@ mod tests {
             ..inside(proxy, 0)
         };
         for proxy in ["100.96.0.1", "100.96.0.2"] {
-            let beyond = table.assign(echo(proxy), REAL.parse().unwrap(), GrantId(1)).unwrap();
+            let beyond = assign_to(&mut table, echo(proxy), GrantId(1)).unwrap();
             assert_eq!(beyond.source_port, beyond.destination_port);
         }
         assert_eq!(table.len(), 2);
@@ -211,8 +224,8 @@ mod tests {
         let mut table = Translations::default();
         let gre =
             |proxy: &str| FlowTuple { protocol: 47, source_port: 0, destination_port: 0, ..inside(proxy, 0) };
-        assert!(table.assign(gre("100.96.0.1"), REAL.parse().unwrap(), GrantId(1)).is_some());
-        assert!(table.assign(gre("100.96.0.2"), REAL.parse().unwrap(), GrantId(1)).is_none());
+        assert!(assign_to(&mut table, gre("100.96.0.1"), GrantId(1)).is_some());
+        assert!(assign_to(&mut table, gre("100.96.0.2"), GrantId(1)).is_none());
     }
 
     #[test]
@@ -220,7 +233,7 @@ mod tests {
         let mut table = Translations::default();
         assign(&mut table, "100.96.0.1", 1);
         assign(&mut table, "100.96.0.2", 1);
-        table.assign(inside("100.96.0.3", 1), REAL.parse().unwrap(), GrantId(2)).unwrap();
+        assign_to(&mut table, inside("100.96.0.3", 1), GrantId(2)).unwrap();
         table.end_grant(GrantId(1));
         assert_eq!(table.len(), 1);
         table.end_grant(GrantId(2));

@@ -7,7 +7,7 @@ use adit_packet::PacketView;
 use adit_protocol::PortalToGateway;
 use adit_tunnel::{ClientEvent, DropReason};
 
-use crate::packets::{A, AAAA, HOST_UNREACHABLE, HOST_UNREACHABLE_V6, PROHIBITED, ip, query, socket, udp};
+use crate::packets::{A, HOST_UNREACHABLE, PROHIBITED, ip, query, socket, udp};
 use crate::portal::{cidr, dns, resource};
 use crate::world::{RESOLVER, World, client_address};
 
@@ -45,22 +45,6 @@ fn a_name_that_does_not_exist_is_unreachable() {
     let proxies = world.look_up(0, "gone.corp", A);
     assert!(world.exchange(0, 5000, at(proxies[0])).is_error(HOST_UNREACHABLE));
     assert_eq!(world.clients[0].machine.drops().get(DropReason::NameUnresolved), 1);
-}
-
-#[test]
-fn a_name_without_an_address_of_the_family_is_unreachable() {
-    let mut world = world();
-    let proxies = world.look_up(0, "wiki.corp", AAAA);
-    assert!(world.exchange(0, 5000, at(proxies[0])).is_error(HOST_UNREACHABLE_V6));
-    assert_eq!(world.gateways[0].machine.drops().get(DropReason::NameUnresolved), 1);
-}
-
-#[test]
-fn ipv6_works_where_the_name_has_it() {
-    let mut world = world();
-    world.zone.insert("six.corp".into(), vec![ip("2001:db8:9::1")]);
-    let proxies = world.look_up(0, "six.corp", AAAA);
-    assert!(world.exchange(0, 5000, at(proxies[0])).is_answer());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod host;
 mod network;
+mod other_family;
 mod packets;
 mod portal;
 mod relay;

@@ -87,8 +87,6 @@ pub(crate) fn icmp_error(packet: &[u8]) -> Option<((u8, u8), FlowTuple)> {
 pub(crate) const PROHIBITED: (u8, u8) = (3, 13);
 /// "Host unreachable", as (type, code).
 pub(crate) const HOST_UNREACHABLE: (u8, u8) = (3, 1);
-/// The same for ICMPv6: "address unreachable".
-pub(crate) const HOST_UNREACHABLE_V6: (u8, u8) = (1, 3);
 
 /// The type of an address record.
 pub(crate) const A: u16 = 1;
