@@ -17,6 +17,7 @@ mod held;
 mod interop;
 mod kernel_path;
 mod openapi;
+mod other_family;
 mod outage;
 mod packets;
 mod paths;
@@ -51,6 +52,11 @@ pub const ALL: &[Scenario] = &[
         name: "dns",
         description: "A private name works and leaks to nobody; public names keep working.",
         run: paths::dns,
+    },
+    Scenario {
+        name: "other-family",
+        description: "A name with an address of one IP family is reached over the other one.",
+        run: other_family::run,
     },
     Scenario {
         name: "goodbye-shutdown",

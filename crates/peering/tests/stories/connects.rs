@@ -142,6 +142,41 @@ fn ipv6_is_used_where_both_have_it() {
 }
 
 #[test]
+fn hosts_without_ipv4_meet_directly_and_through_a_relay() {
+    for is_blocked in [false, true] {
+        let mut world = World::new(5);
+        world.add_relay("2001:db8:9::1");
+        world.add_host(Role::Client, &["[2001:db8:1::10]:51820"], None);
+        world.add_host(Role::Gateway, &["[2001:db8:2::20]:51820"], None);
+        let relay = world.relays[0].ip;
+        if is_blocked {
+            world.blocked =
+                Some(Box::new(move |datagram| ![datagram.from.ip(), datagram.to.ip()].contains(&relay)));
+        }
+        world.run_for(Duration::from_secs(1));
+        time_to_answer(&mut world);
+        let path = world.hosts[0].node.path(world.hosts[0].connection.unwrap()).unwrap();
+        assert!(path.remote.is_ipv6());
+        assert_eq!(matches!(path.kind, PathKind::Relayed { .. }), is_blocked);
+    }
+}
+
+#[test]
+fn hosts_of_different_families_meet_through_a_relay_that_has_both() {
+    let (v4, v6) = ("203.0.113.10:51820", "[2001:db8:2::20]:51820");
+    for [client, gateway] in [[v4, v6], [v6, v4]] {
+        let mut world = World::new(6);
+        world.add_dual_relay("198.51.100.1", "2001:db8:9::1");
+        world.add_host(Role::Client, &[client], None);
+        world.add_host(Role::Gateway, &[gateway], None);
+        world.run_for(Duration::from_secs(1));
+        time_to_answer(&mut world);
+        let path = world.hosts[0].node.path(world.hosts[0].connection.unwrap()).unwrap();
+        assert!(matches!(path.kind, PathKind::Relayed { .. }), "{path:?}");
+    }
+}
+
+#[test]
 fn peers_that_cannot_reach_each_other_give_up_and_forget() {
     let mut world = World::new(4);
     world.add_host(Role::Client, &["203.0.113.10:51820"], None);

@@ -131,7 +131,14 @@ impl World {
 
     /// Adds a relay on a public address.
     pub(crate) fn add_relay(&mut self, ip: &str) -> usize {
-        self.relays.push(RelayHost::new(self.now, self.start, ip));
+        self.relays.push(RelayHost::new(self.now, self.start, ip.parse().expect("address"), None));
+        self.relays.len() - 1
+    }
+
+    /// Adds a relay with an address of each family.
+    pub(crate) fn add_dual_relay(&mut self, ip: &str, other: &str) -> usize {
+        let [ip, other] = [ip, other].map(|ip| ip.parse().expect("address"));
+        self.relays.push(RelayHost::new(self.now, self.start, ip, Some(other)));
         self.relays.len() - 1
     }
 
@@ -448,7 +455,7 @@ impl World {
     }
 
     fn deliver(&mut self, datagram: Datagram) {
-        if let Some(relay) = self.relays.iter().position(|relay| relay.ip == datagram.to.ip()) {
+        if let Some(relay) = self.relays.iter().position(|relay| relay.is_at(datagram.to.ip())) {
             let sent = self.relays[relay].receive(self.now, &datagram);
             return self.deliver_sent(sent);
         }

@@ -17,6 +17,8 @@ const TLS_PORT: u16 = 443;
 
 pub(crate) struct RelayHost {
     pub(crate) ip: IpAddr,
+    /// Its address of the other family, if it has one.
+    pub(crate) other: Option<IpAddr>,
     pub(crate) server: Server,
     pub(crate) alive: bool,
     /// TCP ports that it listens on: 443 speaks TLS.
@@ -32,26 +34,35 @@ pub(crate) enum Sent {
 }
 
 impl RelayHost {
-    pub(crate) fn new(now: Instant, start: Instant, ip: &str) -> Self {
-        let ip: IpAddr = ip.parse().expect("address");
+    pub(crate) fn new(now: Instant, start: Instant, ip: IpAddr, other: Option<IpAddr>) -> Self {
         let unix_now = Duration::from_secs(UNIX_START) + (now - start);
-        Self { ip, server: Server::new(now, unix_now, config(ip), [5; 32]), alive: true, listens: Vec::new() }
+        let server = Server::new(now, unix_now, config(ip, other), [5; 32]);
+        Self { ip, other, server, alive: true, listens: Vec::new() }
+    }
+
+    /// Its address of one family.
+    fn address(&self, is_ipv4: bool) -> Option<IpAddr> {
+        [Some(self.ip), self.other].into_iter().flatten().find(|ip| ip.is_ipv4() == is_ipv4)
+    }
+
+    pub(crate) fn is_at(&self, ip: IpAddr) -> bool {
+        self.ip == ip || self.other == Some(ip)
     }
 
     /// Forgets everything, as after a crash.
     pub(crate) fn restart(&mut self, now: Instant, start: Instant) {
         let listens = std::mem::take(&mut self.listens);
-        *self = Self { listens, ..Self::new(now, start, &self.ip.to_string()) };
+        *self = Self { listens, ..Self::new(now, start, self.ip, self.other) };
     }
 
     pub(crate) fn access(&self, number: usize, host: usize) -> RelayAccess {
         let username = credentials::username(UNIX_START + 1_000_000, &format!("host{host}"));
-        let listener = SocketAddr::new(self.ip, PORT);
+        let listener = |is_ipv4| self.address(is_ipv4).map(|ip| SocketAddr::new(ip, PORT));
         let id = format!("00000000-0000-0000-0000-{number:012}");
         RelayAccess {
             id: id.parse().expect("an id"),
-            ipv4: self.ip.is_ipv4().then_some(listener),
-            ipv6: self.ip.is_ipv6().then_some(listener),
+            ipv4: listener(true),
+            ipv6: listener(false),
             tcp_port: self.listens.iter().copied().find(|port| *port != TLS_PORT),
             tls: self.listens.contains(&TLS_PORT).then(|| RelayTls {
                 port: TLS_PORT,
@@ -77,7 +88,7 @@ impl RelayHost {
             return self.receive_from(now, Client::udp(datagram.from), &datagram.payload);
         }
         let forward = {
-            let port = RelayPort { family: Family::of(self.ip), number: datagram.to.port() };
+            let port = RelayPort { family: Family::of(datagram.to.ip()), number: datagram.to.port() };
             let forward =
                 self.server.handle_peer(now, port, datagram.from, &mut buffer, room[0]..room[0] + length);
             forward.map(|forward| (forward.source, forward.destination, buffer[forward.range].to_vec()))
@@ -132,7 +143,8 @@ impl RelayHost {
             Socket::Relay(port) => port.number,
             Socket::Stream(id) => return Sent::Bytes(id.0, payload),
         };
-        Sent::Datagram(SocketAddr::new(self.ip, port), to, payload)
+        let own = self.address(to.is_ipv4()).expect("it sends to families that it has");
+        Sent::Datagram(SocketAddr::new(own, port), to, payload)
     }
 }
 
@@ -141,11 +153,14 @@ fn client_of(connection: u32) -> Client {
     Client::stream(StreamId(connection), SocketAddr::from(([203, 0, 113, 1], 40_000)))
 }
 
-fn config(ip: IpAddr) -> Config {
+fn config(ip: IpAddr, other: Option<IpAddr>) -> Config {
+    let addresses = [Some(ip), other];
+    let v4 = |ip| if let IpAddr::V4(v4) = ip { Some(v4) } else { None };
+    let v6 = |ip| if let IpAddr::V6(v6) = ip { Some(v6) } else { None };
     let networks = ["198.51.100.0/24", "203.0.113.0/24", "192.0.2.0/24", "2001:db8::/32"];
     Config {
-        public_v4: if let IpAddr::V4(v4) = ip { Some(v4) } else { None },
-        public_v6: if let IpAddr::V6(v6) = ip { Some(v6) } else { None },
+        public_v4: addresses.into_iter().flatten().find_map(v4),
+        public_v6: addresses.into_iter().flatten().find_map(v6),
         own_addresses: Vec::new(),
         listener_port: PORT,
         ports: 50_000..=50_999,
