@@ -1,5 +1,6 @@
 //! The admin pages of a running portal, asked over HTTP and looked at with a browser.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -550,6 +551,7 @@ async fn an_administrator_walks_every_page_in_a_browser() {
     let mut lines = BufReader::new(browser.stdout.take().unwrap()).lines();
     let (mut gateway, mut client) = (None, None);
     let mut is_done = false;
+    let mut refused = BTreeSet::new();
     while let Some(line) = tokio::time::timeout(Duration::from_secs(240), lines.next_line())
         .await
         .expect("the browser hangs")
@@ -577,10 +579,31 @@ async fn an_administrator_walks_every_page_in_a_browser() {
                 change.end_web_session(desk.session).await.unwrap();
                 change.commit().await.unwrap();
             }
+            ("REFUSED", path) => {
+                refused.insert(shape(path));
+            }
             ("DONE", _) => is_done = true,
             other => println!("{other:?}"),
         }
     }
     assert!(browser.wait().await.unwrap().success() && is_done, "the browser is not content, see above");
     assert!(gateway.is_some() && client.is_some());
+    assert_eq!(refused, changes(), "an auditor was refused every change that there is, see auditor.mjs");
+}
+
+/// An address with a placeholder for each id.
+fn shape(path: &str) -> String {
+    let part = |part| if Uuid::try_parse(part).is_ok() { "{}" } else { part };
+    path.split('/').map(part).collect::<Vec<_>>().join("/")
+}
+
+/// Every address that takes a form, by the router's own text.
+fn changes() -> BTreeSet<String> {
+    let routes = include_str!("mod.rs").lines().filter_map(|line| line.trim().strip_prefix(".route(\""));
+    let changes = routes.filter(|route| route.contains("post(")).filter_map(|route| route.split('"').next());
+    let blank = |path: &str| {
+        let part = |part: &str| if part.starts_with('{') { "{}".to_owned() } else { part.to_owned() };
+        path.split('/').map(part).collect::<Vec<_>>().join("/")
+    };
+    changes.map(blank).collect()
 }

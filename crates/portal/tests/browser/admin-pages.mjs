@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import assert from "node:assert/strict";
+import { crawl, signIn, walk } from "./auditor.mjs";
 
 const require = createRequire(join(process.env.ADIT_NODE_MODULES, "x.js"));
 const { chromium } = require("playwright-core");
@@ -15,10 +16,10 @@ const MARKUP = `<b id="injected">"'&`;
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium-headless-shell", args: ["--no-sandbox"] });
 const faults = [];
 
-async function open(options = {}) {
+async function open(options = {}, isAdmin = true) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
   const [name, value] = cookie.split("=", 2);
-  await context.addCookies([{ name, value, url: base.replace("http:", "https:"), secure: true, httpOnly: true, sameSite: "Lax" }]);
+  if (isAdmin) await context.addCookies([{ name, value, url: base.replace("http:", "https:"), secure: true, httpOnly: true, sameSite: "Lax" }]);
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
   page.on("console", (message) => {
@@ -183,6 +184,55 @@ for (const scheme of ["light", "dark"]) {
   }
   await look.context().close();
 }
+
+// An auditor, who signs in with a link, a password and an authenticator.
+await go("/admin/people/new");
+await page.getByLabel("Name").fill("Olga");
+await page.getByLabel("Role").selectOption("auditor");
+await press("Create");
+await title("Olga");
+await page.getByRole("button", { name: "Sign-in link" }).click();
+await title("A link for Olga");
+const link = await page.locator(".copy code").textContent();
+const auditor = await signIn(() => open({}, false), base, link, "Olga");
+
+// Something of everything that an administrator may change, so that the pages offer every form.
+await go("/admin/people/new");
+await page.getByLabel("Name").fill("Ben");
+await press("Create");
+await title("Ben");
+await go(`${new URL(page.url()).pathname}/disable`);
+await press("Disable");
+await title("Ben");
+await go("/admin/groups/new");
+await page.getByLabel("Name").fill("Guests");
+await press("Create group");
+await title("Guests");
+await go(`/admin/policies/new?${new URLSearchParams({ resource: `Wiki ${MARKUP}` })}`);
+await page.getByLabel("Group").selectOption({ label: "Guests" });
+await press("Create policy");
+await title(`Guests → Wiki ${MARKUP}`);
+await go(`${new URL(page.url()).pathname}/disable`);
+await press("Disable the policy");
+await title(`Guests → Wiki ${MARKUP}`);
+const unverified = await crawl(page, base);
+await go("/admin/devices");
+await page.getByRole("button", { name: /^Verify/ }).click();
+await page.getByText("verified", { exact: true }).waitFor();
+const verified = await crawl(page, base);
+const offered = new Map([...unverified.forms, ...verified.forms]);
+offered.delete("/sign-out");
+const tried = [...offered].map(([action, { fields }]) => [action, fields]);
+await walk(auditor, base, {
+  pages: new Map([...unverified.pages, ...verified.pages]),
+  tried,
+  log: async () => {
+    await go("/admin/audit");
+    return page.locator("main table").innerText();
+  },
+});
+for (const [action] of tried) console.log(`REFUSED ${action}`);
+await auditor.context().close();
 
 // The menu on a phone, by keyboard alone.
 const phone = await open({ viewport: { width: 360, height: 740 } });
