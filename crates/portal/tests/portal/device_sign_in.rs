@@ -24,37 +24,37 @@ fn challenge(verifier: &str) -> String {
 }
 
 /// What a device asks, without a browser around it.
-async fn ask(world: &World, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
+pub(crate) async fn ask(world: &World, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {
     let page = Browser::new(world).post_with(path, fields, &[]).await;
     assert_eq!(page.headers["cache-control"], "no-store");
     (page.status, serde_json::from_str(&page.text).unwrap())
 }
 
-async fn begin(world: &World, name: &str) -> DeviceCode {
+pub(crate) async fn begin(world: &World, name: &str) -> DeviceCode {
     let (status, body) = ask(world, DEVICE_PATH, &[("client_id", CLIENT_ID), ("device_name", name)]).await;
     assert_eq!(status, 200, "{body}");
     serde_json::from_value(body).unwrap()
 }
 
-fn poll(device_code: &str) -> Vec<(&str, &str)> {
+pub(crate) fn poll(device_code: &str) -> Vec<(&str, &str)> {
     vec![("grant_type", GRANT_DEVICE_CODE), ("client_id", CLIENT_ID), ("device_code", device_code)]
 }
 
-async fn token(world: &World, fields: &[(&str, &str)]) -> IssuedToken {
+pub(crate) async fn token(world: &World, fields: &[(&str, &str)]) -> IssuedToken {
     let (status, body) = ask(world, TOKEN_PATH, fields).await;
     assert_eq!(status, 200, "{body}");
     assert_eq!(body["token_type"], "Bearer");
     serde_json::from_value(body).unwrap()
 }
 
-async fn refused(world: &World, fields: &[(&str, &str)]) -> SignInError {
+pub(crate) async fn refused(world: &World, fields: &[(&str, &str)]) -> SignInError {
     let (status, body) = ask(world, TOKEN_PATH, fields).await;
     assert_eq!(status, 400, "{body}");
     serde_json::from_value::<SignInFailure>(body).unwrap().error
 }
 
 /// Types the code, reads the approval page, and presses a button.
-async fn decide(browser: &mut Browser, user_code: &str, decision: &str) -> Page {
+pub(crate) async fn decide(browser: &mut Browser, user_code: &str, decision: &str) -> Page {
     let form = browser.get(&format!("/device?code={user_code}")).await;
     assert_eq!((form.status, form.field("code")), (200, user_code), "{}", form.text);
     let csrf = form.field("csrf").to_owned();
@@ -65,7 +65,7 @@ async fn decide(browser: &mut Browser, user_code: &str, decision: &str) -> Page 
     browser.post("/device/decide", &fields).await
 }
 
-async fn device_token(world: &World, browser: &mut Browser, name: &str) -> IssuedToken {
+pub(crate) async fn device_token(world: &World, browser: &mut Browser, name: &str) -> IssuedToken {
     let begun = begin(world, name).await;
     assert_eq!(decide(browser, &begun.user_code, "approve").await.status, 200);
     token(world, &poll(&begun.device_code)).await
@@ -115,12 +115,12 @@ fn exchange<'a>(code: &'a str, verifier: &'a str, redirect: &'a str) -> Vec<(&'a
 }
 
 /// A person without a role, signed in in a browser: by the link that an administrator has made.
-async fn person(world: &World, name: &str) -> (Browser, String) {
+pub(crate) async fn person(world: &World, name: &str) -> (Browser, String) {
     let actor = id(&world.post("actors", json!({ "kind": "user", "name": name })).await);
     (person_of(world, &actor).await, actor)
 }
 
-async fn person_of(world: &World, actor: &str) -> Browser {
+pub(crate) async fn person_of(world: &World, actor: &str) -> Browser {
     let link = world.post(&format!("actors/{actor}/sign-in-link"), json!({})).await;
     let path = link["url"].as_str().unwrap().strip_prefix("https://localhost").unwrap().to_owned();
     let mut browser = Browser::new(world);
@@ -133,7 +133,7 @@ async fn person_of(world: &World, actor: &str) -> Browser {
     browser
 }
 
-async fn live(world: &World, token: &str) -> Result<crate::world::Client, (u16, String)> {
+pub(crate) async fn live(world: &World, token: &str) -> Result<crate::world::Client, (u16, String)> {
     let mut peer = ClientPeer::connect(world.address, "client", token).await?;
     peer.send(&adit_protocol::ClientToPortal::Hello(crate::world::hello(9, 9))).await;
     Ok(crate::world::Client::new(peer).await)

@@ -36,26 +36,7 @@ impl Ground {
     }
 
     fn record(&self, number: u128) -> FlowRecord {
-        FlowRecord {
-            id: Uuid::from_u128(0xf100 + number),
-            authorization: AuthorizationId::from_uuid(Uuid::from_u128(5)),
-            client: self.client.id(),
-            resource: self.office.resource,
-            protocol: 6,
-            source: "100.64.0.2".parse().unwrap(),
-            source_port: 4000,
-            destination: "10.0.0.5".parse().unwrap(),
-            destination_port: 443,
-            name: Some("wiki.corp".to_owned()),
-            path: Some(FlowPath::Direct),
-            opened_ms: now_ms() - 1000,
-            at_ms: now_ms(),
-            end: Some(FlowEnd::Closed),
-            sent_packets: 1,
-            sent_bytes: 40,
-            received_packets: 2,
-            received_bytes: 3000,
-        }
+        record(number, self.client.id(), self.office.resource)
     }
 
     /// Sends a batch and waits for the answer.
@@ -70,12 +51,36 @@ impl Ground {
     }
 }
 
-async fn send(gateway: &mut Gateway, reports: Vec<(u64, FlowReport)>) {
+/// A flow that is over.
+pub(crate) fn record(number: u128, client: ClientId, resource: ResourceId) -> FlowRecord {
+    FlowRecord {
+        id: Uuid::from_u128(0xf100 + number),
+        authorization: AuthorizationId::from_uuid(Uuid::from_u128(5)),
+        client,
+        resource,
+        protocol: 6,
+        source: "100.64.0.2".parse().unwrap(),
+        source_port: 4000,
+        destination: "10.0.0.5".parse().unwrap(),
+        destination_port: 443,
+        name: Some("wiki.corp".to_owned()),
+        path: Some(FlowPath::Direct),
+        opened_ms: now_ms() - 1000,
+        at_ms: now_ms(),
+        end: Some(FlowEnd::Closed),
+        sent_packets: 1,
+        sent_bytes: 40,
+        received_packets: 2,
+        received_bytes: 3000,
+    }
+}
+
+pub(crate) async fn send(gateway: &mut Gateway, reports: Vec<(u64, FlowReport)>) {
     let flows = reports.into_iter().map(|(number, report)| NumberedFlow { number, report }).collect();
     gateway.peer.send(&GatewayToPortal::Flows(Flows { spool: SPOOL, flows })).await;
 }
 
-async fn stored(gateway: &mut Gateway) -> u64 {
+pub(crate) async fn stored(gateway: &mut Gateway) -> u64 {
     match gateway.peer.next().await {
         PortalToGateway::FlowsStored(stored) => {
             assert_eq!(stored.spool, SPOOL);
@@ -85,7 +90,7 @@ async fn stored(gateway: &mut Gateway) -> u64 {
     }
 }
 
-fn flow(record: FlowRecord) -> FlowReport {
+pub(crate) fn flow(record: FlowRecord) -> FlowReport {
     FlowReport::Flow(Box::new(record))
 }
 

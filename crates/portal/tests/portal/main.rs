@@ -27,5 +27,6 @@ mod repeated;
 mod revocation;
 mod scripted_provider;
 mod sign_in;
+mod sign_in_codes;
 mod texts;
 mod world;

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use adit_protocol::PortalToClient;
+use adit_protocol::client::DisconnectReason;
 use reqwest::Method;
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::device_sign_in::{device_token, live};
 use crate::real_provider::RealProvider;
 use crate::scripted_provider::{Mood, ScriptedProvider, Signed};
 use crate::world::{World, id};
@@ -112,6 +115,14 @@ impl Browser {
             }
         }
         (page, asked)
+    }
+
+    /// The same session in a browser for the portal's pages alone.
+    fn at_the_portal(&self, world: &World) -> crate::sign_in::Browser {
+        let session = &self.jars[&self.portal]["__Host-adit"];
+        let mut browser = crate::sign_in::Browser::new(world);
+        browser.cookie = Some(format!("__Host-adit={session}"));
+        browser
     }
 
     fn is_signed_in(&self) -> bool {
@@ -436,6 +447,42 @@ async fn whoever_disables_or_removes_a_provider_ends_what_rests_on_it() {
     assert_eq!((sessions().await, members().await), (0, 0));
     let group = named(&world, "groups", "staff").await.unwrap();
     assert!(group.get("managed_by").is_none(), "the administrators' from now on: {group}");
+}
+
+#[tokio::test]
+async fn devices_of_a_provider_that_is_disabled_are_sent_away_and_others_stay() {
+    let (world, provider, id) = scripted(json!({})).await;
+    let office = world.office().await;
+    let (browser, page) = sign_in(&world, &provider, "ana", json!({})).await;
+    assert_eq!(page.status, 303);
+    let issued = device_token(&world, &mut browser.at_the_portal(&world), "laptop").await;
+    let person = named(&world, "actors", "ana (corp)").await;
+    let person = person.unwrap_or_else(|| panic!("no such actor"));
+    let path = format!("groups/{}/members/{}", office.group, person["id"].as_str().unwrap());
+    world.admin(Method::PUT, &path, None).await;
+    let mut gateway = world.gateway(&office.gateway_token, 1, 1).await;
+    let mut client = live(&world, &issued.access_token).await.unwrap();
+    let mut other = world.client(&office.client_token, 2, 2).await;
+    client.request(1, office.resource).await;
+    let granted = client.granted().await;
+    assert_eq!(gateway.told().await.id, granted.id);
+
+    world.patch(&format!("providers/{id}"), json!({ "enabled": false })).await;
+    assert_eq!(gateway.revoked().await.id, granted.id, "the gateway lets nothing through any more");
+    let reason = loop {
+        match client.peer.next().await {
+            PortalToClient::Disconnect(disconnect) => break disconnect.reason,
+            PortalToClient::AuthorizationRevoked(revoked) => assert_eq!(revoked.id, granted.id),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reason, DisconnectReason::RevokedToken);
+    let refused = live(&world, &issued.access_token).await.err().unwrap();
+    assert_eq!((refused.0, refused.1.as_str()), (401, "revoked_token"));
+    other.peer.silent().await;
+    // Enabled again, the provider brings nobody back: they sign in anew.
+    world.patch(&format!("providers/{id}"), json!({ "enabled": true })).await;
+    assert_eq!(live(&world, &issued.access_token).await.err().unwrap().0, 401);
 }
 
 #[tokio::test]

@@ -1,4 +1,10 @@
-//! The tests of revocation once more: administrator and gateway at one node, the client at the other.
+//! The tests of revocation once more: administrator and gateway at one node, the client at the other;
+//! and a sign-in that is renewed at the node where the device is not.
+
+use adit_protocol::PortalToClient;
+use serde_json::json;
+
+use crate::device_sign_in::{begin, decide, device_token, person_of, poll, token};
 
 #[path = "../portal/revocation.rs"]
 mod revocation;
@@ -20,4 +26,33 @@ mod ground {
         world.second = Some(second);
         world
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_at_one_node_reaches_the_device_at_the_other() {
+    let world = ground::ground().await;
+    let office = world.office().await;
+    let mut browser = person_of(&world, &office.actor).await;
+    let issued = device_token(&world, &mut browser, "laptop").await;
+    let mut gateway = world.gateway(&office.gateway_token, 1, 1).await;
+    let mut client = world.client(&issued.access_token, 2, 2).await;
+    client.request(1, office.resource).await;
+    let granted = client.granted().await;
+    gateway.told().await;
+    world.patch("settings", json!({ "device_session_days": 60 })).await;
+    let begun = begin(&world, "laptop").await;
+    assert_eq!(decide(&mut browser, &begun.user_code, "approve").await.status, 200);
+    let mut fields = poll(&begun.device_code);
+    fields.push(("renews", &issued.access_token));
+    let renewed = token(&world, &fields).await;
+    assert_eq!(renewed.access_token, issued.access_token);
+    let PortalToClient::SignIn(told) = client.peer.next().await else { panic!("not told") };
+    let thirty_days = 30 * 24 * 60 * 60 * 1000;
+    assert!(told.expires_at_ms.unwrap() > client.sign_in.expires_at_ms.unwrap() + thirty_days - 60_000);
+    // What it holds goes on, and the new end is known where it comes back.
+    gateway.peer.silent().await;
+    client.peer.silent().await;
+    let again = world.client(&issued.access_token, 2, 2).await;
+    assert_eq!(again.init.session_expires_at_ms, told.expires_at_ms);
+    assert_eq!(again.init.authorizations[0].id, granted.id);
 }

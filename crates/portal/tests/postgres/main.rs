@@ -24,6 +24,7 @@ mod device_sign_in;
 mod devices;
 #[path = "../portal/directory.rs"]
 mod directory;
+mod flow_sink;
 #[path = "../portal/flows.rs"]
 mod flows;
 #[path = "../portal/ground.rs"]
@@ -53,6 +54,8 @@ mod scripted_provider;
 mod server;
 #[path = "../portal/sign_in.rs"]
 mod sign_in;
+#[path = "../portal/sign_in_codes.rs"]
+mod sign_in_codes;
 #[path = "../portal/texts.rs"]
 mod texts;
 #[path = "../portal/world.rs"]
