@@ -13,9 +13,9 @@ use adit_protocol::{PortalToClient, PortalToGateway, gateway};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::authorize::OFFLINE_PATIENCE;
-use crate::clock;
+use crate::clock::{self, Evenness};
 use crate::portal::{Portal, SharedPortal};
-use crate::store::{By, Event, Lease, Revoke, StoreError};
+use crate::store::{By, Event, Lease, Revoke, StoreError, latest_end};
 
 /// How long an event waits at most if its wake-up was lost.
 const POLL: Duration = Duration::from_secs(1);
@@ -23,8 +23,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Leases that are read at a time; another connection stays free for others.
 const AT_ONCE: usize = 3;
 
-/// The longest sleep of the task that deletes expired leases.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// The longest sleep of the task that deletes expired leases: a clock that was set is noticed within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
 /// How often old entries of the audit log are looked for.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -148,11 +148,11 @@ async fn introduce(portal: &Portal, seq: i64, lease: &Lease, request_id: u64) ->
 
 /// Deletes leases when their time is over, until the task is aborted.
 ///
-/// Peers need no message: each has the lease's end on a timer of its own.
+/// Peers need no message, unless the clock was set: each has the lease's end on a timer of its own.
 pub(crate) async fn expire(portal: SharedPortal) {
     loop {
-        let sleep = match portal.store.next_expiry().await {
-            Ok(Some(at_ms)) => clock::until(at_ms).min(LONGEST_SLEEP),
+        let sleep = match portal.store.lease_ends().await {
+            Ok(Some((next_ms, _))) => clock::until(next_ms).min(LONGEST_SLEEP),
             Ok(None) => LONGEST_SLEEP,
             Err(error) => {
                 tracing::error!(%error, "cannot look for expired leases");
@@ -167,22 +167,27 @@ pub(crate) async fn expire(portal: SharedPortal) {
     }
 }
 
-async fn delete_expired(portal: &Portal) -> Result<(), StoreError> {
-    if portal.store.next_expiry().await?.is_none_or(|at_ms| at_ms > clock::now_ms()) {
+pub(crate) async fn delete_expired(portal: &Portal) -> Result<(), StoreError> {
+    let now_ms = clock::now_ms();
+    let is_any = |(next_ms, last_ms)| next_ms <= now_ms || last_ms > latest_end(now_ms);
+    if !portal.store.lease_ends().await?.is_some_and(is_any) {
         return Ok(());
     }
     let mut change = portal.store.change(&By::system()).await?;
     let deleted = change.delete_expired().await?;
     change.commit().await?;
-    metrics::counter!("adit_portal_leases_expired_total").increment(deleted);
+    metrics::counter!("adit_portal_leases_expired_total").increment(deleted as u64);
     Ok(())
 }
 
 /// Forgets entries of the audit log that are older than `keep`, until the task is aborted.
-pub(crate) async fn forget_audit(portal: SharedPortal, keep: Duration) {
+pub(crate) async fn forget_audit(portal: SharedPortal, keep: Duration, mut clock: Evenness) {
     let keep_ms = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
     loop {
-        if let Err(error) = forget_audit_before(&portal, clock::now_ms().saturating_sub(keep_ms)).await {
+        let now_ms = clock::now_ms();
+        if clock.holds(tokio::time::Instant::now(), now_ms)
+            && let Err(error) = forget_audit_before(&portal, now_ms.saturating_sub(keep_ms)).await
+        {
             tracing::error!(%error, "cannot forget old entries of the audit log");
         }
         tokio::time::sleep(RETENTION_INTERVAL).await;
@@ -429,7 +434,7 @@ mod tests {
         let (_, _, id) = with_lease(&database).await;
         let portal = portal(&database).await;
         delete_expired(&portal).await.unwrap();
-        let ends = portal.store.next_expiry().await.unwrap().unwrap();
+        let (ends, _) = portal.store.lease_ends().await.unwrap().unwrap();
         assert!(portal.store.lease(id, ends - 1).await.unwrap().is_some());
         assert!(portal.store.lease(id, ends).await.unwrap().is_none(), "at its end a lease is over");
     }

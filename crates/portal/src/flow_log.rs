@@ -11,8 +11,9 @@ use std::time::Duration;
 use adit_protocol::PortalToGateway;
 use adit_protocol::flow::{Flows, FlowsStored, MAX_FLOWS};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use crate::clock;
+use crate::clock::{self, Evenness};
 use crate::portal::SharedPortal;
 use crate::store::{By, Reporter, StoreError};
 
@@ -70,9 +71,11 @@ async fn store(portal: &SharedPortal, reporter: &Reporter, by: &By, batch: &Flow
 }
 
 /// Forgets flows that are too old or too many, until the task is aborted.
-pub(crate) async fn forget(portal: SharedPortal) {
+pub(crate) async fn forget(portal: SharedPortal, mut clock: Evenness) {
     loop {
-        match forget_some(&portal).await {
+        let now_ms = clock::now_ms();
+        let is_even = clock.holds(Instant::now(), now_ms);
+        match forget_some(&portal, is_even.then_some(now_ms)).await {
             Ok(0) => tokio::time::sleep(FORGET_INTERVAL).await,
             Ok(_) => tokio::time::sleep(FORGET_PAUSE).await,
             Err(error) => {
@@ -83,9 +86,10 @@ pub(crate) async fn forget(portal: SharedPortal) {
     }
 }
 
-async fn forget_some(portal: &SharedPortal) -> Result<u64, StoreError> {
+/// Without a time by which their age can be told, only what is too many, or not to be kept at all.
+async fn forget_some(portal: &SharedPortal, now_ms: Option<i64>) -> Result<u64, StoreError> {
     let setting = portal.store.flow_setting().await?;
-    let Some(horizon) = portal.store.flow_horizon(setting, clock::now_ms()).await? else { return Ok(0) };
+    let Some(horizon) = portal.store.flow_horizon(setting, now_ms).await? else { return Ok(0) };
     let mut change = portal.store.change(&By::system()).await?;
     let forgotten = change.forget_flows(horizon).await?;
     if forgotten > 0 {

@@ -27,8 +27,8 @@ use crate::hub::Hub;
 use crate::nodes::{self, Node};
 use crate::portal::{Portal, SharedPortal};
 use crate::server::{Server, Tls};
-use crate::store::{Database, Sealer, Store};
-use crate::{certificate, dispatcher, flow_log, scim, session, ui, web};
+use crate::store::{Database, Page, Sealer, Store};
+use crate::{certificate, clock, dispatcher, flow_log, scim, session, ui, web};
 
 /// An API request is answered within this time.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
@@ -136,6 +136,7 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
     // Before anybody connects: this node, so that no event is forgotten that its sessions need,
     // and what was committed and never pushed.
     let node = nodes::join(&portal).await.context("cannot join the other nodes")?;
+    dispatcher::delete_expired(&portal).await.context("cannot forget what has expired")?;
     dispatcher::deliver_all(&portal).await.context("cannot replay the outbox")?;
     let (closing, closed) = watch::channel(false);
     let server = Server::new(router(&portal), tls.clone(), &options.behind_proxy, closed);
@@ -155,10 +156,12 @@ pub async fn start(options: &Options, metrics: Option<MetricsHandle>) -> Result<
     }
     background.spawn(dispatcher::run(Arc::clone(&portal)));
     background.spawn(dispatcher::expire(Arc::clone(&portal)));
+    let newest = portal.store.audit(Page::NEWEST).await?.first().map(|row| row.at_ms);
+    let clock = clock::Evenness::new(tokio::time::Instant::now(), clock::now_ms(), newest);
     if let Some(keep) = options.keep_audit {
-        background.spawn(dispatcher::forget_audit(Arc::clone(&portal), keep));
+        background.spawn(dispatcher::forget_audit(Arc::clone(&portal), keep, clock));
     }
-    background.spawn(flow_log::forget(Arc::clone(&portal)));
+    background.spawn(flow_log::forget(Arc::clone(&portal), clock));
     background.spawn(flow_log::send(Arc::clone(&portal)));
     if let Some(node) = node {
         background.spawn(node.run());

@@ -41,8 +41,13 @@ pub(crate) async fn authenticate(
     if token.revoked_ms.is_some() {
         return Err(Failure::revoked_token());
     }
-    if token.expires_ms.is_some_and(|at_ms| at_ms <= clock::now_ms()) {
+    let now_ms = clock::now_ms();
+    if token.expires_ms.is_some_and(|at_ms| at_ms <= now_ms) {
         return Err(Failure::expired_token());
+    }
+    if token.is_ahead(now_ms) {
+        // Not final: the token is good again as soon as the clock is right.
+        return Err(Failure::unavailable("The token is from the future: the portal's clock was set back"));
     }
     if token.kind != kind.name() {
         let title = format!("A {} token is needed here, this is a {} token", kind.name(), token.kind);

@@ -169,7 +169,8 @@ async fn admit(
 /// Notes to the minute when a token was used, so that those that nobody needs are found.
 async fn note_use(portal: &SharedPortal, token: &Token) -> Result<(), Failure> {
     const MINUTE: i64 = 60_000;
-    if token.last_used_ms.is_some_and(|at_ms| at_ms > clock::now_ms() - MINUTE) {
+    let age_ms = token.last_used_ms.map(|at_ms| clock::now_ms() - at_ms);
+    if age_ms.is_some_and(|age_ms| (0..MINUTE).contains(&age_ms)) {
         return Ok(());
     }
     let mut change = portal.store.change(&By::system()).await?;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::link::{Ended, Link, Step};
 use super::{Admitted, Caller, Pace, admit, attendee, note_end, renewal, still_valid, turn_away};
 use crate::authorize::{Denied, Requester, authorize};
-use crate::clock;
+use crate::clock::{self, Deadline};
 use crate::hub::{GivenRelays, Push, Receiver};
 use crate::portal::{Portal, SharedPortal};
 use crate::store::{Actor, Device};
@@ -38,7 +38,7 @@ struct ClientSession<'a> {
     /// would otherwise each hold the same resources.
     visible: BTreeMap<ResourceId, u64>,
     /// When time alone may have changed what is visible.
-    look_again_ms: Option<i64>,
+    look_again: Option<Deadline>,
     relays: GivenRelays,
     requests: Pace,
     relay_requests: Pace,
@@ -77,7 +77,7 @@ pub(super) async fn serve(portal: SharedPortal, socket: WebSocket, caller: Calle
         expires_ms: caller.expires_ms,
         seq: 0,
         visible: BTreeMap::new(),
-        look_again_ms: None,
+        look_again: None,
         relays: GivenRelays::new(device.id, caller.expires_ms),
         requests: Pace::new(Instant::now(), 50.0, 200.0),
         relay_requests: Pace::new(Instant::now(), 0.2, 5.0),
@@ -137,12 +137,12 @@ impl ClientSession<'_> {
     }
 
     fn next_look(&self) -> Option<Instant> {
-        self.look_again_ms.map(|at_ms| Instant::now() + clock::until(at_ms))
+        self.look_again.map(Deadline::instant)
     }
 
     async fn alarm(&mut self) -> Result<(), Ended> {
         self.update_relays().await?;
-        if self.look_again_ms.is_some_and(|at_ms| at_ms <= clock::now_ms()) {
+        if self.look_again.is_some_and(Deadline::has_passed) {
             self.look_again().await?;
         }
         Ok(())
@@ -153,7 +153,7 @@ impl ClientSession<'_> {
         self.seq = snapshot.seq;
         let resources = snapshot.visible.resources;
         self.visible = resources.iter().map(|resource| (resource.id, fingerprint(resource))).collect();
-        self.look_again_ms = snapshot.visible.look_again_ms;
+        self.look_again = snapshot.visible.look_again_ms.map(Deadline::new);
         // After the snapshot: a renewal that is not a part of it is still to come as an event.
         self.sign_in = self.read_sign_in(snapshot.visible.is_too_old).await?;
         let init = Init {
@@ -224,7 +224,7 @@ impl ClientSession<'_> {
     async fn look_again(&mut self) -> Result<(), Ended> {
         let store = &self.portal.store;
         let visible = store.visible_resources(self.actor_id(), self.id(), clock::now_ms()).await?;
-        self.look_again_ms = visible.look_again_ms;
+        self.look_again = visible.look_again_ms.map(Deadline::new);
         let is_too_old = visible.is_too_old;
         let resources = visible.resources;
         let now = resources.iter().map(|resource| (resource.id, fingerprint(resource))).collect();

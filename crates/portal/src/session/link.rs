@@ -9,7 +9,7 @@ use adit_protocol::{DecodeError, MAX_MESSAGE, Message, PortalToClient, PortalToG
 use axum::extract::ws::{self, CloseFrame, WebSocket};
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::clock::Deadline;
 use crate::hub::{Push, Receiver};
 
 /// Hello must come within this time.
@@ -127,7 +127,7 @@ pub(crate) struct Link {
     /// Answered when the next pong comes.
     probes: VecDeque<tokio::sync::oneshot::Sender<()>>,
     /// The token ends then.
-    expires: Option<Instant>,
+    expires: Option<Deadline>,
 }
 
 /// Questions of newcomers that wait for one pong; more are not asked.
@@ -142,13 +142,13 @@ impl Link {
             next_ping: now + PING_INTERVAL,
             missed: 0,
             probes: VecDeque::new(),
-            expires: expires_ms.map(|at_ms| now + clock::until(at_ms)),
+            expires: expires_ms.map(Deadline::new),
         }
     }
 
     /// The token ends at another time than was said before.
     pub(crate) fn set_end(&mut self, expires_ms: Option<i64>) {
-        self.expires = expires_ms.map(|at_ms| Instant::now() + clock::until(at_ms));
+        self.expires = expires_ms.map(Deadline::new);
     }
 
     /// The first message.
@@ -173,7 +173,7 @@ impl Link {
     ) -> Result<Step<I, O>, Ended> {
         loop {
             let next_ping = self.next_ping;
-            let expires = self.expires;
+            let expires = self.expires.map(Deadline::instant);
             tokio::select! {
                 biased;
                 reason = ended(&mut hub.end) => return Err(Ended::Disconnected(reason)),
@@ -268,6 +268,10 @@ impl Link {
         }
         self.missed += 1;
         self.next_ping = Instant::now() + PING_INTERVAL;
+        // The timer knows nothing of a clock that was set meanwhile.
+        if self.expires.is_some_and(Deadline::has_passed) {
+            return Err(Ended::Disconnected(DisconnectReason::ExpiredToken));
+        }
         self.ping().await
     }
 

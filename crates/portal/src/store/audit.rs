@@ -27,7 +27,7 @@ const FORGET: &str = "audit.forget";
 /// One entry.
 #[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
 pub(crate) struct AuditRow {
-    /// Names it; in the order of time.
+    /// Names it.
     pub(crate) id: Uuid,
     /// Its number in the log of its account, without gaps.
     pub(crate) seq: i64,
@@ -85,7 +85,8 @@ pub(crate) struct AuditFilter {
 }
 
 impl Store {
-    /// Entries, newest first; `after` names the last entry of the page before.
+    /// Entries, newest first by their numbers, whatever the clock has done; `after` names the last entry of the page
+    /// before.
     pub(crate) async fn audit(&self, page: Page) -> Result<Vec<AuditRow>, StoreError> {
         self.audit_of(page, &AuditFilter::default()).await
     }
@@ -96,18 +97,18 @@ impl Store {
         page: Page,
         filter: &AuditFilter,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        let before = page.after.unwrap_or(Uuid::max());
         let noun = filter.action.as_ref().filter(|action| !action.contains('.'));
         let action = filter.action.as_ref().filter(|action| action.contains('.'));
         Ok(sql::query_as(
-            "SELECT * FROM audit WHERE account_id = $1 AND id < $2
+            "SELECT * FROM audit WHERE account_id = $1
+             AND ($2 IS NULL OR seq < (SELECT seq FROM audit WHERE account_id = $1 AND id = $2))
              AND ($3 IS NULL OR who = $3) AND ($4 IS NULL OR action = $4)
              AND ($5 IS NULL OR substr(action, 1, length($5)) = $5)
              AND ($6 IS NULL OR subject_id = $6)
-             AND at_ms >= $7 AND at_ms < $8 ORDER BY id DESC LIMIT $9",
+             AND at_ms >= $7 AND at_ms < $8 ORDER BY seq DESC LIMIT $9",
         )
         .bind(self.account.as_uuid())
-        .bind(before)
+        .bind(page.after)
         .bind(filter.who.clone())
         .bind(action.cloned())
         .bind(noun.map(|noun| format!("{noun}.")))

@@ -8,6 +8,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{Asker, Change, Event, Page, Store, StoreError, policy, sql};
+use crate::clock;
 
 /// An authorization as the API shows it.
 #[derive(Debug, Clone, Serialize, FromRow, utoipa::ToSchema)]
@@ -89,10 +90,33 @@ impl Store {
         .await?)
     }
 
-    /// When the next lease ends.
-    pub(crate) async fn next_expiry(&self) -> Result<Option<i64>, StoreError> {
-        Ok(sql::query_scalar("SELECT min(expires_ms) FROM lease").fetch_one(&self.reader).await?)
+    /// When the next lease ends, and the last.
+    pub(crate) async fn lease_ends(&self) -> Result<Option<(i64, i64)>, StoreError> {
+        let text = "SELECT min(expires_ms), max(expires_ms) FROM lease";
+        let (next, last): (Option<i64>, Option<i64>) = sql::query_as(text).fetch_one(&self.reader).await?;
+        Ok(next.zip(last))
     }
+}
+
+/// A lease that is over is forgotten well within this time, if nobody sets the clock.
+const LATE_MS: i64 = 2 * 60 * 1000;
+
+/// How long a lease is at most.
+const LONGEST_LEASE_MS: i64 = 8 * 60 * 60 * 1000;
+
+/// The latest moment at which a lease ends that could be granted now.
+pub(crate) const fn latest_end(now_ms: i64) -> i64 {
+    now_ms.saturating_add(LONGEST_LEASE_MS + clock::TOLERANCE_MS)
+}
+
+/// A lease that was taken out of the database.
+#[derive(Debug, FromRow)]
+struct Ended {
+    id: Uuid,
+    client_id: Uuid,
+    gateway_id: Uuid,
+    resource_id: Uuid,
+    expires_ms: i64,
 }
 
 /// Which authorizations end.
@@ -265,20 +289,24 @@ impl Change {
     /// Ends authorizations and announces the end of those that were still live.
     pub(crate) async fn revoke(&mut self, what: Revoke) -> Result<usize, StoreError> {
         let (statement, first, second) = what.statement();
-        let rows: Vec<(Uuid, Uuid, Uuid, Uuid, i64)> =
+        let rows: Vec<Ended> =
             sql::query_as(statement).bind(first).bind(second).fetch_all(self.sql()).await?;
         let at = self.at_ms();
-        let mut ended = 0;
-        for (id, client, gateway, resource, _) in rows.into_iter().filter(|row| row.4 > at) {
+        // Also of those that are over by this clock: it may have jumped, and their holders have clocks of their own.
+        self.announce(&rows)?;
+        Ok(rows.into_iter().filter(|row| row.expires_ms > at).count())
+    }
+
+    fn announce(&mut self, ended: &[Ended]) -> Result<(), StoreError> {
+        for lease in ended {
             self.tell(&Event::AuthorizationRevoked {
-                id: AuthorizationId::from_uuid(id),
-                client: ClientId::from_uuid(client),
-                gateway: GatewayId::from_uuid(gateway),
-                resource: ResourceId::from_uuid(resource),
+                id: AuthorizationId::from_uuid(lease.id),
+                client: ClientId::from_uuid(lease.client_id),
+                gateway: GatewayId::from_uuid(lease.gateway_id),
+                resource: ResourceId::from_uuid(lease.resource_id),
             })?;
-            ended += 1;
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// Ends one authorization on an administrator's word.
@@ -302,12 +330,24 @@ impl Change {
         self.audit_change("authorization.revoke", subject, before, serde_json::Value::Null).await
     }
 
-    /// Forgets leases whose time is over; their holders have timers of their own.
-    pub(crate) async fn delete_expired(&mut self) -> Result<u64, StoreError> {
+    /// Forgets leases whose time is over, or that end later than any lease could that is granted now.
+    ///
+    /// Their holders have timers of their own, and are told only where a clock that was set makes these wrong: when
+    /// the end came all at once, or lies too far ahead.
+    pub(crate) async fn delete_expired(&mut self) -> Result<usize, StoreError> {
         let at = self.at_ms();
-        let deleted =
-            sql::query("DELETE FROM lease WHERE expires_ms <= $1").bind(at).execute(self.sql()).await?;
-        Ok(deleted)
+        let mut ended: Vec<Ended> = sql::query_as(
+            "DELETE FROM lease WHERE expires_ms <= $1 OR expires_ms > $2
+             RETURNING id, client_id, gateway_id, resource_id, expires_ms",
+        )
+        .bind(at)
+        .bind(latest_end(at))
+        .fetch_all(self.sql())
+        .await?;
+        let count = ended.len();
+        ended.retain(|lease| lease.expires_ms <= at - LATE_MS || lease.expires_ms > at);
+        self.announce(&ended)?;
+        Ok(count)
     }
 
     /// The decision on which the next insert rests, inside the same transaction.

@@ -47,12 +47,15 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// What conditions are judged by; nothing is known without a row of a device.
-    pub(super) fn circumstances(&self) -> Circumstances<'_> {
+    /// What conditions are judged by; nothing is known without a row of a device. How old a sign-in from
+    /// the future is, nobody knows.
+    pub(super) fn circumstances(&self, now: u64) -> Circumstances<'_> {
+        let latest = now.saturating_add(clock::seconds(clock::TOLERANCE_MS));
+        let authenticated_at = self.authenticated_ms.map(clock::seconds).filter(|at| *at <= latest);
         Circumstances {
             remote_address: self.remote_address.parse().ok().map(|address: IpAddr| address.to_canonical()),
             is_device_verified: self.verified_ms.is_some(),
-            authenticated_at: self.authenticated_ms.map(clock::seconds),
+            authenticated_at,
             auth_provider: self.provider.as_deref(),
             ..Circumstances::default()
         }
@@ -133,7 +136,7 @@ impl Conditional {
     /// Whether it would be granted now, and for as long.
     fn holds(&self, now_ms: i64) -> bool {
         let Some(conditions) = read(self.policy_id, &self.conditions) else { return false };
-        let (now, circumstances) = (clock::seconds(now_ms), self.known.circumstances());
+        let (now, circumstances) = (clock::seconds(now_ms), self.known.circumstances(clock::seconds(now_ms)));
         let left = clock::seconds(self.expires_ms).saturating_sub(now);
         let is_met = conditions.unmet(now, &circumstances).is_empty();
         // An end at the very end of the lease is within the horizon, and no reason.
@@ -230,7 +233,7 @@ mod tests {
                 enabled: true,
                 groups: &[group],
                 session_expires_at: None,
-                circumstances: known.circumstances(),
+                circumstances: known.circumstances(NOW),
             };
             let policy = PolicyId::from_uuid(id);
             let rule = PolicyRule { id: policy, group, resource, enabled: true, conditions: conditions.clone() };

@@ -344,6 +344,34 @@ async fn what_time_brings_is_known_before(database: Database) {
     assert_eq!(look(eight).await, (1, None));
 }
 
+/// Their holders end leases by themselves; only a clock that was set makes their timers wrong.
+async fn the_end_of_a_lease_is_told_only_after_a_jump_of_the_clock(database: Database) {
+    const HOUR: i64 = 60 * 60 * 1000;
+    let office = Office::open(&database).await;
+    let (client, gateway) = office.pair().await;
+    let now = crate::clock::now_ms();
+    let mut ids = Vec::new();
+    for until in [now + HOUR, now + 8 * HOUR, now - 1000, now - HOUR, now + 9 * HOUR] {
+        ids.push(office.lease(client, gateway, until).await);
+    }
+    office.events().await;
+    let mut change = office.change().await;
+    assert_eq!(change.delete_expired().await.unwrap(), 3);
+    change.commit().await.unwrap();
+    let mut told: Vec<AuthorizationId> = Vec::new();
+    for event in office.events().await {
+        match event {
+            Event::AuthorizationRevoked { id, .. } => told.push(id),
+            other => panic!("{other:?}"),
+        }
+    }
+    told.sort();
+    let mut expected = vec![ids[3], ids[4]];
+    expected.sort();
+    assert_eq!(told, expected);
+    assert_eq!(office.store.lease_ends().await.unwrap(), Some((now + HOUR, now + 8 * HOUR)));
+}
+
 async fn deleting_takes_everything_below_along(database: Database) {
     let office = Office::open(&database).await;
     let (client, gateway) = office.pair().await;
@@ -356,7 +384,7 @@ async fn deleting_takes_everything_below_along(database: Database) {
     assert!(store.policies(Page::FIRST).await.unwrap().is_empty());
     assert!(store.devices("gateway", Page::FIRST).await.unwrap().is_empty());
     assert!(store.token(office.gateway_token).await.unwrap().is_none());
-    assert_eq!(store.next_expiry().await.unwrap(), None);
+    assert_eq!(store.lease_ends().await.unwrap(), None);
     let mut change = office.change().await;
     change.delete_actor(office.actor).await.unwrap();
     change.commit().await.unwrap();
@@ -552,6 +580,7 @@ on_both_databases! {
     lists_are_cut_into_pages,
     every_revocation_takes_its_leases_along,
     what_time_brings_is_known_before,
+    the_end_of_a_lease_is_told_only_after_a_jump_of_the_clock,
     deleting_takes_everything_below_along,
     a_key_belongs_to_one_device,
     an_epoch_only_grows,

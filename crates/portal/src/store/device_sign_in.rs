@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::{Change, Store, StoreError, WebSession, sql};
+use crate::clock;
 
 /// Device codes that wait at a time.
 const MOST_PENDING: i64 = 500;
@@ -50,6 +51,7 @@ pub(crate) struct DeviceSignIn {
     pub(crate) device_name: String,
     /// Where it asked from.
     pub(crate) address: String,
+    created_ms: i64,
     /// When the code ends.
     pub(crate) expires_ms: i64,
     interval_ms: i64,
@@ -288,7 +290,7 @@ impl Change {
             }
             return Ok(CodeState::UsedAgain);
         }
-        if found.expires_ms <= at {
+        if found.expires_ms <= at || clock::is_ahead(found.created_ms, at) {
             return Ok(CodeState::Expired);
         }
         match found.decision.as_str() {
@@ -303,8 +305,8 @@ impl Change {
     /// Notes that a device has asked.
     async fn poll(&mut self, found: &DeviceSignIn) -> Result<CodeState, StoreError> {
         let at = self.at_ms();
-        let is_too_soon =
-            found.polled_ms.is_some_and(|polled_ms| at - polled_ms < found.interval_ms - JITTER_MS);
+        let interval = 0..found.interval_ms - JITTER_MS;
+        let is_too_soon = found.polled_ms.is_some_and(|polled_ms| interval.contains(&(at - polled_ms)));
         let interval_ms = found.interval_ms + if is_too_soon { INTERVAL_MS } else { 0 };
         sql::query("UPDATE device_sign_in SET polled_ms = $1, interval_ms = $2 WHERE id = $3")
             .bind(at)

@@ -62,7 +62,9 @@ pub(crate) use actor::{Actor, ActorKind};
 pub(crate) use audit::seal::Sealer;
 pub(crate) use audit::{AuditFilter, AuditRow, Verified};
 pub(crate) use auth_provider::AuthProvider;
-pub(crate) use authorization::{AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke, Standing};
+pub(crate) use authorization::{
+    AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke, Standing, latest_end,
+};
 pub(crate) use change::{By, Change};
 pub(crate) use connection::{Connection, ConnectionIce};
 pub use database::Database;

@@ -83,7 +83,7 @@ impl Store {
             return Err(StoreError::NotFound("actor"));
         };
         let now = clock::seconds(now_ms);
-        let verdicts = adit_policy::explain(now, &facts.subject(asker), resource, &facts.rules);
+        let verdicts = adit_policy::explain(now, &facts.subject(now, asker), resource, &facts.rules);
         Ok(Explained { decision: facts.decide(now, asker, resource), verdicts })
     }
 }
@@ -175,18 +175,18 @@ impl Facts {
         Ok(Some(Self { is_enabled, groups, rules, known: condition::known(tx, client).await? }))
     }
 
-    fn subject(&self, asker: &Asker) -> Subject<'_> {
+    fn subject(&self, now: u64, asker: &Asker) -> Subject<'_> {
         Subject {
             actor: asker.actor,
             enabled: self.is_enabled,
             groups: &self.groups,
             session_expires_at: asker.session_expires_ms.map(clock::seconds),
-            circumstances: self.known.circumstances(),
+            circumstances: self.known.circumstances(now),
         }
     }
 
     fn decide(&self, now: u64, asker: &Asker, resource: ResourceId) -> Decision {
-        adit_policy::decide(now, &self.subject(asker), resource, &self.rules)
+        adit_policy::decide(now, &self.subject(now, asker), resource, &self.rules)
     }
 }
 

@@ -174,8 +174,8 @@ pub(super) async fn visible(
     let mut hidden_by_age = Vec::new();
     if !conditional.is_empty() {
         let known = condition::known(tx, Some(client)).await?;
-        let circumstances = known.circumstances();
         let now = clock::seconds(now_ms);
+        let circumstances = known.circumstances(now);
         for row in conditional {
             let Some(conditions) = condition::read(row.policy_id, &row.conditions) else { continue };
             look_again = look_again.into_iter().chain(next_look(now, &conditions, &circumstances)).min();

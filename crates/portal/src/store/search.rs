@@ -297,14 +297,15 @@ impl Store {
     /// Entries of the audit log that hold the text, newest first.
     pub(crate) async fn find_audit(&self, find: &Find) -> Result<Vec<AuditRow>, StoreError> {
         Ok(sql::query_as(
-            "SELECT * FROM audit WHERE account_id = $1 AND id < $2
+            "SELECT * FROM audit WHERE account_id = $1
+             AND ($2 IS NULL OR seq < (SELECT seq FROM audit WHERE account_id = $1 AND id = $2))
              AND (lower(who) LIKE $3 ESCAPE '\\' OR lower(action) LIKE $3 ESCAPE '\\'
                   OR address LIKE $3 ESCAPE '\\' OR lower(detail) LIKE $3 ESCAPE '\\'
                   OR lower(before) LIKE $3 ESCAPE '\\' OR lower(after) LIKE $3 ESCAPE '\\')
-             ORDER BY id DESC LIMIT $4",
+             ORDER BY seq DESC LIMIT $4",
         )
         .bind(self.account.as_uuid())
-        .bind(find.after.unwrap_or(Uuid::max()))
+        .bind(find.after)
         .bind(find.pattern())
         .bind(i64::from(find.limit))
         .fetch_all(&self.reader)

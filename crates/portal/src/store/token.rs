@@ -11,6 +11,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::{Change, Event, Page, Revoke, Store, StoreError, sql};
+use crate::clock;
 
 /// What a token may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -90,6 +91,13 @@ pub(crate) struct Token {
 }
 
 impl Token {
+    /// Whether it ends some time and begins later than now, because the clock was set back: it would last for longer
+    /// than it was meant to.
+    pub(crate) fn is_ahead(&self, now_ms: i64) -> bool {
+        let began_ms = self.authenticated_ms.unwrap_or(self.created_ms);
+        self.expires_ms.is_some() && clock::is_ahead(began_ms, now_ms)
+    }
+
     /// Whether only owners touch it, unless it is their own: tokens that change the portal itself.
     pub(crate) fn is_for_administration(&self) -> bool {
         [TokenKind::Api.name(), TokenKind::Scim.name()].contains(&self.kind.as_str())

@@ -44,9 +44,11 @@ pub(crate) struct WebSession {
 }
 
 impl WebSession {
-    /// Whether its time is over.
+    /// Whether its time is over, or has not come yet because the clock was set back.
     pub(crate) const fn is_over(&self, now_ms: i64) -> bool {
-        self.expires_ms <= now_ms || self.last_seen_ms <= now_ms - IDLE_MS
+        self.expires_ms <= now_ms
+            || self.last_seen_ms <= now_ms - IDLE_MS
+            || clock::is_ahead(self.authenticated_ms, now_ms)
     }
 
     /// Who is signed in.
@@ -94,6 +96,7 @@ impl Store {
              FROM web_session JOIN actor ON actor.id = web_session.actor_id
              WHERE web_session.account_id = $1 AND web_session.id > $2
                AND web_session.expires_ms > $4 AND web_session.last_seen_ms > $5
+               AND web_session.authenticated_ms <= $6
              ORDER BY web_session.id LIMIT $3",
         )
         .bind(self.account.as_uuid())
@@ -101,6 +104,7 @@ impl Store {
         .bind(page.limit())
         .bind(now_ms)
         .bind(now_ms - IDLE_MS)
+        .bind(now_ms + clock::TOLERANCE_MS)
         .fetch_all(&self.reader)
         .await?)
     }

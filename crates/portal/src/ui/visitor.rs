@@ -69,7 +69,7 @@ impl Visitor {
     /// Whether the session lasts and its owner is still let in; when the database cannot tell, not.
     pub(super) async fn is_still_signed_in(&self, portal: &Portal) -> bool {
         let session = portal.store.web_session(self.signed.session.id).await;
-        let lasts = matches!(&session, Ok(Some(session)) if session.expires_ms > crate::clock::now_ms());
+        let lasts = matches!(&session, Ok(Some(session)) if !session.is_over(crate::clock::now_ms()));
         let actor = portal.store.actor(self.signed.session.actor()).await;
         lasts && actor.is_ok_and(|actor| actor.enabled && actor.role.reads())
     }

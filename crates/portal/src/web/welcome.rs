@@ -169,7 +169,8 @@ impl Welcome {
         let id = Uuid::try_parse(id).map_err(|_| used_up())?;
         let link = portal.store.welcome_link(id).await?.ok_or_else(used_up)?;
         let is_ours = bool::from(hash(&portal.secrets, id, secret).as_slice().ct_eq(&link.hash));
-        if !is_ours || link.expires_ms <= clock::now_ms() {
+        let (now_ms, made_ms) = (clock::now_ms(), link.expires_ms - LINK_LIFETIME_MS);
+        if !is_ours || link.expires_ms <= now_ms || clock::is_ahead(made_ms, now_ms) {
             return Err(used_up());
         }
         let actor = portal.store.actor(ActorId::from_uuid(link.actor_id)).await?;

@@ -29,4 +29,6 @@ mod scripted_provider;
 mod sign_in;
 mod sign_in_codes;
 mod texts;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod wall_clock;
 mod world;

@@ -21,7 +21,12 @@ impl Program {
 
     /// Serves a data directory.
     pub(crate) fn serve(data_dir: &Path, arguments: &[String]) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_adit-portal"))
+        Self::serve_by(Command::new(env!("CARGO_BIN_EXE_adit-portal")), data_dir, arguments)
+    }
+
+    /// The same with a command whose environment is another one.
+    pub(crate) fn serve_by(mut command: Command, data_dir: &Path, arguments: &[String]) -> Self {
+        let child = command
             .args(["serve", "--insecure-plain", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(arguments)

@@ -85,7 +85,7 @@ impl Browser {
         self.send(request).await
     }
 
-    async fn sign_in(&mut self, password: &str, code: &str) -> Page {
+    pub(crate) async fn sign_in(&mut self, password: &str, code: &str) -> Page {
         self.post("/sign-in", &[("name", "owner"), ("password", password), ("code", code), ("next", "/x")])
             .await
     }

@@ -68,14 +68,18 @@ impl Store {
         Ok(setting.unwrap_or_default())
     }
 
-    /// What is to be forgotten at `now_ms`, if there is anything. Many rows are counted here, so that the change that
-    /// forgets need not do it while others wait.
+    /// What is to be forgotten at `now_ms`, if there is anything; without a time nothing is too old. Many rows are counted
+    /// here, so that the change that forgets need not do it while others wait.
     pub(crate) async fn flow_horizon(
         &self,
         setting: FlowSetting,
-        now_ms: i64,
+        now_ms: Option<i64>,
     ) -> Result<Option<FlowHorizon>, StoreError> {
-        let before_ms = now_ms.saturating_sub(setting.keep_days.saturating_mul(DAY_MS));
+        let before_ms = match now_ms {
+            _ if setting.keep_days == 0 => i64::MAX,
+            Some(now_ms) => now_ms.saturating_sub(setting.keep_days.saturating_mul(DAY_MS)),
+            None => i64::MIN,
+        };
         let account = self.account.as_uuid();
         let text = "SELECT at_ms FROM flow_log WHERE account_id = $1 ORDER BY at_ms LIMIT 1";
         let oldest: Option<i64> = sql::query_scalar(text).bind(account).fetch_optional(&self.reader).await?;

@@ -94,7 +94,7 @@ async fn store_all(store: &Store, reporter: &Reporter, spool: u128, records: Vec
 async fn forget_all(store: &Store, setting: FlowSetting) -> u64 {
     let mut all = 0;
     let now_ms = crate::clock::now_ms();
-    while let Some(horizon) = store.flow_horizon(setting, now_ms).await.unwrap() {
+    while let Some(horizon) = store.flow_horizon(setting, Some(now_ms)).await.unwrap() {
         let mut change = store.change(&By::system()).await.unwrap();
         let forgotten = change.forget_flows(horizon).await.unwrap();
         change.commit().await.unwrap();

@@ -45,7 +45,8 @@ fn may_approve(signed: &Signed, here: &str) -> Result<(), Refusal> {
     if signed.actor.kind != ActorKind::User.name() {
         return Err(Refusal::forbidden("Service accounts sign in with a token, not in a browser."));
     }
-    if clock::now_ms() - signed.session.authenticated_ms >= FRESH_MS {
+    let age_ms = clock::now_ms() - signed.session.authenticated_ms;
+    if !(-clock::TOLERANCE_MS..FRESH_MS).contains(&age_ms) {
         return Err(Refusal::to_sign_in_again(here));
     }
     Ok(())
