@@ -39,6 +39,13 @@ pub(crate) struct Access {
     pub(crate) after: Reach,
 }
 
+impl Access {
+    /// Whether there may be moments at which the actor had access and will have none.
+    pub(crate) fn may_lose(&self) -> bool {
+        self.before != Reach::Never && self.after != Reach::Always
+    }
+}
+
 /// The conditions under which an actor may reach a resource, as texts; `{}` asks for nothing.
 type Ways = BTreeSet<String>;
 

@@ -19,7 +19,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use access::Access;
+pub(crate) use access::{Access, Reach};
 pub(crate) use apply::apply;
 pub(crate) use difference::{Described, Step};
 pub(crate) use file::File;

@@ -91,6 +91,15 @@ impl Model {
         Ok(model)
     }
 
+    /// The same with other conditions for the policy of a group and a resource.
+    pub(crate) fn with_conditions(&self, group: &str, resource: &str, conditions: &Conditions) -> Self {
+        let mut changed = self.clone();
+        if let Some(policy) = changed.policies.get_mut(&(group.to_owned(), resource.to_owned())) {
+            policy.conditions = conditions.clone();
+        }
+        changed
+    }
+
     /// A file that declares exactly this.
     pub(crate) fn write(&self) -> Result<String, String> {
         file::write(self)

@@ -6,15 +6,18 @@
 use adit_policy::{ActorId, ClientId, GroupId, ResourceId, SiteId};
 use uuid::Uuid;
 
-use super::{Store, StoreError, sql};
+use super::{Change, Store, StoreError, sql};
+
+/// A live authorization that would end: actor, client, resource, end.
+pub(crate) type EndingLease = (String, String, String, i64);
 
 /// What a destructive change would take away.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Impact {
     /// Who loses access to what: names of an actor and a resource; at most [`MOST_LOSSES`].
     pub(crate) losses: Vec<(String, String)>,
-    /// Live authorizations that end: actor, client, resource, end; at most [`MOST_LOSSES`].
-    pub(crate) leases: Vec<(String, String, String, i64)>,
+    /// Live authorizations that end; at most [`MOST_LOSSES`].
+    pub(crate) leases: Vec<EndingLease>,
 }
 
 /// Losses and leases that are listed at most; a list as long as this may be longer.
@@ -157,5 +160,15 @@ impl Store {
         ));
         let query = query.bind(client.as_uuid()).bind(Uuid::nil()).bind(now_ms).bind(MOST_LOSSES as i64);
         Ok(Impact { losses: Vec::new(), leases: query.fetch_all(&self.reader).await? })
+    }
+}
+
+impl Change {
+    /// Live authorizations that a removal would end, in this change. What a change ends is the difference between
+    /// before and after, once it has been rehearsed and before it is undone.
+    pub(crate) async fn live_leases(&mut self, removal: Removal) -> Result<Vec<EndingLease>, StoreError> {
+        let ((first, second), at) = (removal.ids(), self.at_ms());
+        let query = sql::query_as(removal.ends()).bind(first).bind(second).bind(at).bind(i64::MAX);
+        Ok(query.fetch_all(self.sql()).await?)
     }
 }

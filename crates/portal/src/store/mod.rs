@@ -80,7 +80,7 @@ pub(crate) use flow::{FlowFilter, FlowRow, FlowSetting, FlowSink, Reporter};
 pub(crate) use group::Group;
 pub(crate) use idempotency::{Claim, Keyed};
 pub(crate) use identity::Identity;
-pub(crate) use impact::{Impact, MOST_LOSSES, Removal};
+pub(crate) use impact::{EndingLease, Impact, MOST_LOSSES, Removal};
 pub(crate) use inventory::Inventory;
 pub(crate) use lease::{Lease, LeaseEnd};
 pub(crate) use local_credential::{LocalCredential, WelcomeLink};

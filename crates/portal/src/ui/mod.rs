@@ -20,6 +20,7 @@ mod group;
 mod live;
 mod overview;
 mod policy;
+mod rehearsal;
 mod relay;
 mod resource;
 mod session;

@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use uuid::Uuid;
 
+use super::rehearsal::Rehearsal;
 use super::view::{Block, Button, Cell, Empty, Field, Form, Input, Page, Table, Tone, confirmation, query};
 use super::visitor::{Edit, Editor, Fields, Visitor};
 use super::{ListQuery, Wrong, again, go};
@@ -338,13 +339,24 @@ pub(super) async fn update(
     let policy = one(&portal, id).await?;
     let updated = async {
         let conditions = read_conditions(&fields, conditions(&policy).unwrap_or_default())?;
+        let rehearsal = Rehearsal::of_conditions(&portal, &visitor, &policy, &conditions).await?;
+        if !rehearsal.is_harmless(&fields) {
+            return Ok(Some(rehearsal));
+        }
         let mut change = portal.store.change(&visitor.by()).await?;
         change.set_policy_conditions(PolicyId::from_uuid(id), &conditions).await?;
         change.commit().await?;
-        Ok::<_, Wrong>(())
+        Ok::<_, Wrong>(None)
     };
     match updated.await {
-        Ok(()) => Ok(go(format!("/admin/policies/{id}"))),
+        Ok(None) => Ok(go(format!("/admin/policies/{id}"))),
+        Ok(Some(rehearsal)) => {
+            let path = format!("/admin/policies/{id}/edit");
+            let title = format!("Change the conditions of {}?", title(&policy));
+            let page = Page::new(&visitor, "policies", &title).below("Back to the conditions", path.clone());
+            let form = Form::new(path.clone(), "Change the conditions", Vec::new()).or_back(path);
+            Ok(rehearsal.page(page, &fields, form).answer())
+        }
         Err(wrong) => {
             again(wrong, edit_page(&visitor, &policy), |error| edit_form(id, &fields).with_error(error))
         }

@@ -8,6 +8,7 @@ use axum::response::{Html, IntoResponse as _, Response};
 use uuid::Uuid;
 
 use super::policy::rows as policy_rows;
+use super::rehearsal::Rehearsal;
 use super::view::{
     Block, Button, Cell, Empty, Field, Form, Input, Page, Table, Tone, address, confirmation, ports, query,
 };
@@ -247,15 +248,27 @@ pub(super) async fn update(
 ) -> Result<Response, Refusal> {
     let updated = async {
         let spec = spec(&portal, &fields)?;
+        let known = portal.store.resource(ResourceId::from_uuid(id)).await?;
+        let rehearsal = Rehearsal::of_resource(&portal, &known, &spec).await?;
+        if !rehearsal.is_harmless(&fields) {
+            return Ok(Some((known, rehearsal)));
+        }
         let mut change = portal.store.change(&visitor.by()).await?;
         // Read while no other change can happen.
         let before = portal.store.resource(ResourceId::from_uuid(id)).await?;
         change.update_resource(&before, &spec).await?;
         change.commit().await?;
-        Ok::<_, Wrong>(())
+        Ok::<_, Wrong>(None)
     };
     match updated.await {
-        Ok(()) => Ok(go(format!("/admin/resources/{id}"))),
+        Ok(None) => Ok(go(format!("/admin/resources/{id}"))),
+        Ok(Some((resource, rehearsal))) => {
+            let path = format!("/admin/resources/{id}/edit");
+            let title = format!("Move {}?", resource.name);
+            let page = Page::new(&visitor, "resources", &title).below("Back to the resource", path.clone());
+            let form = Form::new(path.clone(), "Save changes", Vec::new()).or_back(path);
+            Ok(rehearsal.page(page, &fields, form).answer())
+        }
         Err(wrong) => {
             let resource = portal.store.resource(ResourceId::from_uuid(id)).await?;
             let form = edit_form(&portal, id, &fields).await?;

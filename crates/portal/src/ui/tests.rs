@@ -406,6 +406,62 @@ async fn what_a_change_takes_away_is_said_before() {
     assert!(page.contains("1 permission will be taken away") && page.contains("ben"));
 }
 
+#[tokio::test]
+async fn an_edit_that_takes_access_away_says_from_whom_before_it_is_made() {
+    let desk = desk().await;
+    let site = desk.create("/admin/sites/new", &[("name", "office")]).await;
+    let fields = [("name", "wiki"), ("kind", "dns"), ("address", "wiki.corp"), ("site", &*site)];
+    let resource = desk.create("/admin/resources/new", &fields).await;
+    let group = desk.create("/admin/groups/new", &[("name", "staff")]).await;
+    for name in ["ana", "ben"] {
+        desk.create("/admin/people/new", &[("name", name), ("kind", "user")]).await;
+        assert_eq!(desk.post(&format!("/admin/groups/{group}/add"), &[("person", name)]).await.0, 303);
+    }
+    let fields = [("group", group.as_str()), ("resource", "wiki")];
+    let policy = desk.create("/admin/policies/new", &fields).await;
+    let fields = [("kind", "client"), ("name", "laptop"), ("person", "ana")];
+    let (_, token) = desk.post("/admin/tokens/new", &fields).await;
+    let (_, deployed) = desk.post(&format!("/admin/sites/{site}/deploy"), &[]).await;
+    let mut gateway = Peer::gateway(desk.address, &shown_token(&deployed)).await;
+    let mut client = Peer::client(desk.address, &shown_token(&token)).await;
+    client.reach_first().await;
+    let told = gateway.hear::<PortalToGateway>().await;
+    assert!(matches!(told, PortalToGateway::AuthorizationCreated(_)));
+    let entries = async || desk.portal.store.audit(Part::FIRST).await.unwrap().len();
+    let before = entries().await;
+
+    let conditions = format!("/admin/policies/{policy}/edit");
+    let (status, page) = desk.post(&conditions, &[("verified", "yes"), ("age", "90")]).await;
+    assert_eq!(status, 200, "{page}");
+    assert!(page.contains("2 permissions will change and 1 live connection will end at once"), "{page}");
+    for part in ["ana", "ben", "always", "under conditions", "laptop", "name=\"age\" value=\"90\""] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let place = format!("/admin/resources/{resource}/edit");
+    let moved = [("name", "wiki"), ("kind", "ip"), ("address", "10.0.0.1"), ("site", &*site)];
+    let (status, page) = desk.post(&place, &moved).await;
+    assert_eq!(status, 200, "{page}");
+    assert!(page.contains("wiki.corp at office") && page.contains("10.0.0.1 at office"), "{page}");
+    assert!(page.contains("2 permissions will change and 1 live connection will end at once"), "{page}");
+    assert_eq!(entries().await, before, "nothing was changed, and nothing is in the log");
+    let leases = async || {
+        let leases = desk.portal.store.authorizations(Part::FIRST, crate::clock::now_ms()).await;
+        leases.unwrap().len()
+    };
+    assert_eq!(leases().await, 1);
+
+    // What takes nothing away is made at once: another name, or a place that was confirmed.
+    let renamed = [("name", "the wiki"), ("kind", "dns"), ("address", "wiki.corp"), ("site", &*site)];
+    assert_eq!(desk.post(&place, &renamed).await.0, 303);
+    assert_eq!(leases().await, 1);
+    let confirmed = [("verified", "yes"), ("age", "90"), ("confirmed", "yes")];
+    assert_eq!(desk.post(&conditions, &confirmed).await.0, 303);
+    assert_eq!(leases().await, 0);
+    let (status, page) = desk.post(&conditions, &[("verified", "yes"), ("age", "60")]).await;
+    assert!(status == 200 && page.contains("under other conditions"), "{page}");
+    assert_eq!(desk.post(&conditions, &[]).await.0, 303, "without any condition nobody loses anything");
+}
+
 /// A scripted peer.
 struct Peer {
     socket: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,

@@ -4,6 +4,8 @@
 //! that anybody chose goes through the one template that escapes it. Links are made of ids and
 //! of [`query`]; a name never becomes a part of one unencoded.
 
+use std::borrow::Cow;
+
 use adit_policy::Resource;
 use askama::Template;
 use axum::http::StatusCode;
@@ -13,7 +15,7 @@ use super::assets;
 use super::visitor::Visitor;
 use crate::api::Failure;
 use crate::clock;
-use crate::store::Impact;
+use crate::store::{EndingLease, Impact};
 
 /// How a badge or a button is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,12 +218,14 @@ pub(super) enum Input {
     Check,
     /// Any of these: name, label, and whether it is chosen.
     Checks(Vec<(String, String, bool)>),
+    /// Nothing to be seen: sent along as it is.
+    Hidden,
 }
 
 /// A field of a form.
 #[derive(Debug, Clone)]
 pub(super) struct Field {
-    name: &'static str,
+    name: Cow<'static, str>,
     label: String,
     hint: String,
     value: String,
@@ -233,7 +237,12 @@ impl Field {
     /// A field that is filled in like this.
     pub(super) fn new(name: &'static str, label: &str, input: Input) -> Self {
         let (label, hint, value) = (label.to_owned(), String::new(), String::new());
-        Self { name, label, hint, value, input, is_required: false }
+        Self { name: Cow::Borrowed(name), label, hint, value, input, is_required: false }
+    }
+
+    /// A value that was sent before and is sent again.
+    pub(super) fn kept(name: &str, value: &str) -> Self {
+        Self { name: Cow::Owned(name.to_owned()), ..Self::new("", "", Input::Hidden).value(value) }
     }
 
     /// What it holds already; for a check anything but nothing means yes.
@@ -628,13 +637,18 @@ pub(super) fn confirmation(page: Page, impact: &Impact, form: Form) -> Page {
         page = page.table(Table::titled("Who loses what", &columns, rows, Empty::default()));
     }
     if !impact.leases.is_empty() {
-        let now_ms = clock::now_ms();
-        let row = |(who, device, what, until): &(String, String, String, i64)| {
-            vec![Cell::text(who), Cell::text(device), Cell::text(what), Cell::text(distance(*until, now_ms))]
-        };
-        let rows = impact.leases.iter().map(row).collect();
-        let columns = ["Who", "Device", "Connected to", "Would end"];
-        page = page.table(Table::titled("Connections that end", &columns, rows, Empty::default()));
+        page = page.table(ending(&impact.leases));
     }
     page.block(Block::Form(Form { tone: Tone::Bad, ..form }))
+}
+
+/// Live connections that a change ends.
+pub(super) fn ending(leases: &[EndingLease]) -> Table {
+    let now_ms = clock::now_ms();
+    let row = |(who, device, what, until): &EndingLease| {
+        vec![Cell::text(who), Cell::text(device), Cell::text(what), Cell::text(distance(*until, now_ms))]
+    };
+    let rows = leases.iter().map(row).collect();
+    let columns = ["Who", "Device", "Connected to", "Would end"];
+    Table::titled("Connections that end", &columns, rows, Empty::default())
 }

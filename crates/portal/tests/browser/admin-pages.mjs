@@ -131,6 +131,11 @@ for (const day of ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Satu
 await page.getByLabel("Time zone").fill("Europe/Berlin");
 await shot("policy-edit");
 await press("Save conditions");
+// It may take something away: the page says from whom, and changes nothing before it is confirmed.
+await page.getByText("1 permission will change and 0 live connections will end at once.").waitFor();
+await page.getByRole("cell", { name: "under other conditions" }).waitFor();
+await shot("policy-rehearsal");
+await press("Change the conditions");
 await title(`Staff ${MARKUP} → Wiki ${MARKUP}`);
 await explain();
 await page.locator(".note.good").waitFor();
