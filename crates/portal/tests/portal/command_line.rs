@@ -166,6 +166,14 @@ async fn a_new_installation_is_set_up_from_the_command_line() {
             assert!(line.chars().count() <= 80, "{line}");
         }
     }
+    let sites = portal.json(&["audit", "list", "--action", "site", "--since", "1h", "--json"]).await;
+    assert_eq!(sites.as_array().unwrap().len(), 1, "{sites}");
+    for nothing in
+        [["--actor", "nobody"], ["--until", "1h"], ["--object", "00000000-0000-0000-0000-000000000000"]]
+    {
+        let arguments = leak(&["audit", "list", nothing[0], nothing[1], "--json"]);
+        assert_eq!(portal.json(arguments).await, Value::Array(vec![]), "{nothing:?}");
+    }
     portal.running.stop().await;
 }
 

@@ -88,9 +88,9 @@ impl Machine {
         self.program = Some(program);
     }
 
-    /// A token for a client that lasts for thirty days.
-    async fn token_with_an_end(&self) -> String {
-        let body = json!({ "kind": "client", "actor": self.office.actor, "expires_in": 30 * DAY });
+    /// A token for a client that lasts for so many seconds.
+    async fn client_token(&self, seconds: i64) -> String {
+        let body = json!({ "kind": "client", "actor": self.office.actor, "expires_in": seconds });
         self.world.post("tokens", body).await["token"].as_str().unwrap().to_owned()
     }
 
@@ -144,7 +144,7 @@ async fn introduced(machine: &Machine, token: &str) -> (Gateway, Client) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_year_ahead_ends_leases_and_sessions_and_back_again_they_can_be_had_anew() {
     let machine = Machine::new().await;
-    let token = machine.token_with_an_end().await;
+    let token = machine.client_token(30 * DAY).await;
     let (mut gateway, mut client) = introduced(&machine, &token).await;
 
     machine.set(YEAR);
@@ -174,7 +174,7 @@ async fn a_year_ahead_ends_leases_and_sessions_and_back_again_they_can_be_had_an
 #[tokio::test(flavor = "multi_thread")]
 async fn a_year_back_revives_nothing_and_forward_again_nothing_is_lost() {
     let machine = Machine::new().await;
-    let token = machine.token_with_an_end().await;
+    let token = machine.client_token(30 * DAY).await;
     let (mut gateway, client) = introduced(&machine, &token).await;
 
     machine.set(-YEAR);
@@ -216,7 +216,7 @@ async fn a_portal_that_starts_with_another_clock_hands_out_no_lease_that_cannot_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_for_these_hours_is_judged_by_the_clock_as_it_is() {
     let machine = Machine::new().await;
-    let client_token = machine.office.client_token.clone();
+    let client_token = machine.client_token(10 * YEAR).await;
     // Two hours around now; a year is 52 weeks and a day.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let name = |at: i64| ["thu", "fri", "sat", "sun", "mon", "tue", "wed"][(at / DAY % 7) as usize];

@@ -94,7 +94,7 @@ async fn export(admin: &Admin, since: Option<i64>, mut after: i64, follow: bool)
 }
 
 /// A time, or how long ago it was, as Unix milliseconds.
-fn parse_since(text: &str) -> Result<i64, String> {
+pub(super) fn parse_since(text: &str) -> Result<i64, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time.as_millisecond());
     }
