@@ -42,6 +42,10 @@ pub(crate) use extract::{Remote, authenticate};
 pub(crate) use failure::Failure;
 pub(crate) use policy::check as checked_conditions;
 pub(crate) use resource::{MAX_FILTERS, checked_address};
+pub(crate) use settings::{
+    SettingsChange, change_settings, checked_device_limit, checked_search_domains, checked_session_days,
+    checked_upstreams,
+};
 
 use crate::portal::SharedPortal;
 use crate::store::{LONGEST_PAGE, Page};

@@ -18,6 +18,8 @@ const MOST_UPSTREAMS: usize = 8;
 /// Search domains; what the resolvers of common systems take.
 const MOST_DOMAINS: usize = 6;
 
+const TOO_MANY: &str = "there are at most 8 resolvers and 6 search domains";
+
 /// What holds for all clients.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Settings {
@@ -42,23 +44,23 @@ pub(super) struct Settings {
 }
 
 /// What to change; what is not given stays.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SettingsChange {
+pub(crate) struct SettingsChange {
     /// All resolvers, each as `ADDRESS:PORT`; at most 8.
     #[schema(value_type = Option<Vec<String>>, max_items = 8, example = json!(["192.0.2.53:53"]))]
-    dns_upstreams: Option<Vec<SocketAddr>>,
+    pub(crate) dns_upstreams: Option<Vec<SocketAddr>>,
     /// All search domains; at most 6.
     #[schema(max_items = 6, example = json!(["corp.example"]))]
-    search_domains: Option<Vec<String>>,
+    pub(crate) search_domains: Option<Vec<String>>,
     /// Days for which a device stays signed in, from its next sign-in on.
     #[schema(minimum = 1, maximum = 366)]
-    device_session_days: Option<i64>,
+    pub(crate) device_session_days: Option<i64>,
     /// Devices on which one person may be signed in at a time; null for any number. Those that
     /// are signed in stay so.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 10000)]
-    devices_per_user: Option<Option<i64>>,
+    pub(crate) devices_per_user: Option<Option<i64>>,
 }
 
 /// Tells null from nothing.
@@ -76,20 +78,43 @@ impl SettingsChange {
     }
 }
 
+/// Refuses days that are not meant.
+pub(crate) fn checked_session_days(days: i64) -> Result<i64, Failure> {
+    let is_good = (1..=366).contains(&days);
+    is_good.then_some(days).ok_or_else(|| Failure::invalid("a device stays signed in for 1 to 366 days"))
+}
+
+/// Refuses a limit that is none, or that locks everybody out.
+pub(crate) fn checked_device_limit(most: Option<i64>) -> Result<Option<i64>, Failure> {
+    let is_good = most.is_none_or(|most| (1..=10_000).contains(&most));
+    is_good.then_some(most).ok_or_else(|| Failure::invalid("a limit of devices is 1 to 10000"))
+}
+
+/// Refuses more resolvers than help anybody.
+pub(crate) fn checked_upstreams(upstreams: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
+    if upstreams.len() > MOST_UPSTREAMS {
+        return Err(Failure::invalid(TOO_MANY));
+    }
+    Ok(upstreams)
+}
+
+/// Search domains in their stored form.
+pub(crate) fn checked_search_domains(domains: &[String]) -> Result<Vec<String>, Failure> {
+    if domains.len() > MOST_DOMAINS {
+        return Err(Failure::invalid(TOO_MANY));
+    }
+    domains.iter().map(|text| domain(text)).collect()
+}
+
 /// The settings of signing in, with what is to be changed.
 fn sign_in_setting(before: SignInSetting, wanted: &SettingsChange) -> Result<SignInSetting, Failure> {
-    let setting = SignInSetting {
-        device_session_days: wanted.device_session_days.unwrap_or(before.device_session_days),
-        devices_per_user: wanted.devices_per_user.unwrap_or(before.devices_per_user),
+    Ok(SignInSetting {
+        device_session_days: checked_session_days(
+            wanted.device_session_days.unwrap_or(before.device_session_days),
+        )?,
+        devices_per_user: checked_device_limit(wanted.devices_per_user.unwrap_or(before.devices_per_user))?,
         ..before
-    };
-    if !(1..=366).contains(&setting.device_session_days) {
-        return Err(Failure::invalid("a device stays signed in for 1 to 366 days"));
-    }
-    if setting.devices_per_user.is_some_and(|most| !(1..=10_000).contains(&most)) {
-        return Err(Failure::invalid("a limit of devices is 1 to 10000"));
-    }
-    Ok(setting)
+    })
 }
 
 async fn settings(portal: &Portal) -> Result<Json<Settings>, Failure> {
@@ -151,28 +176,34 @@ pub(super) async fn update(
         return Err(Failure::invalid("nothing is to be changed: name a setting"));
     }
     let mut change = portal.store.change(&admin.by).await?;
-    // Read while no other change can happen.
-    if wanted.concerns_devices() {
-        let before = portal.store.sign_in_setting().await?;
-        change.set_sign_in_setting(&sign_in_setting(before, &wanted)?).await?;
-    }
-    if wanted.dns_upstreams.is_some() || wanted.search_domains.is_some() {
-        set_dns(&portal, &mut change, wanted).await?;
-    }
+    change_settings(&portal, &mut change, wanted).await?;
     change.commit().await?;
     portal.set_account(portal.store.account().await?);
     settings(&portal).await
 }
 
+/// Checks and makes a change of settings. What was is read while no other change can happen.
+pub(crate) async fn change_settings(
+    portal: &Portal,
+    change: &mut Change,
+    wanted: SettingsChange,
+) -> Result<(), Failure> {
+    if wanted.concerns_devices() {
+        let before = portal.store.sign_in_setting().await?;
+        change.set_sign_in_setting(&sign_in_setting(before, &wanted)?).await?;
+    }
+    if wanted.dns_upstreams.is_some() || wanted.search_domains.is_some() {
+        set_dns(portal, change, wanted).await?;
+    }
+    Ok(())
+}
+
 async fn set_dns(portal: &Portal, change: &mut Change, wanted: SettingsChange) -> Result<(), Failure> {
     let before = portal.store.account().await?.settings;
-    let upstreams = wanted.dns_upstreams.unwrap_or(before.dns_upstreams);
+    let upstreams = checked_upstreams(wanted.dns_upstreams.unwrap_or(before.dns_upstreams))?;
     let domains = match wanted.search_domains {
-        Some(domains) => domains.iter().map(|text| domain(text)).collect::<Result<_, _>>()?,
+        Some(domains) => checked_search_domains(&domains)?,
         None => before.search_domains,
     };
-    if upstreams.len() > MOST_UPSTREAMS || domains.len() > MOST_DOMAINS {
-        return Err(Failure::invalid("there are at most 8 resolvers and 6 search domains"));
-    }
     Ok(change.set_dns(&upstreams, &domains).await?)
 }

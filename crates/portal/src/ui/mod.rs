@@ -209,6 +209,7 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/admin/audit", get(audit::list))
         .route("/admin/flows", get(flow::list))
         .route("/admin/settings", get(settings::show))
+        .route("/admin/settings/edit", get(settings::edit).post(settings::update))
         .route("/admin/suggest/resources", get(resource::suggest))
         .route("/admin/suggest/people", get(actor::suggest))
         .layer(DefaultBodyLimit::max(MAX_FORM))

@@ -462,6 +462,52 @@ async fn an_edit_that_takes_access_away_says_from_whom_before_it_is_made() {
     assert_eq!(desk.post(&conditions, &[]).await.0, 303, "without any condition nobody loses anything");
 }
 
+#[tokio::test]
+async fn settings_are_checked_field_by_field_and_only_what_differs_is_changed() {
+    let desk = desk().await;
+    let path = "/admin/settings/edit";
+    let store = &desk.portal.store;
+    let entries = async || store.audit(Part::FIRST).await.unwrap();
+    let before = entries().await.len();
+    let wrong = [
+        ("upstreams", "192.0.2.53"),
+        ("domains", "*.corp.example"),
+        ("session_days", "0"),
+        ("device_limit", "many"),
+        ("flow_days", "-1"),
+        ("flow_rows", "5"),
+    ];
+    let (status, page) = desk.post(path, &wrong).await;
+    assert_eq!(status, 422);
+    for (name, value) in wrong {
+        let beside = format!("aria-describedby=\"h-{name} e-{name}\"");
+        assert!(page.contains(&beside) && page.contains(&format!("id=\"e-{name}\"")), "{name}: {page}");
+        assert!(page.contains(&format!("value=\"{value}\"")), "what was filled in is kept: {name}");
+    }
+    assert_eq!(page.matches("aria-invalid").count(), 6);
+    assert_eq!(entries().await.len(), before, "nothing was changed");
+
+    let right = [
+        ("upstreams", "192.0.2.53:53, [2001:db8::53]:53"),
+        ("domains", "corp.example"),
+        ("session_days", "30"),
+        ("device_limit", "3"),
+        ("flow_days", "0"),
+        ("flow_rows", "1000000"),
+    ];
+    assert_eq!(desk.post(path, &right).await, (303, "/admin/settings".to_owned()));
+    let log = entries().await;
+    let actions: Vec<&str> = log[..log.len() - before].iter().map(|row| row.action.as_str()).collect();
+    assert_eq!(actions, ["flow_log.update", "settings.update", "sign_in.settings"]);
+    assert_eq!(log[0].who, "owner");
+    assert_eq!(desk.portal.account().settings.dns_upstreams.len(), 2, "clients get them at once");
+    assert_eq!(store.flow_setting().await.unwrap().keep_days, 0);
+    let (_, page) = desk.get("/admin/settings").await;
+    assert!(page.contains("192.0.2.53:53") && page.contains("not at all"), "{page}");
+    assert_eq!(desk.post(path, &right).await.0, 303);
+    assert_eq!(entries().await.len(), log.len(), "the same again changes nothing");
+}
+
 /// A scripted peer.
 struct Peer {
     socket: tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>,

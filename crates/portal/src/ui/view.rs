@@ -228,6 +228,8 @@ pub(super) struct Field {
     name: Cow<'static, str>,
     label: String,
     hint: String,
+    /// What is wrong with what was filled in.
+    error: Option<String>,
     value: String,
     input: Input,
     is_required: bool,
@@ -237,7 +239,7 @@ impl Field {
     /// A field that is filled in like this.
     pub(super) fn new(name: &'static str, label: &str, input: Input) -> Self {
         let (label, hint, value) = (label.to_owned(), String::new(), String::new());
-        Self { name: Cow::Borrowed(name), label, hint, value, input, is_required: false }
+        Self { name: Cow::Borrowed(name), label, hint, error: None, value, input, is_required: false }
     }
 
     /// A value that was sent before and is sent again.
@@ -253,6 +255,19 @@ impl Field {
     /// Says how to fill it in.
     pub(super) fn hint(self, hint: &str) -> Self {
         Self { hint: hint.to_owned(), ..self }
+    }
+
+    /// What is wrong with what was filled in, said beside it; of lines of text only.
+    pub(super) fn error(self, error: Option<String>) -> Self {
+        Self { error, ..self }
+    }
+
+    /// What describes it, for those who hear the page.
+    fn described(&self) -> String {
+        let parts = [("h", !self.hint.is_empty()), ("e", self.error.is_some())];
+        let ids =
+            parts.iter().filter(|(_, is_there)| *is_there).map(|(part, _)| format!("{part}-{}", self.name));
+        ids.collect::<Vec<_>>().join(" ")
     }
 
     /// The form cannot be sent without it.

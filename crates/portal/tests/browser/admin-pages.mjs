@@ -163,7 +163,7 @@ const pages = {
   people: "/admin/people", person, "person-delete": `${person}/delete`, groups: "/admin/groups", group,
   "group-delete": `${group}/delete`, devices: "/admin/devices", sessions: "/admin/sessions",
   relays: "/admin/relays", tokens: "/admin/tokens", "token-form": "/admin/tokens/new", audit: "/admin/audit", flows: "/admin/flows",
-  settings: "/admin/settings",
+  settings: "/admin/settings", "settings-edit": "/admin/settings/edit",
 };
 for (const scheme of ["light", "dark"]) {
   const look = await open({ colorScheme: scheme });

@@ -65,6 +65,17 @@ impl Default for FlowSetting {
     }
 }
 
+impl FlowSetting {
+    /// Refuses what cannot be kept.
+    pub(crate) fn checked(self) -> Result<Self, StoreError> {
+        if (0..=3650).contains(&self.keep_days) && (1000..=100_000_000).contains(&self.max_rows) {
+            return Ok(self);
+        }
+        let text = "flows are kept for 0 to 3,650 days, and 1,000 to 100,000,000 of them";
+        Err(StoreError::Invalid(text.to_owned()))
+    }
+}
+
 /// What is behind it is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowHorizon {
@@ -154,12 +165,7 @@ impl Change {
 
     /// Keeps the flow log in another way.
     pub(crate) async fn set_flow_setting(&mut self, setting: FlowSetting) -> Result<(), StoreError> {
-        let in_range =
-            (0..=3650).contains(&setting.keep_days) && (1000..=100_000_000).contains(&setting.max_rows);
-        if !in_range {
-            let text = "flows are kept for 0 to 3,650 days, and 1,000 to 100,000,000 of them";
-            return Err(StoreError::Invalid(text.to_owned()));
-        }
+        let setting = setting.checked()?;
         self.make_flow_setting().await?;
         sql::query(
             "UPDATE flow_setting SET keep_days = $2, max_rows = $3, from_clients = $4 WHERE account_id = $1",
