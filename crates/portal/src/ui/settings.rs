@@ -33,7 +33,10 @@ fn count_days(days: i64) -> String {
 fn kept(setting: FlowSetting) -> String {
     match setting.keep_days {
         0 => "not at all".to_owned(),
-        days => format!("{}, at most {} of them", count_days(days), setting.max_rows),
+        days => {
+            let ends = if setting.from_clients { "gateways and clients" } else { "gateways" };
+            format!("{}, at most {} of them, from {ends}", count_days(days), setting.max_rows)
+        }
     }
 }
 
@@ -110,6 +113,7 @@ async fn filled(portal: &Portal) -> Result<Fields, Refusal> {
         ("device_limit", sign_in.devices_per_user.map(|most| most.to_string()).unwrap_or_default()),
         ("flow_days", flows.keep_days.to_string()),
         ("flow_rows", flows.max_rows.to_string()),
+        ("flow_clients", if flows.from_clients { "yes".to_owned() } else { String::new() }),
     ];
     Ok(Fields(HashMap::from(pairs.map(|(name, value)| (name.to_owned(), value)))))
 }
@@ -134,6 +138,9 @@ fn edit_form(fields: &Fields, mut errors: Errors) -> Form {
             "0 keeps no flow log and forgets the one there is.",
         ),
         field("flow_rows", "The most flows that are kept", "1000 to 100000000; the oldest go first."),
+        Field::new("flow_clients", "Clients report their flows too", Input::Check)
+            .value(fields.get("flow_clients"))
+            .hint("A second account of the same traffic, which makes about twice as many."),
     ];
     Form::new("/admin/settings/edit", "Save settings", fields).or_back("/admin/settings")
 }
@@ -141,7 +148,7 @@ fn edit_form(fields: &Fields, mut errors: Errors) -> Form {
 fn edit_page(visitor: &Visitor) -> Page {
     Page::new(visitor, "settings", "Change settings")
         .below("Settings", "/admin/settings")
-        .lead("Clients come back for other resolvers and search domains within moments, and their tunnels stay. Gateways hear of a flow log that was switched on or off when they connect next.")
+        .lead("Clients come back for other resolvers and search domains within moments, and their tunnels stay. Gateways and clients hear of a flow log that was switched on or off when they connect next.")
 }
 
 pub(super) async fn edit(
@@ -185,7 +192,8 @@ fn read(fields: &Fields) -> Result<(SettingsChange, FlowSetting), Errors> {
     let flows = (noted(&mut errors, "flow_days", keep_days), noted(&mut errors, "flow_rows", max_rows));
     match flows {
         (Some(keep_days), Some(max_rows)) if errors.is_empty() => {
-            Ok((wanted, FlowSetting { keep_days, max_rows }))
+            let from_clients = fields.has("flow_clients");
+            Ok((wanted, FlowSetting { keep_days, max_rows, from_clients }))
         }
         _ => Err(errors),
     }
