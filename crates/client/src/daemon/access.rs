@@ -48,7 +48,9 @@ impl Authority {
     pub(super) fn from_system(active_users: ActiveUsers) -> Self {
         let group = Group::from_name(GROUP).ok().flatten().map(|group| group.gid);
         if group.is_none() {
-            tracing::info!("there is no group `{GROUP}`: only root and whoever sits here may operate the client");
+            tracing::info!(
+                "there is no group `{GROUP}`: only root and whoever sits here may operate the client"
+            );
         }
         Self { group, active_users }
     }

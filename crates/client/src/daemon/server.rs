@@ -206,11 +206,8 @@ impl Conversation {
             };
             send(&writer, &FromDaemon::Reply(Reply { id: call.id, outcome })).await?;
             if subscribes && subscription.is_none() {
-                subscription = Some(Subscription::start(
-                    self.view.clone(),
-                    self.standing.clone(),
-                    Arc::clone(&writer),
-                ));
+                subscription =
+                    Some(Subscription::start(self.view.clone(), self.standing.clone(), Arc::clone(&writer)));
             }
         }
     }

@@ -21,13 +21,18 @@ pub(super) fn if_asked_for(command: &Command, arguments: &[OsString]) -> Option<
     if *flag != *FLAG {
         return None;
     }
-    Some(match write(command.clone(), Path::new(directory)) {
-        Ok(text) => clap::Error::raw(ErrorKind::DisplayHelp, text),
+    match write(command.clone(), Path::new(directory)) {
+        Ok(text) => said(text),
         Err(error) => {
             let text = format!("cannot write to {}: {error}\n", Path::new(directory).display());
-            clap::Error::raw(ErrorKind::Io, text)
+            Some(clap::Error::raw(ErrorKind::Io, text))
         }
-    })
+    }
+}
+
+/// An outcome that is no error: clap makes one for help alone.
+fn said(text: String) -> Option<clap::Error> {
+    Command::new("manual").override_help(text).try_get_matches_from(["manual", "--help"]).err()
 }
 
 fn write(command: Command, directory: &Path) -> std::io::Result<String> {

@@ -281,7 +281,17 @@ mod tests {
     fn every_administrative_command_takes_the_portal_and_the_token() {
         let mut command = Cli::command();
         command.build();
-        let own = ["bootstrap", "serve", "backup", "restore", "migrate", "doctor", "admin-link", "completion", "help"];
+        let own = [
+            "bootstrap",
+            "serve",
+            "backup",
+            "restore",
+            "migrate",
+            "doctor",
+            "admin-link",
+            "completion",
+            "help",
+        ];
         for name in own {
             command = command.mut_subcommand(name, |own| own.hide(true));
         }
