@@ -20,6 +20,8 @@ pub mod handover;
 #[cfg(target_os = "linux")]
 mod interface_request;
 #[cfg(target_os = "linux")]
+pub mod login_manager;
+#[cfg(target_os = "linux")]
 pub mod masquerade;
 #[cfg(target_os = "linux")]
 mod netlink;

@@ -13,6 +13,8 @@
 //! the same code as a flag would be, so a wrong value leads to the same message. A key that
 //! is no flag is an error: a setting that is silently ignored is worse than none.
 
+mod manual;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -83,6 +85,9 @@ fn parse_from<T: Parser>(
     variable: &dyn Fn(&OsStr) -> Option<OsString>,
 ) -> Result<(T, Vec<Setting>), clap::Error> {
     let mut command = T::command();
+    if let Some(outcome) = manual::if_asked_for(&command, &arguments) {
+        return Err(outcome);
+    }
     let Some(path) = settings_file(&arguments, variable) else {
         return parse_arguments(arguments, &[]);
     };
@@ -325,6 +330,20 @@ mod tests {
         assert!(complaint("token = \"secret\"", 0o644).contains("chmod 600"));
         assert!(complaint("port = 1", 0o644).contains("--name"), "a missing setting is still missing");
         assert!(parse(&["--config", "/nowhere"]).unwrap_err().contains("/nowhere"));
+    }
+
+    #[test]
+    fn the_manual_is_written_without_settings_that_must_be_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("man8");
+        let words = ["program", "--manual", place.to_str().unwrap()].map(OsString::from);
+        let outcome = parse_from::<Arguments>(words.to_vec(), &|_| None).unwrap_err();
+        assert!(!outcome.use_stderr() && !outcome.to_string().contains("error"), "{outcome}");
+        let page = std::fs::read_to_string(place.join("program.8")).unwrap();
+        assert!(page.contains(".TH program 8") && page.contains("ADIT_TEST_PORT_UNSET"), "{page}");
+        let nowhere = ["program", "--manual", "/dev/null/man8"].map(OsString::from);
+        let outcome = parse_from::<Arguments>(nowhere.to_vec(), &|_| None).unwrap_err();
+        assert!(outcome.use_stderr() && outcome.exit_code() != 0, "{outcome}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Developer commands: `cargo xtask demo · test · lab · bench · sim · fuzz · lint · package · size · packages`.
+//! Developer commands: `cargo xtask demo · test · lab · bench · sim · fuzz · lint · package · package-test · size · packages`.
 //!
 //! Exit status: 0 when everything asked for is in order, 1 when something failed, 2 when it could not be tried
 //! (wrong usage, missing packages, missing rights).
@@ -50,6 +50,8 @@ enum Command {
     Lint(LintArguments),
     /// Make what users install: deb, rpm, an archive, a bill of materials, checksums.
     Package(PackageArguments),
+    /// Install, start, upgrade, crash, remove and purge the packages, on a machine that is thrown away. Needs root.
+    PackageTest(PackageTestArguments),
     /// Print the size of each release binary.
     Size(SizeArguments),
     /// List the Debian packages that these commands need, or install them.
@@ -191,6 +193,13 @@ struct PackageArguments {
 }
 
 #[derive(Debug, Args)]
+struct PackageTestArguments {
+    /// Build profile of the programs.
+    #[arg(long, default_value = "lab", value_name = "PROFILE")]
+    profile: String,
+}
+
+#[derive(Debug, Args)]
 struct PackagesArguments {
     /// Install those that are missing; needs root.
     #[arg(long)]
@@ -245,6 +254,7 @@ fn run(command: Command) -> Result<Verdict> {
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Lint(arguments) => lint::run(&arguments),
         Command::Package(arguments) => package::run(&arguments),
+        Command::PackageTest(arguments) => package::lifecycle::run(&arguments),
         Command::Size(arguments) => size::run(&arguments),
         Command::Packages(arguments) => packages::run(&arguments),
     }

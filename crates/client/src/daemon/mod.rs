@@ -7,11 +7,13 @@
 mod access;
 mod arguments;
 mod netcheck;
+mod presence;
 mod server;
 mod session;
 mod sign_in;
 mod view;
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -23,6 +25,7 @@ use adit_engine::{DohServer, Offloads};
 use adit_platform::dns_control::{
     Automatic, Bus, Disabled, DnsControl, NetworkManager, ResolvConf, Resolvconf, Resolved,
 };
+use adit_platform::login_manager::Logind;
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::FileSecrets;
 use adit_platform::service::{self, StopSignals};
@@ -96,7 +99,10 @@ async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &G
     };
     let (publisher, view) = watch::channel(constants.idle(Reason::NoToken));
     let (calls, call_queue) = mpsc::channel(CALL_QUEUE);
-    let server = Server::bind(&arguments.socket, Authority::from_system(), calls, view)?;
+    let (active_users, users_seen) = watch::channel(BTreeSet::new());
+    let (resumed, wakes) = mpsc::channel(1);
+    let server = Server::bind(&arguments.socket, Authority::from_system(users_seen), calls, view)?;
+    tokio::spawn(presence::follow(Logind::new(Bus::System), active_users, resumed));
     // An earlier daemon may have been killed, and this one may never connect.
     if let Err(error) = clean_up(&arguments, true).await {
         tracing::error!(error = format!("{error:#}"), "cannot undo what an earlier run left behind");
@@ -136,7 +142,7 @@ async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &G
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the daemon is ready");
     tokio::select! {
         () = server.run() => {}
-        () = session.serve(call_queue) => {}
+        () = session.serve(call_queue, wakes) => {}
         signal = signals.next() => tracing::info!(?signal, "stopping"),
     }
     service::notify_stopping();

@@ -17,7 +17,7 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use super::access::Authority;
+use super::access::{Authority, Standing};
 
 /// Front ends served at once that may only look on; more are turned away.
 const MOST_OBSERVERS: usize = 32;
@@ -148,12 +148,12 @@ impl Server {
                     continue;
                 }
             };
-            let access = self.authority.access(&stream);
-            let Some(seat) = self.seats.take(access) else {
+            let standing = self.authority.standing(&stream);
+            let Some(seat) = self.seats.take(standing.access()) else {
                 tracing::debug!("turned a front end away: too many are connected");
                 continue;
             };
-            let conversation = Conversation { access, calls: self.calls.clone(), view: self.view.clone() };
+            let conversation = Conversation { standing, calls: self.calls.clone(), view: self.view.clone() };
             tokio::spawn(async move {
                 let _seat = seat;
                 match conversation.run(stream).await {
@@ -173,7 +173,7 @@ impl Drop for Server {
 }
 
 struct Conversation {
-    access: Access,
+    standing: Standing,
     calls: mpsc::Sender<Call>,
     view: watch::Receiver<View>,
 }
@@ -206,20 +206,22 @@ impl Conversation {
             };
             send(&writer, &FromDaemon::Reply(Reply { id: call.id, outcome })).await?;
             if subscribes && subscription.is_none() {
-                subscription = Some(Subscription::start(self.view.clone(), self.access, Arc::clone(&writer)));
+                subscription =
+                    Some(Subscription::start(self.view.clone(), self.standing.clone(), Arc::clone(&writer)));
             }
         }
     }
 
     async fn answer(&self, request: Request) -> Result<Response, RequestError> {
-        if self.access < request.needs() {
+        let access = self.standing.access();
+        if access < request.needs() {
             return Err(refuse(
                 ErrorCode::Denied,
-                "you may not do this: become a member of the group `adit`, or root",
+                "you may not do this: sit at this machine, become a member of the group `adit`, or root",
             ));
         }
         match request {
-            Request::Status {} => Ok(Response::Status(Box::new(self.view.borrow().status_for(self.access)))),
+            Request::Status {} => Ok(Response::Status(Box::new(self.view.borrow().status_for(access)))),
             Request::Resources {} => Ok(Response::Resources(self.view.borrow().resources.clone())),
             Request::Subscribe {} => Ok(Response::Done),
             request => {
@@ -236,13 +238,17 @@ impl Conversation {
 struct Subscription(tokio::task::JoinHandle<()>);
 
 impl Subscription {
-    fn start(mut view: watch::Receiver<View>, access: Access, writer: Arc<Mutex<OwnedWriteHalf>>) -> Self {
+    fn start(
+        mut view: watch::Receiver<View>,
+        standing: Standing,
+        writer: Arc<Mutex<OwnedWriteHalf>>,
+    ) -> Self {
         view.mark_unchanged();
         Self(tokio::spawn(async move {
             let mut last = view.borrow().clone();
             while view.changed().await.is_ok() {
                 let new = view.borrow_and_update().clone();
-                for event in events(&last, &new, access) {
+                for event in events(&last, &new, standing.access()) {
                     if send(&writer, &FromDaemon::Event(event)).await.is_err() {
                         return;
                     }

@@ -116,7 +116,9 @@ impl Session {
     }
 
     /// Does what front ends ask for and shows what the engine does.
-    pub(super) async fn serve(&mut self, mut calls: mpsc::Receiver<Call>) {
+    ///
+    /// After each of `wakes`, when the machine has slept, the engine looks at once whom it can still reach.
+    pub(super) async fn serve(&mut self, mut calls: mpsc::Receiver<Call>, mut wakes: mpsc::Receiver<()>) {
         let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
         loop {
             tokio::select! {
@@ -125,6 +127,11 @@ impl Session {
                     None => return,
                 },
                 () = changed(self.snapshots.as_mut()) => {}
+                Some(()) = wakes.recv() => {
+                    if let Some(engine) = &self.engine {
+                        engine.recheck();
+                    }
+                }
                 news = login::news(self.sign_in.as_mut()) => self.take_news(news).await,
                 _ = expiry.tick() => {}
             }

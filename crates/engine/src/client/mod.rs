@@ -68,6 +68,7 @@ impl std::fmt::Debug for ClientConfig {
 #[derive(Debug)]
 enum Command {
     Ping { resource: String, reply: oneshot::Sender<Result<PingResult, PingFailure>> },
+    Recheck,
     Stop { reason: GoodbyeReason },
 }
 
@@ -103,6 +104,13 @@ impl ClientEngine {
     /// A handle for calls that outlives borrows of the engine.
     pub fn pinger(&self) -> Pinger {
         Pinger { commands: self.commands.clone() }
+    }
+
+    /// Looks at once whether portal and gateways can still be reached, instead of waiting for timeouts: after the
+    /// machine has slept, for instance.
+    pub fn recheck(&self) {
+        // A queue that is full, or nobody's any more, is answered by what stands in it or by the snapshot.
+        let _ = self.commands.try_send(Command::Recheck);
     }
 
     /// Says goodbye, takes everything back and waits until it is done.

@@ -259,14 +259,14 @@ impl<'a> Control<'a> {
                 Some(news) = inputs.stream_news.recv() => self.driver.handle_stream_news(news),
                 snapshot = inputs.addresses.changed() => {
                     tracing::info!("the host's addresses changed");
-                    self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());
-                    // A new way out needs its reverse path filter loosened, and may have taken our resolver away.
-                    if let Some(interface) = self.desired.clone() {
-                        self.configure(&interface).await;
-                    }
+                    self.meet_network(&snapshot).await;
                 }
                 command = inputs.commands.recv() => match command {
                     Some(Command::Ping { resource, reply }) => self.ping(&resource, reply),
+                    Some(Command::Recheck) => {
+                        let addresses = inputs.addresses.current();
+                        self.meet_network(&addresses).await;
+                    }
                     Some(Command::Stop { reason }) => return Ok(reason),
                     None => return Ok(GoodbyeReason::ShuttingDown),
                 },
@@ -276,6 +276,15 @@ impl<'a> Control<'a> {
                     export::machine(machine.drops(), machine.statistics().connections);
                 }
             }
+        }
+    }
+
+    /// Finds its way in a network that is new, or may be.
+    async fn meet_network(&mut self, snapshot: &addresses::Snapshot) {
+        self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());
+        // A new way out needs its reverse path filter loosened, and may have taken our resolver away.
+        if let Some(interface) = self.desired.clone() {
+            self.configure(&interface).await;
         }
     }
 

@@ -44,16 +44,21 @@ pub(super) struct Conversation {
 impl Bus {
     /// Connects; refuses if the service is neither there nor can be started.
     pub(super) async fn open(&self, object: Object) -> Result<Conversation, DnsControlError> {
+        let connection =
+            self.connect(ANSWER_WITHIN).await.map_err(|error| failed(object, "answer", error))?;
+        Ok(Conversation { connection, object })
+    }
+
+    /// Connects; the connection itself and each answer take no longer than `answer_within`.
+    pub(crate) async fn connect(&self, answer_within: Duration) -> zbus::Result<Connection> {
         let builder = match self {
             Self::System => connection::Builder::system(),
             Self::At(address) => connection::Builder::address(address.as_str()),
         };
-        let building = builder.method_timeout(ANSWER_WITHIN).build();
-        let connection = tokio::time::timeout(ANSWER_WITHIN, building)
+        let building = builder.method_timeout(answer_within).build();
+        tokio::time::timeout(answer_within, building)
             .await
-            .map_err(|_| failed(object, "answer", "the bus does not answer"))?
-            .map_err(|error| failed(object, "answer", error))?;
-        Ok(Conversation { connection, object })
+            .map_err(|_| zbus::Error::Failure("the bus does not answer".to_owned()))?
     }
 
     /// Whether a service runs now.

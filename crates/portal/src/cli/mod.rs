@@ -10,6 +10,7 @@ mod acme;
 mod admin;
 mod client;
 mod doctor;
+mod generate;
 mod output;
 mod run;
 
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use ipnet::IpNet;
 use url::Url;
 
@@ -48,6 +49,17 @@ enum Command {
     /// Make a link with which somebody chooses password and authenticator
     /// anew
     AdminLink(AdminLink),
+    /// Print a script that completes commands in your shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages to a directory
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        directory: PathBuf,
+    },
     #[command(flatten)]
     Admin(admin::Command),
 }
@@ -221,6 +233,8 @@ pub fn main() -> ExitCode {
         Command::Migrate(arguments) => run::migrate(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::AdminLink(arguments) => run::admin_link(arguments),
+        Command::Completion { shell } => generate::completion(shell, Cli::command()),
+        Command::Man { directory } => generate::manual(&directory, Cli::command()),
         Command::Admin(command) => run::admin(command),
     }
 }
@@ -245,8 +259,6 @@ fn duration(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -269,7 +281,18 @@ mod tests {
     fn every_administrative_command_takes_the_portal_and_the_token() {
         let mut command = Cli::command();
         command.build();
-        for name in ["bootstrap", "serve", "backup", "restore", "migrate", "doctor", "admin-link", "help"] {
+        let own = [
+            "bootstrap",
+            "serve",
+            "backup",
+            "restore",
+            "migrate",
+            "doctor",
+            "admin-link",
+            "completion",
+            "help",
+        ];
+        for name in own {
             command = command.mut_subcommand(name, |own| own.hide(true));
         }
         command.get_subcommands().filter(|one| !one.is_hide_set()).for_each(check_connection);

@@ -8,9 +8,10 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::contents::Contents;
-use super::scripts;
+use super::{Builder, Effort, scripts};
 
-pub(super) fn make(contents: &Contents, root: &Path, version: &str, output: &Path) -> Result<PathBuf> {
+pub(super) fn make(contents: &Contents, root: &Path, builder: &Builder<'_>) -> Result<PathBuf> {
+    let Builder { version, output, .. } = builder;
     let control = root.join("DEBIAN");
     fs::create_dir_all(&control)?;
     fs::write(control.join("control"), self::control(contents, version))?;
@@ -20,7 +21,11 @@ pub(super) fn make(contents: &Contents, root: &Path, version: &str, output: &Pat
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
     let path = output.join(format!("{}_{version}_{}.deb", contents.name, architecture()));
-    super::execute(Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(root).arg(&path))?;
+    let mut command = Command::new("dpkg-deb");
+    if builder.effort == Effort::Least {
+        command.args(["-Zgzip", "-z1"]);
+    }
+    super::execute(command.args(["--root-owner-group", "--build"]).arg(root).arg(&path))?;
     fs::remove_dir_all(&control)?;
     Ok(path)
 }
@@ -50,17 +55,11 @@ fn control(contents: &Contents, version: &str) -> String {
 fn maintainer_scripts(contents: &Contents) -> [(&'static str, String); 3] {
     let installed = scripts::after_install(contents, "[ -n \"$2\" ]");
     let removing = scripts::before_removal(contents);
-    let state = contents.state;
+    let purging = scripts::purge(contents);
     [
         ("postinst", format!("if [ \"$1\" = configure ]; then\n{installed}fi\n")),
         ("prerm", format!("if [ \"$1\" = remove ]; then\n{removing}fi\n")),
-        (
-            "postrm",
-            format!(
-                "{}if [ \"$1\" = purge ]; then rm -rf /var/lib/{state} /var/log/{state}; fi\n",
-                scripts::after_removal()
-            ),
-        ),
+        ("postrm", format!("{}if [ \"$1\" = purge ]; then\n{purging}fi\n", scripts::after_removal())),
     ]
 }
 

@@ -7,6 +7,7 @@
 mod bill;
 mod contents;
 mod deb;
+pub(crate) mod lifecycle;
 mod rpm;
 mod scripts;
 
@@ -31,8 +32,13 @@ pub(crate) fn run(arguments: &PackageArguments) -> Result<Verdict> {
         None => workspace.target_directory.join("packages"),
     };
     let version = workspace.version()?;
-    let builder =
-        Builder { workspace: &workspace, profile: &arguments.profile, output: &output, version: &version };
+    let builder = Builder {
+        workspace: &workspace,
+        profile: &arguments.profile,
+        output: &output,
+        version: &version,
+        effort: Effort::Most,
+    };
     builder.make_all()?;
     Ok(Verdict::Good)
 }
@@ -43,19 +49,22 @@ struct Builder<'a> {
     profile: &'a str,
     output: &'a Path,
     version: &'a str,
+    effort: Effort,
+}
+
+/// How hard to compress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// As well as possible, for what is shipped.
+    Most,
+    /// As fast as possible, for what is thrown away.
+    Least,
 }
 
 impl Builder<'_> {
     fn make_all(&self) -> Result<()> {
-        empty(self.output)?;
         let stage = self.output.join("stage");
-        let mut made = Vec::new();
-        for contents in &PACKAGES {
-            let root = stage.join(contents.name);
-            contents.stage(&root, &self.workspace.workspace_root, &self.workspace.binaries(self.profile))?;
-            made.push(deb::make(contents, &root, self.version, self.output)?);
-            made.push(rpm::make(contents, &root, self.version, self.output)?);
-        }
+        let mut made = self.stage_and_pack(&stage)?;
         made.push(self.archive(&stage)?);
         fs::remove_dir_all(&stage)?;
         let bill = self.output.join(format!("adit-{}.cdx.json", self.version));
@@ -66,6 +75,26 @@ impl Builder<'_> {
             println!("{:>9} KiB  {}", fs::metadata(path)?.len() / 1024, path.display());
         }
         Ok(())
+    }
+
+    /// Only what package managers install.
+    fn make_installable(&self) -> Result<()> {
+        let stage = self.output.join("stage");
+        self.stage_and_pack(&stage)?;
+        Ok(fs::remove_dir_all(&stage)?)
+    }
+
+    /// Makes the packages; their trees stay in `stage`.
+    fn stage_and_pack(&self, stage: &Path) -> Result<Vec<PathBuf>> {
+        empty(self.output)?;
+        let mut made = Vec::new();
+        for contents in &PACKAGES {
+            let root = stage.join(contents.name);
+            contents.stage(&root, &self.workspace.workspace_root, &self.workspace.binaries(self.profile))?;
+            made.push(deb::make(contents, &root, self)?);
+            made.push(rpm::make(contents, &root, self)?);
+        }
+        Ok(made)
     }
 
     /// One archive for systems without packages: programs, units, manual pages and completions of all four.

@@ -7,9 +7,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::contents::Contents;
-use super::scripts;
+use super::{Builder, Effort, scripts};
 
-pub(super) fn make(contents: &Contents, root: &Path, version: &str, output: &Path) -> Result<PathBuf> {
+pub(super) fn make(contents: &Contents, root: &Path, builder: &Builder<'_>) -> Result<PathBuf> {
+    let Builder { version, output, .. } = builder;
     let work = output.join("rpm-work");
     super::empty(&work)?;
     let specification = work.join(format!("{}.spec", contents.name));
@@ -18,6 +19,9 @@ pub(super) fn make(contents: &Contents, root: &Path, version: &str, output: &Pat
     command.args(["-bb", "--quiet", "--buildroot"]).arg(work.join("root"));
     command.arg("--define").arg(format!("_topdir {}", work.display()));
     command.arg("--define").arg(format!("_rpmdir {}", work.join("made").display()));
+    if builder.effort == Effort::Least {
+        command.args(["--define", "_binary_payload w1.gzdio"]);
+    }
     super::execute(command.arg(&specification))?;
     let made = find(&work.join("made"))?.context("rpmbuild made nothing")?;
     let name = made.file_name().context("a file has a name")?;
