@@ -1,4 +1,4 @@
-//! TUN, sockets, routes, DNS control, secrets: everything that asks the operating system.
+//! TUN, sockets, routes, DNS control, login manager, secrets: everything that asks the operating system.
 //!
 //! Each module is one job. Jobs that change the host ([`network`], [`masquerade`], [`dns_control`]) follow
 //! one pattern: a small trait that takes the *whole* desired state, is idempotent, takes it all back on

@@ -6,88 +6,87 @@ mod managers;
 mod namespace;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use adit_platform::dns_control::Bus;
 use adit_platform::login_manager::{LoginEvent, LoginManager as _, Logind};
+use futures_util::StreamExt as _;
 use managers::Machine;
 use namespace::isolated;
-use zbus::{Connection, OwnedObjectPath, connection, interface};
+use zbus::{Connection, Message, MessageStream, OwnedObjectPath, Variant, connection, message};
 
 const ROOT: &str = "/org/freedesktop/login1";
 const SEAT: &str = "/org/freedesktop/login1/seat/seat0";
+const NOBODY: Option<&str> = None;
+
+/// Sessions: of two people, and of the screen where they sign in.
+const SESSIONS: [(u32, &str); 3] = [(1000, "user"), (1001, "user"), (107, "greeter")];
 
 fn path(text: &str) -> OwnedObjectPath {
     OwnedObjectPath::try_from(text).expect("a path")
 }
 
-struct Manager;
+/// What logind says on the bus, with one seat.
+struct Served {
+    bus: Connection,
+    /// Which of the sessions, counted from 1, is active; 0 is none.
+    active: Arc<AtomicU32>,
+}
 
-#[interface(name = "org.freedesktop.login1.Manager")]
-impl Manager {
-    fn list_seats(&self) -> Vec<(String, OwnedObjectPath)> {
-        vec![("seat0".to_owned(), path(SEAT))]
+impl Served {
+    async fn start(machine: &Machine) -> Self {
+        let Bus::At(address) = machine.bus() else { panic!("a bus of its own") };
+        let bus = connection::Builder::address(address.as_str()).build().await.expect("a bus");
+        let active = Arc::new(AtomicU32::new(1));
+        let mut calls = MessageStream::from(&bus);
+        bus.request_name("org.freedesktop.login1").await.expect("the name");
+        let (server, shown) = (bus.clone(), Arc::clone(&active));
+        tokio::spawn(async move {
+            while let Some(Ok(call)) = calls.next().await {
+                if call.message_type() == message::Type::MethodCall {
+                    answer(&server, &call, shown.load(Ordering::SeqCst)).await;
+                }
+            }
+        });
+        Self { bus, active }
+    }
+
+    async fn activate(&self, session: u32) {
+        self.active.store(session, Ordering::SeqCst);
+        let properties = "org.freedesktop.DBus.Properties";
+        let changed = ("org.freedesktop.login1.Seat", Vec::<(String, String)>::new(), ["ActiveSession"]);
+        self.bus
+            .emit_signal(NOBODY, SEAT, properties, "PropertiesChanged", &changed)
+            .await
+            .expect("a signal");
     }
 }
 
-/// The number of the session that is active; 0 is none.
-struct Seat(u32);
-
-#[interface(name = "org.freedesktop.login1.Seat")]
-impl Seat {
-    #[zbus(property)]
-    fn active_session(&self) -> (String, OwnedObjectPath) {
-        match self.0 {
-            0 => (String::new(), path("/")),
-            number => (number.to_string(), path(&format!("{ROOT}/session/_{number}"))),
-        }
+async fn answer(bus: &Connection, call: &Message, active: u32) {
+    let header = call.header();
+    if header.member().is_some_and(|member| member.as_str() == "ListSeats") {
+        bus.reply(&header, &vec![("seat0", path(SEAT))]).await.expect("sends");
+        return;
     }
+    let (_, property): (String, String) = call.body().deserialize().expect("a property");
+    let place = header.path().expect("a path").to_string();
+    let session = place.rsplit('_').next().and_then(|number| number.parse::<usize>().ok());
+    let (user, class) = session.map_or((0, ""), |number| SESSIONS[number - 1]);
+    let value = match property.as_str() {
+        "ActiveSession" if active == 0 => Variant::from((String::new(), path("/"))),
+        "ActiveSession" => Variant::from((active.to_string(), path(&format!("{ROOT}/session/_{active}")))),
+        "Class" => Variant::from(class),
+        "User" => Variant::from((user, path(&format!("{ROOT}/user/_{user}")))),
+        other => panic!("logind has no {other} here"),
+    };
+    bus.reply(&header, &value).await.expect("sends");
 }
 
-struct Session {
-    user: u32,
-    class: &'static str,
-}
-
-#[interface(name = "org.freedesktop.login1.Session")]
-impl Session {
-    #[zbus(property)]
-    fn class(&self) -> String {
-        self.class.to_owned()
-    }
-
-    #[zbus(property)]
-    fn user(&self) -> (u32, OwnedObjectPath) {
-        (self.user, path(&format!("{ROOT}/user/_{}", self.user)))
-    }
-}
-
-/// What logind shows: a seat, sessions of two people, and the screen where they sign in.
-async fn logind(machine: &Machine) -> Connection {
-    let Bus::At(address) = machine.bus() else { panic!("a bus of its own") };
-    let connection = connection::Builder::address(address.as_str()).build().await.expect("a bus");
-    let objects = connection.object_server();
-    objects.at(ROOT, Manager).await.expect("serves");
-    objects.at(SEAT, Seat(1)).await.expect("serves");
-    for (number, user, class) in [(1, 1000, "user"), (2, 1001, "user"), (3, 107, "greeter")] {
-        let place = format!("{ROOT}/session/_{number}");
-        objects.at(place.as_str(), Session { user, class }).await.expect("serves");
-    }
-    connection.request_name("org.freedesktop.login1").await.expect("the name");
-    connection
-}
-
-async fn activate(logind: &Connection, session: u32) {
-    let seat = logind.object_server().interface::<_, Seat>(SEAT).await.expect("the seat");
-    let mut inner = seat.get_mut().await;
-    inner.0 = session;
-    inner.active_session_changed(seat.signal_emitter()).await.expect("a signal");
-}
-
-async fn prepare_for_sleep(logind: &Connection, begins: bool) {
+async fn prepare_for_sleep(logind: &Served, begins: bool) {
     let manager = "org.freedesktop.login1.Manager";
-    let nobody = None::<&str>;
-    logind.emit_signal(nobody, ROOT, manager, "PrepareForSleep", &(begins,)).await.expect("a signal");
+    logind.bus.emit_signal(NOBODY, ROOT, manager, "PrepareForSleep", &(begins,)).await.expect("a signal");
 }
 
 async fn next(ours: &mut Logind) -> LoginEvent {
@@ -102,20 +101,20 @@ fn users(numbers: &[u32]) -> LoginEvent {
 fn people_and_sleep_are_noticed() {
     isolated(|| async {
         let machine = Machine::start();
-        let logind = logind(&machine).await;
+        let logind = Served::start(&machine).await;
         let mut ours = Logind::new(machine.bus());
         assert_eq!(next(&mut ours).await, users(&[1000]));
-        activate(&logind, 2).await;
+        logind.activate(2).await;
         assert_eq!(next(&mut ours).await, users(&[1001]));
         prepare_for_sleep(&logind, true).await;
         assert_eq!(next(&mut ours).await, LoginEvent::Sleeping);
         prepare_for_sleep(&logind, false).await;
         assert_eq!(next(&mut ours).await, LoginEvent::Resumed);
-        activate(&logind, 3).await;
+        logind.activate(3).await;
         assert_eq!(next(&mut ours).await, users(&[]), "a greeter is nobody");
-        activate(&logind, 1).await;
+        logind.activate(1).await;
         assert_eq!(next(&mut ours).await, users(&[1000]));
-        activate(&logind, 0).await;
+        logind.activate(0).await;
         assert_eq!(next(&mut ours).await, users(&[]), "nobody sits there");
     });
 }
@@ -124,7 +123,7 @@ fn people_and_sleep_are_noticed() {
 fn nobody_sits_at_a_machine_whose_bus_is_gone() {
     isolated(|| async {
         let mut machine = Machine::start();
-        let _logind = logind(&machine).await;
+        let _logind = Served::start(&machine).await;
         let mut ours = Logind::new(machine.bus());
         assert_eq!(next(&mut ours).await, users(&[1000]));
         machine.kill_newest();
