@@ -208,6 +208,6 @@ impl Link {
         R: DeserializeOwned + Type,
     {
         let reply = self.connection.call_method(Some(SERVICE), path, Some(interface), method, body).await?;
-        Ok(reply.body().deserialize()?)
+        reply.body().deserialize()
     }
 }
