@@ -71,13 +71,14 @@ fn listed<T>(page: Page, items: Vec<T>, id: impl Fn(&T) -> Uuid) -> axum::Json<L
     axum::Json(Listed { items, next })
 }
 
-/// A name as people may choose it.
+/// A name as people may choose it. Spaces around it are left out, and count: the description promises that nothing longer
+/// is taken.
 pub(crate) fn checked_name(name: &str) -> Result<&str, Failure> {
-    let name = name.trim();
-    if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+    let trimmed = name.trim();
+    if trimmed.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
         return Err(Failure::invalid("a name has 1 to 100 characters and none to control terminals"));
     }
-    Ok(name)
+    Ok(trimmed)
 }
 
 /// All routes of the API.

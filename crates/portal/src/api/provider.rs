@@ -138,13 +138,12 @@ fn view(public_url: Option<&str>, provider: AuthProvider) -> ProviderView {
 }
 
 fn checked<'a>(text: &'a str, longest: usize, what: &str) -> Result<&'a str, Failure> {
-    let text = text.trim();
     if text.len() > longest || text.chars().any(char::is_control) {
         return Err(Failure::invalid(&format!(
             "{what} has at most {longest} characters and none to control terminals"
         )));
     }
-    Ok(text)
+    Ok(text.trim())
 }
 
 /// The same names as in conditions, or no condition could name the provider.
