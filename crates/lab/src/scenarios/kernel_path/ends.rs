@@ -141,8 +141,9 @@ fn frozen(
     let stopped = unix_now()?;
     relay.signal(Signal::SIGSTOP)?;
     std::thread::sleep(FROZEN);
-    relay.signal(Signal::SIGCONT)?;
+    // Before it is: data may flow again before the call returns.
     let woken = unix_now()?;
+    relay.signal(Signal::SIGCONT)?;
     let watched = finish(&mut watch)?;
     for (direction, trace) in [("to peers", &watched.to_peer), ("to clients", &watched.to_client)] {
         let silence = trace.silences.iter().find(|(from, until)| *until > woken && *from > stopped - 1.0);
