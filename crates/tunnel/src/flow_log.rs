@@ -216,9 +216,7 @@ impl FlowLog {
     pub(crate) fn move_peer(&mut self, from: PeerId, to: PeerId) {
         let flows = self.open.values_mut().filter(|open| open.subject.peer == from);
         let moved = flows.map(|open| open.subject.peer = to).count();
-        if let Some(before) = self.peers.get_mut(&from) {
-            before.flows = 0;
-        }
+        self.peers.remove(&from);
         self.peers.entry(to).or_default().flows += moved;
     }
 
@@ -415,6 +413,18 @@ const fn sum(one: FlowCounters, other: FlowCounters) -> FlowCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_another_one_took_over_is_forgotten() {
+        let mut log = FlowLog::new([7; 32]);
+        for restart in 0..10 {
+            log.note_path(PeerId(restart), PathKind::Direct);
+            log.move_peer(PeerId(restart), PeerId(restart + 1));
+        }
+        assert_eq!(log.peers.len(), 1);
+        log.note_gone(PeerId(10));
+        assert!(log.peers.is_empty());
+    }
 
     /// What a flow costs beside the workers: its entry, its place in one queue, and where it is counted.
     #[test]
