@@ -124,11 +124,20 @@ impl Reporter {
     }
 }
 
+/// A client and a gateway that were introduced to each other.
+#[derive(Debug, Clone, sqlx::FromRow)]
+struct Introduced {
+    #[sqlx(flatten)]
+    client: FlowClient,
+    #[sqlx(flatten)]
+    gateway: FlowGateway,
+}
+
 /// What is believed of those whom a reporter names.
 struct Beliefs<'a> {
     reporter: &'a Reporter,
-    clients: HashMap<Uuid, Option<FlowClient>>,
-    gateways: HashMap<Uuid, Option<FlowGateway>>,
+    /// By the id of the one at the other end.
+    introduced: HashMap<Uuid, Option<Introduced>>,
     resources: HashMap<(Uuid, ResourceId), Option<String>>,
 }
 
@@ -148,12 +157,7 @@ impl Change {
         batch: &Flows,
     ) -> Result<FlowsStored, StoreError> {
         let stored = self.last_report(reporter.id(), batch.spool).await?;
-        let mut beliefs = Beliefs {
-            reporter,
-            clients: HashMap::new(),
-            gateways: HashMap::new(),
-            resources: HashMap::new(),
-        };
+        let mut beliefs = Beliefs { reporter, introduced: HashMap::new(), resources: HashMap::new() };
         let (mut last, mut run) = (stored, Vec::new());
         for flow in &batch.flows {
             let number = integer(flow.number);
@@ -225,61 +229,45 @@ impl Change {
         beliefs: &mut Beliefs<'_>,
         record: &'a FlowRecord,
     ) -> Result<Option<Believed<'a>>, StoreError> {
-        let (gateway, client) = match beliefs.reporter {
-            Reporter::Gateway { id, name } => {
-                let id = id.as_uuid();
-                let gateway = FlowGateway { gateway_id: id, gateway_name: name.clone() };
-                (Some(gateway), self.introduced_client(&mut beliefs.clients, record, id).await?)
+        let introduced = self.introduced(beliefs, record).await?;
+        let (gateway, client) = match (beliefs.reporter, introduced) {
+            (Reporter::Gateway { id, name }, introduced) => {
+                let gateway = FlowGateway { gateway_id: id.as_uuid(), gateway_name: name.clone() };
+                (gateway, introduced.map(|introduced| introduced.client))
             }
-            Reporter::Client(client) => {
-                let id = client.client_id;
-                (self.introduced_gateway(&mut beliefs.gateways, record, id).await?, Some(client.clone()))
-            }
+            (Reporter::Client(client), Some(introduced)) => (introduced.gateway, Some(client.clone())),
+            (Reporter::Client(_), None) => return Ok(None),
         };
-        let Some(gateway) = gateway else { return Ok(None) };
         let resource = self.resource_at(&mut beliefs.resources, record.resource, gateway.gateway_id).await?;
         Ok(Some(Believed { record, gateway, client, resource }))
     }
 
-    async fn introduced_client(
+    /// The reporter and whom its report names at the other end, if they were introduced.
+    async fn introduced(
         &mut self,
-        known: &mut HashMap<Uuid, Option<FlowClient>>,
+        beliefs: &mut Beliefs<'_>,
         record: &FlowRecord,
-        gateway: Uuid,
-    ) -> Result<Option<FlowClient>, StoreError> {
-        let Some(client) = record.client else { return Ok(None) };
-        let unknown = match known.entry(client.as_uuid()) {
+    ) -> Result<Option<Introduced>, StoreError> {
+        let own = beliefs.reporter.id();
+        let (other, client, gateway) = match (beliefs.reporter, record.client, record.gateway) {
+            (Reporter::Gateway { .. }, Some(client), _) => (client.as_uuid(), client.as_uuid(), own),
+            (Reporter::Client(_), _, Some(gateway)) => (gateway.as_uuid(), own, gateway.as_uuid()),
+            _ => return Ok(None),
+        };
+        let unknown = match beliefs.introduced.entry(other) {
             Entry::Occupied(known) => return Ok(known.get().clone()),
             Entry::Vacant(unknown) => unknown,
         };
         let query = sql::query_as(
             "SELECT device.id AS client_id, device.name AS client_name,
-                    actor.id AS actor_id, actor.name AS actor_name
+                    actor.id AS actor_id, actor.name AS actor_name,
+                    gateway.id AS gateway_id, gateway.name AS gateway_name
              FROM connection JOIN device ON device.id = connection.client_id
              JOIN actor ON actor.id = device.actor_id
+             JOIN device AS gateway ON gateway.id = connection.gateway_id
              WHERE connection.client_id = $1 AND connection.gateway_id = $2",
         );
-        let found = query.bind(client.as_uuid()).bind(gateway).fetch_optional(self.sql()).await?;
-        Ok(unknown.insert(found).clone())
-    }
-
-    async fn introduced_gateway(
-        &mut self,
-        known: &mut HashMap<Uuid, Option<FlowGateway>>,
-        record: &FlowRecord,
-        client: Uuid,
-    ) -> Result<Option<FlowGateway>, StoreError> {
-        let Some(gateway) = record.gateway else { return Ok(None) };
-        let unknown = match known.entry(gateway.as_uuid()) {
-            Entry::Occupied(known) => return Ok(known.get().clone()),
-            Entry::Vacant(unknown) => unknown,
-        };
-        let query = sql::query_as(
-            "SELECT device.id AS gateway_id, device.name AS gateway_name
-             FROM connection JOIN device ON device.id = connection.gateway_id
-             WHERE connection.client_id = $1 AND connection.gateway_id = $2",
-        );
-        let found = query.bind(client).bind(gateway.as_uuid()).fetch_optional(self.sql()).await?;
+        let found = query.bind(client).bind(gateway).fetch_optional(self.sql()).await?;
         Ok(unknown.insert(found).clone())
     }
 
