@@ -27,6 +27,9 @@ use crate::view::PacketView;
 /// What a packet becomes longer or shorter by: the difference of the two headers.
 pub const HEADER_DIFFERENCE: usize = size_of::<Ipv6Header>() - size_of::<Ipv4Header>();
 
+/// IPv6 and TCP headers without options, in bytes: what a segment needs besides its payload in the longer of the families.
+pub const TCP_HEADERS_V6: u16 = (size_of::<Ipv6Header>() + 20) as u16;
+
 /// An IPv4 packet up to this length becomes one that every IPv6 link carries (RFC 7915, 5.1).
 const LONGEST_FRAGMENTABLE: usize = 1280 - HEADER_DIFFERENCE;
 

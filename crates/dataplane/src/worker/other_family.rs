@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use adit_packet::offload::{Segmentation, SuperPacket, VirtioHeader};
-use adit_packet::translate::HEADER_DIFFERENCE;
+use adit_packet::translate::{HEADER_DIFFERENCE, TCP_HEADERS_V6};
 use adit_packet::{PacketView, Rewrite, TcpFlags, Transport, clamp_mss};
 
 use super::Worker;
@@ -24,8 +24,6 @@ use crate::{DropReason, PeerId};
 
 /// The longest packet that either family knows, and its header.
 const LONGEST: usize = 65_535 + 40;
-/// IPv6 and TCP headers without options.
-const HEADERS_V6: u16 = 40 + 20;
 /// What a tunnel's interface carries at least, before anything is known of paths.
 const LEAST_INTERFACE_MTU: u16 = 1420;
 
@@ -76,7 +74,7 @@ impl Translator {
         let out = &mut out[..length];
         if view.tcp_flags().contains(TcpFlags::SYN) {
             let view = PacketView::parse(out).map_err(|_| DropReason::RewriteFailed)?;
-            clamp_mss(out, &view, (*mtu).max(LEAST_INTERFACE_MTU).saturating_sub(HEADERS_V6));
+            clamp_mss(out, &view, (*mtu).max(LEAST_INTERFACE_MTU).saturating_sub(TCP_HEADERS_V6));
         }
         Ok(out)
     }

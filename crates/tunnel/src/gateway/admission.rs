@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use adit_dataplane::{Flow, FlowKey, Origin};
-use adit_packet::translate::HEADER_DIFFERENCE;
+use adit_packet::translate::{HEADER_DIFFERENCE, TCP_HEADERS_V6};
 use adit_packet::{FlowTuple, IcmpError, PacketView, clamp_mss};
 use adit_peering::ConnectionId;
 use adit_policy::ClientId;
@@ -21,9 +21,6 @@ use crate::traffic::FirstPacket;
 
 /// How long a worker drops the packets of a refused flow by itself. Short: a grant may come.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
-
-/// IPv6 and TCP headers without options, in bytes.
-const HEADERS_V6: u16 = 40 + 20;
 
 /// What to do with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +106,7 @@ fn rewritten(
     translated.truncate(length);
     let view = PacketView::parse(&translated).map_err(|_| DropReason::Untranslatable)?;
     // What answers it is carried in the longer of the two families on one side.
-    clamp_mss(&mut translated, &view, mtu.saturating_sub(HEADERS_V6));
+    clamp_mss(&mut translated, &view, mtu.saturating_sub(TCP_HEADERS_V6));
     Ok(translated)
 }
 
