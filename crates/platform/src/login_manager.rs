@@ -5,7 +5,9 @@
 //! back: who may do something because of it has no more right to it.
 //!
 //! Whatever a signal says, users are asked for anew, by the service's name, so that nobody can claim to be at the
-//! machine by a signal of their own; a false word of sleep costs a check of the connections. Deliberately absent: delaying the sleep, since nothing has to be said before it.
+//! machine by a signal of their own; a false word of sleep costs a check of the connections.
+//!
+//! Deliberately absent: delaying the sleep, since nothing has to be said before it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -55,19 +55,12 @@ const fn table(bypass: &Bypass) -> u32 {
 }
 
 fn route(bypass: &Bypass, family: AddressFamily) -> RouteMessage {
-    if family == AddressFamily::Inet {
-        RouteMessageBuilder::<Ipv4Addr>::new()
-            .kind(RouteType::Unreachable)
-            .table_id(table(bypass))
-            .protocol(PROTOCOL)
-            .priority(METRIC)
-            .build()
-    } else {
-        RouteMessageBuilder::<Ipv6Addr>::new()
-            .kind(RouteType::Unreachable)
-            .table_id(table(bypass))
-            .protocol(PROTOCOL)
-            .priority(METRIC)
-            .build()
+    match family {
+        AddressFamily::Inet => refusing(RouteMessageBuilder::<Ipv4Addr>::new(), bypass),
+        _ => refusing(RouteMessageBuilder::<Ipv6Addr>::new(), bypass),
     }
+}
+
+fn refusing<T>(builder: RouteMessageBuilder<T>, bypass: &Bypass) -> RouteMessage {
+    builder.kind(RouteType::Unreachable).table_id(table(bypass)).protocol(PROTOCOL).priority(METRIC).build()
 }
