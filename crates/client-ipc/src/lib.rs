@@ -21,6 +21,7 @@ mod frame;
 mod login;
 mod message;
 mod netcheck;
+mod profile;
 #[cfg(test)]
 mod schema;
 mod settings;
@@ -37,10 +38,8 @@ pub use message::{
 pub use netcheck::{
     Attempt, Failure, FailureKind, FamilyReport, Mapping, NetcheckReport, PathMtu, RelayReport,
 };
+pub use profile::{DEFAULT_SOCKET, InvalidProfile, PROFILE_SOCKETS, Profile};
 pub use settings::{Setting, SettingSource};
 pub use status::{
     Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,
 };
-
-/// Where the daemon listens unless it is told otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/adit/aditd.sock";

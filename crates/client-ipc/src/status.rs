@@ -156,6 +156,9 @@ pub struct Status {
     pub detail: Option<String>,
     /// The daemon's version.
     pub version: String,
+    /// The profile that the daemon serves, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// The portal's URL.
     pub portal: String,
     /// Who is signed in.

@@ -107,6 +107,8 @@ struct Pending<T> {
     /// This query's entry among the deadlines.
     wake: Instant,
     first_upstream: usize,
+    /// Who is asked instead of the upstreams.
+    delegates: Option<Vec<SocketAddr>>,
     made: usize,
     waiting: Vec<Attempt>,
     /// A response that is better than none.
@@ -147,13 +149,41 @@ impl<T> Forwarder<T> {
         }
     }
 
+    /// Forgets kept responses.
+    pub fn forget(&mut self) {
+        self.cache.clear();
+    }
+
     /// Takes a client's query that came over `transport`.
     pub fn forward(&mut self, now: Instant, query: &Query<'_>, transport: Transport, token: T) {
+        self.begin(now, query, transport, token, None);
+    }
+
+    /// As [`forward`](Self::forward), but `servers` are asked instead of the upstreams, and nobody else.
+    pub fn delegate(
+        &mut self,
+        now: Instant,
+        query: &Query<'_>,
+        transport: Transport,
+        token: T,
+        servers: &[SocketAddr],
+    ) {
+        self.begin(now, query, transport, token, Some(servers));
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        query: &Query<'_>,
+        transport: Transport,
+        token: T,
+        delegates: Option<&[SocketAddr]>,
+    ) {
         if let Some(kept) = self.cache.get(now, query) {
             self.answer(query, transport, token, kept);
             return;
         }
-        if self.upstreams.is_empty() || self.pending.len() >= MAXIMUM_PENDING {
+        if delegates.unwrap_or(&self.upstreams).is_empty() || self.pending.len() >= MAXIMUM_PENDING {
             self.fail(query, transport, token, None);
             return;
         }
@@ -164,7 +194,8 @@ impl<T> Forwarder<T> {
             transport,
             give_up: now + QUERY,
             wake: now + ATTEMPT,
-            first_upstream: self.preferred,
+            first_upstream: if delegates.is_some() { 0 } else { self.preferred },
+            delegates: delegates.map(<[SocketAddr]>::to_vec),
             made: 0,
             waiting: Vec::new(),
             failure: None,
@@ -243,7 +274,8 @@ impl<T> Forwarder<T> {
     /// Asks an upstream that was not asked yet; without one, the query ends with its last attempt.
     fn after_failure(&mut self, now: Instant, number: u64) {
         let Some(pending) = self.pending.get(&number) else { return };
-        if pending.made < self.upstreams.len().min(MAXIMUM_ATTEMPTS) {
+        let servers = pending.delegates.as_ref().unwrap_or(&self.upstreams);
+        if pending.made < servers.len().min(MAXIMUM_ATTEMPTS) {
             self.reschedule(number, now + ATTEMPT);
             self.ask_next(number);
         } else if pending.waiting.is_empty() {
@@ -294,8 +326,9 @@ impl<T> Forwarder<T> {
         let Some(pending) = self.pending.get_mut(&number) else { return };
         let at = pending.first_upstream + pending.made;
         pending.made += 1;
-        match self.upstreams.get(at % self.upstreams.len().max(1)) {
-            Some(server) => self.ask(number, *server, Transport::Udp),
+        let servers = pending.delegates.as_ref().unwrap_or(&self.upstreams);
+        match servers.get(at % servers.len().max(1)).copied() {
+            Some(server) => self.ask(number, server, Transport::Udp),
             None => self.finish(number, None),
         }
     }

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::forwarder::{Forwarder, ResponseError, UpstreamFailure, UpstreamId, UpstreamQuery};
 use crate::name::Name;
 use crate::pattern::Pattern;
+use crate::pattern_index::PatternIndex;
 use crate::proxy_addresses::Assignment;
 use crate::query::{DropReason, Transport};
 use crate::stub::{Decision, StubResolver};
@@ -48,6 +49,7 @@ pub struct Server<K> {
     random: ChaCha20Rng,
     stub: StubResolver<K>,
     forwarder: Forwarder<Client>,
+    delegations: PatternIndex<Vec<SocketAddr>>,
     tcp: Listener,
     packets: VecDeque<Vec<u8>>,
     drops: BTreeMap<DropReason, u64>,
@@ -77,6 +79,7 @@ impl<K: Clone> Server<K> {
         Self {
             stub: StubResolver::new(settings.ipv4_proxies, settings.ipv6_proxies),
             forwarder: Forwarder::new(random.random()),
+            delegations: PatternIndex::default(),
             tcp: Listener::new(now, &addresses, random.random()),
             settings,
             random,
@@ -103,6 +106,17 @@ impl<K: Clone> Server<K> {
     /// Replaces all resources; names keep the addresses they have.
     pub fn set_resources(&mut self, resources: Vec<(Pattern, K)>) {
         self.stub.set_resources(resources);
+    }
+
+    /// Replaces the names that others answer, unless they belong to a resource here; the most specific pattern counts.
+    /// Kept responses are forgotten.
+    pub fn set_delegations(&mut self, delegations: Vec<(Pattern, Vec<SocketAddr>)>) {
+        let mut index = PatternIndex::default();
+        for (pattern, servers) in delegations {
+            index.insert(&pattern, servers);
+        }
+        self.delegations = index;
+        self.forwarder.forget();
     }
 
     /// Whether packets to `address` are for [`handle_packet`](Self::handle_packet).
@@ -227,7 +241,12 @@ impl<K: Clone> Server<K> {
         match self.stub.handle_query(now, message) {
             Decision::Answer(answer) => self.send(now, client, &answer),
             Decision::Forward(query) => {
-                self.forwarder.forward(now, &query, client.transport(), client);
+                let name = query.name();
+                let transport = client.transport();
+                match name.as_ref().and_then(|name| self.delegations.find(name).next()) {
+                    Some(servers) => self.forwarder.delegate(now, &query, transport, client, servers),
+                    None => self.forwarder.forward(now, &query, transport, client),
+                }
                 Ok(())
             }
             Decision::Drop(reason) => Err(reason),

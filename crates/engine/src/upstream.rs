@@ -44,6 +44,8 @@ pub(crate) struct Upstreams<Id> {
     dial: MarkedDial,
     answers: mpsc::Sender<Answer<Id>>,
     slots: Arc<Semaphore>,
+    /// Servers beyond the tunnel of another profile.
+    through_tunnel: Vec<SocketAddr>,
     doh: Option<Arc<DohClient>>,
 }
 
@@ -52,7 +54,14 @@ impl<Id: Copy + Send + 'static> Upstreams<Id> {
     pub(crate) fn new(dial: MarkedDial, doh: Option<DohServer>) -> (Self, mpsc::Receiver<Answer<Id>>) {
         let (answers, receiver) = mpsc::channel(MOST_QUERIES);
         let doh = doh.map(|server| Arc::new(DohClient::new(server, dial)));
-        (Self { dial, answers, slots: Arc::new(Semaphore::new(MOST_QUERIES)), doh }, receiver)
+        let slots = Arc::new(Semaphore::new(MOST_QUERIES));
+        (Self { dial, answers, slots, through_tunnel: Vec::new(), doh }, receiver)
+    }
+
+    /// Asks these servers as any program of the host does: another tunnel leads to them. All others are asked past
+    /// every tunnel.
+    pub(crate) fn reach_through_tunnel(&mut self, servers: impl Iterator<Item = SocketAddr>) {
+        self.through_tunnel = servers.collect();
     }
 
     /// Sends `message` to `server`. A query too many is dropped: the machine's own timer ends it.
@@ -61,7 +70,9 @@ impl<Id: Copy + Send + 'static> Upstreams<Id> {
             tracing::debug!("too many DNS queries are on their way: dropped one");
             return;
         };
-        let (dial, answers) = (self.dial, self.answers.clone());
+        let is_beyond_tunnel = self.through_tunnel.contains(&server);
+        let dial = if is_beyond_tunnel { MarkedDial { mark: None } } else { self.dial };
+        let answers = self.answers.clone();
         let doh = self.doh.clone().filter(|doh| doh.is_at(server));
         tokio::spawn(async move {
             let _slot = slot;

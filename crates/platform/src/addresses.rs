@@ -28,8 +28,8 @@ pub const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// What must not be offered to peers as a way to reach this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// The tunnel's own interface.
-    pub own_interface: Option<String>,
+    /// The tunnel's own interface, and those of other tunnels of ours.
+    pub own_interfaces: Vec<String>,
     /// The tunnel's own address ranges.
     pub excluded: Vec<IpNet>,
     /// The mark of our sockets, so that the way out is looked up past the tunnel's routes.

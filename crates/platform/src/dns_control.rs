@@ -4,7 +4,7 @@
 //! implementation for each: [`Resolved`] (systemd-resolved over D-Bus), [`NetworkManager`] (its global
 //! configuration, over D-Bus), [`Resolvconf`] (the program `resolvconf` of openresolv or Debian) and
 //! [`ResolvConf`] (nobody else: the file itself). [`Automatic`] finds out which; [`Disabled`] touches nothing;
-//! [`FakeDns`] is for tests.
+//! [`FakeDns`] is for tests. [`Delegating`] lets several tunnels of one host share its resolver.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 
 mod automatic;
 mod bus;
+mod delegation;
 mod network_manager;
 mod resolv_conf;
 mod resolvconf_program;
@@ -21,6 +22,7 @@ mod resolved;
 
 pub use automatic::{Automatic, Manager};
 pub use bus::Bus;
+pub use delegation::{Delegating, Delegation};
 pub use network_manager::NetworkManager;
 pub use resolv_conf::ResolvConf;
 pub use resolvconf_program::Resolvconf;
@@ -99,6 +101,15 @@ pub trait DnsControl: Send + Sync {
     /// # Errors
     /// See [`DnsControlError`].
     fn recover(&mut self) -> DnsFuture<'_, ()>;
+
+    /// As [`recover`](Self::recover), but only what is kept under the name of this tunnel's interface: all else is in
+    /// force for another tunnel now.
+    ///
+    /// # Errors
+    /// See [`DnsControlError`].
+    fn recover_interface(&mut self) -> DnsFuture<'_, ()> {
+        ready(Ok(()))
+    }
 
     /// The host's own name servers, whether or not ours are in force; none if nobody can say.
     fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>>;

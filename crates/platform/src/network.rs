@@ -28,20 +28,48 @@ pub const FWMARK: u32 = 0xad00_0000;
 /// The bits of a packet mark that are ours.
 pub const FWMARK_MASK: u32 = 0xff00_0000;
 
+/// Tunnels that a host may have at once, each of a profile of its own; they are numbered from 0.
+pub const PROFILES: u8 = 5;
+
+/// What the interface of the tunnel with this number is called unless something else was asked for.
+#[must_use]
+pub fn default_interface(number: u8) -> String {
+    format!("adit{number}")
+}
+
 /// How unmarked packets get to the tunnel's routes.
+///
+/// The mark is the same for all tunnels of a host: none of them ever runs inside of another, so there are no circles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bypass {
     /// Packets with this mark (under [`FWMARK_MASK`]) ignore the tunnel.
     pub fwmark: u32,
     /// Table of the tunnel's routes; the next number holds its default routes.
     pub table: u32,
-    /// Priority of the first of up to three rules.
+    /// Priority of the rule for the tunnel's routes.
     pub priority: u32,
+    /// Priority of the two rules for its default routes: after the routes of all tunnels.
+    pub default_priority: u32,
+}
+
+impl Bypass {
+    /// That of the tunnel with this number, which is below [`PROFILES`]. Where the routes of two tunnels overlap, those
+    /// of the lower number win; default routes come after all others.
+    #[must_use]
+    pub fn of_profile(number: u8) -> Self {
+        let number = u32::from(number);
+        Self {
+            fwmark: FWMARK,
+            table: 0xad17 + 2 * number,
+            priority: 5_100 + number,
+            default_priority: 5_110 + 2 * number,
+        }
+    }
 }
 
 impl Default for Bypass {
     fn default() -> Self {
-        Self { fwmark: FWMARK, table: 0xad17, priority: 5_100 }
+        Self::of_profile(0)
     }
 }
 

@@ -23,7 +23,7 @@ fn host() {
 
 fn filter() -> Filter {
     Filter {
-        own_interface: Some("adit0".to_owned()),
+        own_interfaces: vec!["adit0".to_owned()],
         excluded: vec!["100.64.0.0/11".parse().expect("range")],
         fwmark: Some(adit_platform::network::FWMARK),
     }

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use adit_protocol::Interface;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Addresses that no packet out of a tunnel may have as its destination.
 pub(crate) const fn is_never_reachable(address: IpAddr) -> bool {
@@ -65,6 +65,17 @@ fn is_private_ipv6(address: Ipv6Addr) -> bool {
     segments[0] & 0xe000 != 0x2000
 }
 
+/// What the tunnel of a host with this number, 0 to 4, takes of the proxy range, so that two of them never name the same
+/// address: the first takes half, the others an eighth each. Too small a range is not divided.
+pub(crate) fn proxy_share(ranges: (Ipv4Net, Ipv6Net), profile: u8) -> (Ipv4Net, Ipv6Net) {
+    let (deeper, at) = if profile == 0 { (1, 0) } else { (3, 3 + usize::from(profile)) };
+    let (ipv4, ipv6) = ranges;
+    let share = |length: u8, bits: u8| (length + 3 + 4 <= bits).then_some(length + deeper);
+    let ipv4_share = share(ipv4.prefix_len(), 32).and_then(|length| ipv4.subnets(length).ok()?.nth(at));
+    let ipv6_share = share(ipv6.prefix_len(), 128).and_then(|length| ipv6.subnets(length).ok()?.nth(at));
+    (ipv4_share.unwrap_or(ipv4), ipv6_share.unwrap_or(ipv6))
+}
+
 /// The ranges that tunnels and names use themselves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TunnelRanges {
@@ -114,6 +125,25 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn tunnels_of_one_host_share_the_proxy_range_without_overlap() {
+        let whole: (Ipv4Net, Ipv6Net) =
+            ("100.96.0.0/16".parse().unwrap(), "fd00:2021:1111:8000::/107".parse().unwrap());
+        let shares: Vec<_> = (0..5).map(|profile| proxy_share(whole, profile)).collect();
+        assert_eq!(shares[0].0, "100.96.0.0/17".parse().unwrap());
+        assert_eq!(shares[1].0, "100.96.128.0/19".parse().unwrap());
+        assert_eq!(shares[4].1, "fd00:2021:1111:8000::1c:0/110".parse().unwrap());
+        for (at, (ipv4, ipv6)) in shares.iter().enumerate() {
+            assert!(whole.0.contains(ipv4) && whole.1.contains(ipv6));
+            for (other_ipv4, other_ipv6) in &shares[at + 1..] {
+                assert!(!ipv4.contains(other_ipv4) && !other_ipv4.contains(ipv4));
+                assert!(!ipv6.contains(other_ipv6) && !other_ipv6.contains(ipv6));
+            }
+        }
+        let small = ("100.96.0.0/28".parse().unwrap(), "fd00::/125".parse().unwrap());
+        assert_eq!(proxy_share(small, 3), small);
     }
 
     #[test]

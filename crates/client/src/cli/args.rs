@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use adit_client_ipc::DEFAULT_SOCKET;
+use adit_client_ipc::Profile;
 use clap::{Parser, Subcommand};
 use domain::base::iana::Rtype;
 use url::Url;
@@ -19,9 +19,13 @@ use super::bundle::Redaction;
                   5 not connected, 6 denied, 7 timeout."
 )]
 pub(super) struct Arguments {
-    /// Where the daemon listens.
-    #[arg(long, global = true, env = "ADIT_SOCKET", default_value = DEFAULT_SOCKET, value_name = "PATH")]
-    pub(super) socket: PathBuf,
+    /// The profile to work with, where a device is in several networks at once.
+    #[arg(long, short = 'p', global = true, env = "ADIT_PROFILE", value_name = "NAME")]
+    pub(super) profile: Option<Profile>,
+
+    /// Where the daemon listens [default: /run/adit/aditd.sock, of a profile /run/adit/profiles/NAME.sock].
+    #[arg(long, global = true, env = "ADIT_SOCKET", value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
 
     /// Print JSON with a stable schema instead of text.
     #[arg(long, global = true, env = "ADIT_JSON", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0, default_missing_value = "true", default_value = "false")]
@@ -29,6 +33,13 @@ pub(super) struct Arguments {
 
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+impl Arguments {
+    /// Where the daemon listens that this is about.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| Profile::default_socket(self.profile.as_ref()))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +102,8 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 30, value_name = "SECONDS")]
         timeout: u64,
     },
+    /// List the profiles whose daemons run, and what they are doing.
+    Profiles,
     /// Find, follow or change the daemon's log.
     Log {
         #[command(subcommand)]
@@ -203,7 +216,8 @@ pub(super) enum DnsCommand {
 pub(super) enum ServiceCommand {
     /// Start the daemon now and with the machine.
     Install {
-        /// The portal's address, such as wss://portal.example.com; kept in /etc/adit/client.env if there is none.
+        /// The portal's address, such as wss://portal.example.com; kept in /etc/adit/client.env, or of a profile in
+        /// /etc/adit/profiles/NAME.env, if there is none.
         #[arg(long, env = "ADIT_PORTAL", value_name = "URL")]
         portal: Option<Url>,
         /// Where aditd is [default: beside this program].

@@ -14,6 +14,7 @@ mod generate;
 mod log;
 mod login;
 mod netcheck;
+mod profiles;
 mod render;
 mod service;
 mod wait;
@@ -53,29 +54,30 @@ pub fn run() -> ExitCode {
 }
 
 async fn execute(arguments: &Arguments) -> Result<(), Failure> {
+    let socket = arguments.socket();
     // These need no daemon.
     match &arguments.command {
         Command::Help { topic } => return help(topic.as_deref(), arguments.json),
         Command::Completion { shell } => return generate::completion(*shell, Arguments::command()),
         Command::Man { directory } => return Ok(generate::manual(directory, Arguments::command())?),
         Command::Service { command: ServiceCommand::Install { portal, daemon } } => {
-            return service::install(daemon.as_deref(), portal.as_ref(), arguments.json);
+            let profile = arguments.profile.as_ref();
+            return service::install(profile, daemon.as_deref(), portal.as_ref(), arguments.json);
         }
         Command::Service { command: ServiceCommand::Uninstall } => {
-            return service::uninstall(arguments.json);
+            return service::uninstall(arguments.profile.as_ref(), arguments.json);
         }
+        Command::Profiles => return profiles::list(arguments.json).await,
         // These are wanted most when there is no daemon.
-        Command::Doctor => return doctor::doctor(&arguments.socket, arguments.json).await,
+        Command::Doctor => return doctor::doctor(&socket, arguments.json).await,
         Command::Debug { command: DebugCommand::Bundle { output, redact, preview } } => {
-            let mut daemon = FrontEnd::connect(&arguments.socket).await.ok();
+            let mut daemon = FrontEnd::connect(&socket).await.ok();
             let wish = bundle::Wish { output, redaction: *redact, preview: *preview, json: arguments.json };
             return bundle::bundle(daemon.as_mut(), wish).await;
         }
         _ => {}
     }
-    let mut daemon = FrontEnd::connect(&arguments.socket)
-        .await
-        .map_err(|error| Failure::connecting(error, &arguments.socket))?;
+    let mut daemon = FrontEnd::connect(&socket).await.map_err(|error| Failure::connecting(error, &socket))?;
     match &arguments.command {
         Command::Up { token_file, wait, timeout } => {
             let token = token_file.as_deref().map(read_token).transpose()?;
@@ -92,7 +94,7 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Command::Login { device_code, no_browser, cancel: false } => {
             let (device_code, no_browser, json) = (*device_code, *no_browser, arguments.json);
             let wish = login::Wish { device_code, no_browser, json };
-            login::login(&mut daemon, &arguments.socket, wish).await
+            login::login(&mut daemon, &socket, wish).await
         }
         Command::Down => {
             daemon.call(Request::Down {}, CALL_LIMIT).await?;
@@ -121,6 +123,7 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
         | Command::Completion { .. }
         | Command::Man { .. }
         | Command::Service { .. }
+        | Command::Profiles
         | Command::Doctor
         | Command::Debug { .. } => Ok(()),
         Command::Ping { resource, timeout } => {

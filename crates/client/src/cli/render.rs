@@ -88,6 +88,9 @@ const fn path_name(path: PathKind) -> &'static str {
 /// The state of the client for people.
 pub(super) fn status(status: &Status) -> String {
     let mut text = String::new();
+    if let Some(profile) = &status.profile {
+        line(&mut text, "Profile", profile);
+    }
     line(&mut text, "State", state_name(status.state));
     if let Some(reason) = status.reason {
         line(&mut text, "Reason", &format!("{} ({})", reason.cause(), reason.code()));

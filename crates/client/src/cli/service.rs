@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use adit_client_ipc::Profile;
 use anyhow::Context as _;
 use nix::unistd::Group;
 use url::Url;
@@ -14,22 +15,23 @@ use url::Url;
 use super::exit::Failure;
 use super::say;
 
-/// The unit that packages bring; the daemon's place in it is theirs.
+/// The units that packages bring, without a profile and for one; the daemon's place in them is theirs.
 const UNIT: &str = include_str!("../../../../packaging/systemd/aditd.service");
+const PROFILE_UNIT: &str = include_str!("../../../../packaging/systemd/aditd@.service");
 
 /// Where packages put the daemon.
 const PACKAGED_DAEMON: &str = "/usr/bin/aditd";
 
 /// Where packages put the unit, and where administrators do.
-const PACKAGED_UNITS: [&str; 2] =
-    ["usr/lib/systemd/system/aditd.service", "lib/systemd/system/aditd.service"];
-const OWN_UNIT: &str = "etc/systemd/system/aditd.service";
+const PACKAGED_UNITS: [&str; 2] = ["usr/lib/systemd/system", "lib/systemd/system"];
+const OWN_UNITS: &str = "etc/systemd/system";
 
 /// There while systemd runs the machine (sd_booted(3)).
 const SYSTEMD: &str = "run/systemd/system";
 
-/// The daemon's settings.
+/// The daemon's settings, and those of profiles.
 const SETTINGS: &str = "etc/adit/client.env";
+const PROFILE_SETTINGS: &str = "etc/adit/profiles";
 
 /// Whoever is in it may operate the client.
 const GROUP: &str = "adit";
@@ -37,27 +39,34 @@ const GROUP: &str = "adit";
 /// A machine to install on.
 struct Machine<'a> {
     root: &'a Path,
+    profile: Option<&'a Profile>,
     has_group: bool,
     run: &'a mut dyn FnMut(Command) -> anyhow::Result<()>,
 }
 
 /// `adit service install`.
-pub(super) fn install(daemon: Option<&Path>, portal: Option<&Url>, json: bool) -> Result<(), Failure> {
+pub(super) fn install(
+    profile: Option<&Profile>,
+    daemon: Option<&Path>,
+    portal: Option<&Url>,
+    json: bool,
+) -> Result<(), Failure> {
     require_root()?;
     let daemon = match daemon {
         Some(daemon) => daemon.to_owned(),
         None => std::env::current_exe().context("where is this program?")?.with_file_name("aditd"),
     };
     let has_group = Group::from_name(GROUP).context("cannot look groups up")?.is_some();
-    let mut machine = Machine { root: Path::new("/"), has_group, run: &mut run };
+    let mut machine = Machine { root: Path::new("/"), profile, has_group, run: &mut run };
     machine.install(&daemon, portal)?;
-    say(json, "The daemon runs as the service `aditd` and starts with the machine.")
+    let service = machine.service();
+    say(json, &format!("The daemon runs as the service `{service}` and starts with the machine."))
 }
 
 /// `adit service uninstall`.
-pub(super) fn uninstall(json: bool) -> Result<(), Failure> {
+pub(super) fn uninstall(profile: Option<&Profile>, json: bool) -> Result<(), Failure> {
     require_root()?;
-    let mut machine = Machine { root: Path::new("/"), has_group: true, run: &mut run };
+    let mut machine = Machine { root: Path::new("/"), profile, has_group: true, run: &mut run };
     machine.uninstall()?;
     say(json, "The service is gone. Settings in /etc/adit and the identity in /var/lib/adit are kept.")
 }
@@ -70,33 +79,58 @@ fn require_root() -> Result<(), Failure> {
 }
 
 impl Machine<'_> {
+    /// What systemd knows the daemon by.
+    fn service(&self) -> String {
+        self.profile.map_or_else(|| "aditd".to_owned(), |profile| format!("aditd@{profile}"))
+    }
+
+    /// The unit's file; the services of all profiles have one.
+    const fn unit_file(&self) -> &'static str {
+        if self.profile.is_some() { "aditd@.service" } else { "aditd.service" }
+    }
+
+    fn own_unit(&self) -> PathBuf {
+        self.root.join(OWN_UNITS).join(self.unit_file())
+    }
+
+    fn settings_file(&self) -> PathBuf {
+        match self.profile {
+            None => self.root.join(SETTINGS),
+            Some(profile) => self.root.join(PROFILE_SETTINGS).join(format!("{profile}.env")),
+        }
+    }
+
     fn install(&mut self, daemon: &Path, portal: Option<&Url>) -> Result<(), Failure> {
-        self.refuse_packaged()?;
+        let is_packaged = self.is_packaged();
+        if is_packaged && self.profile.is_none() {
+            return Err(packaged());
+        }
         if !self.root.join(SYSTEMD).is_dir() {
             return Err(
                 anyhow::anyhow!("systemd does not run this machine: start aditd by other means").into()
             );
         }
-        let unit = unit(daemon)?;
+        let unit = if is_packaged { None } else { Some(self.unit(daemon)?) };
         self.keep_settings(portal)?;
         if !self.has_group {
             self.call("groupadd", &["--system", GROUP])?;
         }
-        let path = self.root.join(OWN_UNIT);
-        let is_new = std::fs::read_to_string(&path).ok().as_deref() != Some(&unit);
-        if is_new {
-            write(&path, &unit, 0o644)?;
+        let path = self.own_unit();
+        let unit = unit.filter(|unit| std::fs::read_to_string(&path).ok().as_ref() != Some(unit));
+        if let Some(unit) = &unit {
+            write(&path, unit, 0o644)?;
             self.call("systemctl", &["daemon-reload"])?;
         }
-        self.call("systemctl", &["enable", "aditd.service"])?;
+        let service = format!("{}.service", self.service());
+        self.call("systemctl", &["enable", &service])?;
         // A daemon that runs is left alone, unless its unit is another now.
-        self.call("systemctl", &[if is_new { "restart" } else { "start" }, "aditd.service"])?;
+        self.call("systemctl", &[if unit.is_some() { "restart" } else { "start" }, &service])?;
         Ok(())
     }
 
     /// Writes the settings if there are none: those of an administrator stay as they are.
     fn keep_settings(&self, portal: Option<&Url>) -> Result<(), Failure> {
-        let path = self.root.join(SETTINGS);
+        let path = self.settings_file();
         if path.exists() {
             return Ok(());
         }
@@ -107,22 +141,44 @@ impl Machine<'_> {
     }
 
     fn uninstall(&mut self) -> Result<(), Failure> {
-        self.refuse_packaged()?;
-        let path = self.root.join(OWN_UNIT);
-        let Ok(unit) = std::fs::read_to_string(&path) else { return Ok(()) };
-        self.call("systemctl", &["disable", "--now", "aditd.service"])?;
+        let is_packaged = self.is_packaged();
+        if is_packaged && self.profile.is_none() {
+            return Err(packaged());
+        }
+        let path = self.own_unit();
+        let unit = match std::fs::read_to_string(&path) {
+            Ok(unit) => unit,
+            Err(_) if is_packaged => PROFILE_UNIT.to_owned(),
+            Err(_) => return Ok(()),
+        };
+        self.call("systemctl", &["disable", "--now", &format!("{}.service", self.service())])?;
         // As it does whenever it ends; once more, for a daemon that was started by hand.
         let daemon = daemon_of(&unit).unwrap_or_else(|| PACKAGED_DAEMON.to_owned());
         let mut cleanup = Command::new(daemon);
+        if let Some(profile) = self.profile {
+            cleanup.args(["--profile", profile.as_str()]);
+        }
         cleanup.arg("--cleanup").envs(self.settings());
         (self.run)(cleanup)?;
+        if is_packaged || self.serves_another_profile() {
+            return Ok(());
+        }
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         Ok(self.call("systemctl", &["daemon-reload"])?)
     }
 
+    /// Whether the unit is still that of another profile's service.
+    fn serves_another_profile(&self) -> bool {
+        let own = format!("{}.service", self.service());
+        let wanted = self.root.join(OWN_UNITS).join("multi-user.target.wants");
+        let links = std::fs::read_dir(wanted).into_iter().flatten().flatten();
+        let mut names = links.filter_map(|link| link.file_name().into_string().ok());
+        self.profile.is_some() && names.any(|name| name.starts_with("aditd@") && name != own)
+    }
+
     /// The variables that the unit gives to the daemon.
     fn settings(&self) -> Vec<(String, String)> {
-        let text = std::fs::read_to_string(self.root.join(SETTINGS)).unwrap_or_default();
+        let text = std::fs::read_to_string(self.settings_file()).unwrap_or_default();
         let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
         lines
             .filter_map(|line| line.split_once('='))
@@ -130,13 +186,8 @@ impl Machine<'_> {
             .collect()
     }
 
-    fn refuse_packaged(&self) -> Result<(), Failure> {
-        if PACKAGED_UNITS.iter().any(|unit| self.root.join(unit).exists()) {
-            let message = "a package brought this service: `systemctl enable --now aditd` starts it, and the \
-                           package manager removes it";
-            return Err(anyhow::anyhow!(message).into());
-        }
-        Ok(())
+    fn is_packaged(&self) -> bool {
+        PACKAGED_UNITS.iter().any(|place| self.root.join(place).join(self.unit_file()).exists())
     }
 
     fn call(&mut self, program: &str, words: &[&str]) -> anyhow::Result<()> {
@@ -144,20 +195,28 @@ impl Machine<'_> {
         command.args(words);
         (self.run)(command)
     }
+
+    /// The packages' unit with the daemon at another place.
+    fn unit(&self, daemon: &Path) -> Result<String, Failure> {
+        let text = daemon.to_str().filter(|text| {
+            // What systemd would take apart or replace.
+            daemon.is_absolute() && !text.contains(|c: char| c.is_whitespace() || "%\"'\\$;".contains(c))
+        });
+        let text = text.ok_or_else(|| {
+            Failure::usage(format!("{} is no path that a service can have", daemon.display()))
+        })?;
+        if !daemon.is_file() {
+            return Err(Failure::usage(format!("{text} is not there; --daemon says where aditd is")));
+        }
+        let unit = if self.profile.is_some() { PROFILE_UNIT } else { UNIT };
+        Ok(unit.replace(PACKAGED_DAEMON, text))
+    }
 }
 
-/// The packages' unit with the daemon at another place.
-fn unit(daemon: &Path) -> Result<String, Failure> {
-    let text = daemon.to_str().filter(|text| {
-        // What systemd would take apart or replace.
-        daemon.is_absolute() && !text.contains(|c: char| c.is_whitespace() || "%\"'\\$;".contains(c))
-    });
-    let text = text
-        .ok_or_else(|| Failure::usage(format!("{} is no path that a service can have", daemon.display())))?;
-    if !daemon.is_file() {
-        return Err(Failure::usage(format!("{text} is not there; --daemon says where aditd is")));
-    }
-    Ok(UNIT.replace(PACKAGED_DAEMON, text))
+fn packaged() -> Failure {
+    let message = "a package brought this service: `systemctl enable --now aditd` starts it, and the package \
+                   manager removes it";
+    anyhow::anyhow!(message).into()
 }
 
 fn daemon_of(unit: &str) -> Option<String> {
@@ -191,112 +250,4 @@ fn run(mut command: Command) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    struct Host {
-        root: tempfile::TempDir,
-        daemon: PathBuf,
-    }
-
-    impl Host {
-        fn new() -> Self {
-            let root = tempfile::tempdir().unwrap();
-            let daemon = root.path().join("aditd");
-            std::fs::write(&daemon, "").unwrap();
-            std::fs::create_dir_all(root.path().join(SYSTEMD)).unwrap();
-            Self { root, daemon }
-        }
-
-        fn with<T>(&self, act: impl FnOnce(&mut Machine<'_>, &Path) -> T) -> (T, Vec<String>) {
-            let mut calls = Vec::new();
-            let mut run = |command: Command| {
-                let words: Vec<_> = std::iter::once(command.get_program())
-                    .chain(command.get_args())
-                    .map(|word| word.to_string_lossy().into_owned())
-                    .collect();
-                let variables: Vec<_> = command
-                    .get_envs()
-                    .map(|(name, value)| {
-                        format!("{}={} ", name.display(), value.unwrap_or_default().display())
-                    })
-                    .collect();
-                calls.push(variables.concat() + &words.join(" "));
-                Ok(())
-            };
-            let mut machine = Machine { root: self.root.path(), has_group: false, run: &mut run };
-            let outcome = act(&mut machine, &self.daemon);
-            (outcome, calls)
-        }
-    }
-
-    fn portal() -> Url {
-        Url::parse("wss://portal.example.com").unwrap()
-    }
-
-    #[test]
-    fn the_service_comes_and_goes_and_either_may_be_asked_for_twice() {
-        let host = Host::new();
-        let (installed, calls) = host.with(|machine, daemon| machine.install(daemon, Some(&portal())));
-        installed.unwrap();
-        let group = "groupadd --system adit";
-        let expected = [
-            group,
-            "systemctl daemon-reload",
-            "systemctl enable aditd.service",
-            "systemctl restart aditd.service",
-        ];
-        assert_eq!(calls, expected);
-        let unit = std::fs::read_to_string(host.root.path().join(OWN_UNIT)).unwrap();
-        let daemon = host.daemon.display().to_string();
-        assert!(unit.contains(&format!("ExecStart={daemon}\n")), "{unit}");
-        assert!(
-            unit.contains(&format!("ExecStopPost={daemon} --cleanup\n")) && !unit.contains(PACKAGED_DAEMON)
-        );
-        let settings = host.root.path().join(SETTINGS);
-        assert_eq!(std::fs::metadata(&settings).unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::write(&settings, "# mine\nADIT_PORTAL=wss://other\nADIT_STATE_DIR=\"/srv/adit\"\n").unwrap();
-
-        let (again, calls) = host.with(|machine, daemon| machine.install(daemon, Some(&portal())));
-        again.unwrap();
-        assert_eq!(calls, [group, "systemctl enable aditd.service", "systemctl start aditd.service"]);
-        assert!(std::fs::read_to_string(&settings).unwrap().starts_with("# mine"), "an administrator's stay");
-
-        let (removed, calls) = host.with(|machine, _| machine.uninstall());
-        removed.unwrap();
-        let cleanup = format!("ADIT_PORTAL=wss://other ADIT_STATE_DIR=/srv/adit {daemon} --cleanup");
-        assert_eq!(calls, ["systemctl disable --now aditd.service", &cleanup, "systemctl daemon-reload"]);
-        assert!(!host.root.path().join(OWN_UNIT).exists() && settings.exists());
-        let (again, calls) = host.with(|machine, _| machine.uninstall());
-        again.unwrap();
-        assert!(calls.is_empty());
-    }
-
-    #[test]
-    fn what_a_package_brought_is_left_alone() {
-        let host = Host::new();
-        write(&host.root.path().join(PACKAGED_UNITS[0]), "", 0o644).unwrap();
-        let (installed, calls) = host.with(|machine, daemon| machine.install(daemon, Some(&portal())));
-        assert!(installed.unwrap_err().message().contains("package") && calls.is_empty());
-        let (removed, calls) = host.with(|machine, _| machine.uninstall());
-        assert!(removed.is_err() && calls.is_empty());
-    }
-
-    #[test]
-    fn a_service_needs_systemd_a_portal_and_a_daemon() {
-        let host = Host::new();
-        std::fs::remove_dir(host.root.path().join(SYSTEMD)).unwrap();
-        let (installed, calls) = host.with(|machine, daemon| machine.install(daemon, Some(&portal())));
-        assert!(installed.unwrap_err().message().contains("systemd") && calls.is_empty());
-        let host = Host::new();
-        let (installed, calls) = host.with(|machine, daemon| machine.install(daemon, None));
-        assert!(installed.unwrap_err().message().contains("--portal") && calls.is_empty());
-        for daemon in ["/nowhere/aditd", "aditd", "/opt/my programs/aditd", "/opt/%n/aditd"] {
-            let (installed, calls) =
-                host.with(|machine, _| machine.install(Path::new(daemon), Some(&portal())));
-            assert!(installed.is_err() && calls.is_empty(), "{daemon}");
-        }
-    }
-}
+mod tests;

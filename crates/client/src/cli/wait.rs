@@ -50,6 +50,7 @@ mod tests {
 
     fn status(state: State, reason: Option<Reason>) -> Status {
         Status {
+            profile: None,
             schema: 1,
             state,
             reason,

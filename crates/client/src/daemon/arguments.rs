@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use adit_client_ipc::DEFAULT_SOCKET;
+use adit_client_ipc::Profile;
 use adit_engine::OffloadKind;
 use clap::{Parser, ValueEnum};
 use url::Url;
@@ -39,6 +39,10 @@ pub(super) struct Arguments {
     #[arg(long, env = "ADIT_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
+    /// Serve this profile, beside the daemons of others: up to four networks more at the same time.
+    #[arg(long, env = "ADIT_PROFILE", value_name = "NAME")]
+    pub(super) profile: Option<Profile>,
+
     /// The portal's address, such as wss://portal.example.com.
     #[arg(long, env = "ADIT_PORTAL", value_name = "URL", required_unless_present = "cleanup")]
     pub(super) portal: Option<Url>,
@@ -56,17 +60,17 @@ pub(super) struct Arguments {
     #[arg(long, env = "ADIT_NAME", value_name = "NAME")]
     pub(super) name: Option<String>,
 
-    /// Where identity and token are kept.
+    /// Where identity and token are kept; those of a profile below it in profiles/NAME. The same for all daemons of a host.
     #[arg(long, env = "ADIT_STATE_DIR", value_name = "DIR", default_value = "/var/lib/adit")]
     pub(super) state_dir: PathBuf,
 
-    /// Where front ends connect.
-    #[arg(long, env = "ADIT_SOCKET", value_name = "PATH", default_value = DEFAULT_SOCKET)]
-    pub(super) socket: PathBuf,
+    /// Where front ends connect [default: /run/adit/aditd.sock, for a profile /run/adit/profiles/NAME.sock].
+    #[arg(long, env = "ADIT_SOCKET", value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
 
-    /// The name of the tunnel interface.
-    #[arg(long, env = "ADIT_INTERFACE", value_name = "NAME", default_value = "adit0")]
-    pub(super) interface: String,
+    /// The name of the tunnel interface [default: adit0, for profiles adit1 to adit4].
+    #[arg(long, env = "ADIT_INTERFACE", value_name = "NAME")]
+    pub(super) interface: Option<String>,
 
     /// The UDP port for tunnels; 0 takes any free one.
     #[arg(long, env = "ADIT_PORT", value_name = "PORT", default_value_t = 0)]
@@ -117,7 +121,7 @@ pub(super) struct Arguments {
     #[arg(long, env = "ADIT_HEALTH", value_name = "ADDRESS:PORT")]
     pub(super) health: Option<SocketAddr>,
 
-    /// Write logs to this directory.
+    /// Write logs to this directory; those of a profile below it in NAME.
     #[arg(long, env = "ADIT_LOG_DIR", value_name = "DIR", default_value = "/var/log/adit")]
     pub(super) log_dir: PathBuf,
 

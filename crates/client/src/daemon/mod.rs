@@ -7,6 +7,7 @@
 mod access;
 mod arguments;
 mod netcheck;
+mod places;
 mod presence;
 mod server;
 mod session;
@@ -21,12 +22,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use adit_client_ipc::Reason;
+use adit_engine::client::Place;
 use adit_engine::{DohServer, Offloads};
 use adit_platform::dns_control::{
-    Automatic, Bus, Disabled, DnsControl, NetworkManager, ResolvConf, Resolvconf, Resolved,
+    Automatic, Bus, Delegating, Disabled, DnsControl, NetworkManager, ResolvConf, Resolvconf, Resolved,
 };
 use adit_platform::login_manager::Logind;
-use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
+use adit_platform::network::{LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::FileSecrets;
 use adit_platform::service::{self, StopSignals};
 use adit_platform::settings;
@@ -37,6 +39,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::access::Authority;
 use self::arguments::{Arguments, DnsControlKind};
+use self::places::Places;
 use self::server::Server;
 use self::session::Session;
 use self::view::Constants;
@@ -52,8 +55,9 @@ pub fn run() -> ExitCode {
     };
     // What to do instead of serving is no setting.
     settings.retain(|setting| setting.name != "cleanup");
+    let places = Places::of(&arguments);
     let guard = match adit_telemetry::init(adit_telemetry::Config {
-        log_dir: Some(arguments.log_dir.clone()),
+        log_dir: Some(places.log.clone()),
         level: arguments.log_level.clone(),
         ..adit_telemetry::Config::new("aditd")
     }) {
@@ -65,7 +69,7 @@ pub fn run() -> ExitCode {
         .build()
         .context("cannot start the runtime")
         .and_then(|runtime| {
-            let outcome = runtime.block_on(serve(arguments, settings, &guard));
+            let outcome = runtime.block_on(serve(arguments, &places, settings, &guard));
             runtime.shutdown_timeout(Duration::from_millis(100));
             outcome
         });
@@ -84,27 +88,38 @@ fn complain(error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &Guard) -> anyhow::Result<()> {
-    let secrets = FileSecrets::open(&arguments.state_dir).context("cannot use the state directory")?;
-    let _lock = lock(&arguments.state_dir)?;
+async fn serve(
+    arguments: Arguments,
+    places: &Places,
+    mut settings: Vec<settings::Setting>,
+    guard: &Guard,
+) -> anyhow::Result<()> {
+    let place = places.place(arguments.profile.as_ref())?;
+    let secrets = FileSecrets::open(&places.state).context("cannot use the state directory")?;
+    let _lock = lock(&places.state)?;
+    let interface = places::interface(&arguments, &place);
+    places.complete(&mut settings, &interface);
+    let changes =
+        Changes { places, place: &place, interface: &interface, resolv_conf: &arguments.resolv_conf };
     if arguments.cleanup {
-        return clean_up(&arguments, keeps_guard(|name| std::env::var(name).ok())).await;
+        return changes.take_back(keeps_guard(|name| std::env::var(name).ok())).await;
     }
     let mut signals = StopSignals::new().context("cannot listen for signals")?;
     let portal = arguments.portal.clone().context("no portal: give --portal or ADIT_PORTAL")?;
     let constants = Constants {
         portal: portal.to_string(),
-        interface: arguments.interface.clone(),
-        log_directory: arguments.log_dir.display().to_string(),
+        profile: arguments.profile.as_ref().map(ToString::to_string),
+        interface: interface.clone(),
+        log_directory: places.log.display().to_string(),
     };
     let (publisher, view) = watch::channel(constants.idle(Reason::NoToken));
     let (calls, call_queue) = mpsc::channel(CALL_QUEUE);
     let (active_users, users_seen) = watch::channel(BTreeSet::new());
     let (resumed, wakes) = mpsc::channel(1);
-    let server = Server::bind(&arguments.socket, Authority::from_system(users_seen), calls, view)?;
+    let server = Server::bind(&places.socket, Authority::from_system(users_seen), calls, view)?;
     tokio::spawn(presence::follow(Logind::new(Bus::System), active_users, resumed));
     // An earlier daemon may have been killed, and this one may never connect.
-    if let Err(error) = clean_up(&arguments, true).await {
+    if let Err(error) = changes.take_back(true).await {
         tracing::error!(error = format!("{error:#}"), "cannot undo what an earlier run left behind");
     }
     let readiness = Readiness::new();
@@ -120,18 +135,14 @@ async fn serve(arguments: Arguments, settings: Vec<settings::Setting>, guard: &G
         ca: arguments.ca.as_deref().map(adit_control_client::read_authority).transpose()?,
         allow_plain: arguments.insecure_plain_portal,
         name: arguments.name,
-        interface: arguments.interface.clone(),
+        interface: interface.clone(),
         port: arguments.port,
         offloads: Offloads::without(&arguments.without_offload),
         flow_spool: arguments.flow_spool * 1024 * 1024,
         workers: arguments.workers.unwrap_or_else(adit_engine::default_workers),
-        dns: dns_factory(
-            arguments.dns_control,
-            arguments.interface,
-            arguments.resolv_conf,
-            arguments.state_dir.clone(),
-        ),
-        state_dir: arguments.state_dir,
+        dns: dns_factory(arguments.dns_control, interface, arguments.resolv_conf, places.shared.clone()),
+        state_dir: places.state.clone(),
+        place,
         settings: settings.into_iter().map(view::setting).collect(),
     };
     let mut session = Session::new(config, secrets, constants, publisher, guard.level());
@@ -201,17 +212,25 @@ fn keeps_guard(variable: impl Fn(&str) -> Option<String>) -> bool {
     failed && variable("EXIT_STATUS").as_deref() != Some("2")
 }
 
-/// Takes back what a crashed daemon left behind, whatever way it was told to go.
-async fn clean_up(arguments: &Arguments, keeps_guard: bool) -> anyhow::Result<()> {
-    let mut network = LinuxNetwork::new(&arguments.state_dir, Some(Bypass::default()));
-    let routes = if keeps_guard { network.recover().await } else { network.clear().await };
-    let routes = routes.context("cannot remove routes and rules");
-    let (interface, file) = (&arguments.interface, &arguments.resolv_conf);
-    let resolver = Automatic::new(interface, file, &arguments.state_dir, Bus::System)
-        .recover()
-        .await
-        .context("cannot restore the system's resolver");
-    routes.and(resolver)
+/// What a daemon changes on its host.
+struct Changes<'a> {
+    places: &'a Places,
+    place: &'a Place,
+    interface: &'a str,
+    resolv_conf: &'a Path,
+}
+
+impl Changes<'_> {
+    /// Takes back what a crashed daemon left behind, whatever way it was told to go.
+    async fn take_back(&self, keeps_guard: bool) -> anyhow::Result<()> {
+        let mut network = LinuxNetwork::new(&self.places.state, Some(places::bypass(self.place)));
+        let routes = if keeps_guard { network.recover().await } else { network.clear().await };
+        let routes = routes.context("cannot remove routes and rules");
+        let control = Automatic::new(self.interface, self.resolv_conf, &self.places.shared, Bus::System);
+        let mut resolver = Delegating::new(&self.place.delegations, self.place.number, Box::new(control));
+        let resolver = resolver.recover().await.context("cannot restore the system's resolver");
+        routes.and(resolver)
+    }
 }
 
 #[cfg(test)]

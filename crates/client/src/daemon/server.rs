@@ -302,6 +302,7 @@ mod tests {
 
     fn view() -> View {
         let constants = super::super::view::Constants {
+            profile: None,
             portal: String::new(),
             interface: String::new(),
             log_directory: String::new(),

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use adit_client_ipc::{ErrorCode, LoginEnd, Reason, Request, RequestError, Response, Setting, Token};
-use adit_engine::client::{ClientConfig, ClientEngine, PingFailure, PortalState, Snapshot};
+use adit_engine::client::{ClientConfig, ClientEngine, PingFailure, Place, PortalState, Snapshot};
 use adit_engine::{DohServer, Identity, Offloads, PortalConfig};
 use adit_platform::dns_control::DnsControl;
-use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
+use adit_platform::network::{LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::{FileSecrets, SecretError, SecretStore as _};
 use adit_protocol::peer::GoodbyeReason;
 use adit_telemetry::LevelHandle;
@@ -18,10 +18,10 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use url::Url;
 
-use super::netcheck;
 use super::server::{Call, View, refuse};
 use super::sign_in::SignIn;
 use super::view::{self, Constants};
+use super::{netcheck, places};
 
 /// The name under which the token is kept.
 const TOKEN: &str = "token";
@@ -53,6 +53,8 @@ pub(super) struct Config {
     /// Bytes for reports of flows.
     pub(super) flow_spool: u64,
     pub(super) state_dir: PathBuf,
+    /// Beside which other daemons it runs.
+    pub(super) place: Place,
     /// As they are shown.
     pub(super) settings: Vec<Setting>,
     pub(super) dns: Box<dyn Fn() -> Box<dyn DnsControl>>,
@@ -144,7 +146,7 @@ impl Session {
         if self.engine.is_some() {
             return;
         }
-        let mut network = LinuxNetwork::new(&self.config.state_dir, Some(Bypass::default()));
+        let mut network = LinuxNetwork::new(&self.config.state_dir, Some(places::bypass(&self.config.place)));
         if let Err(error) = network.clear().await {
             tracing::error!(%error, "cannot remove routes and rules");
         }
@@ -344,6 +346,7 @@ impl Session {
             flow_spool: self.config.flow_spool,
             doh: self.config.doh.clone(),
             state_dir: self.config.state_dir.clone(),
+            place: self.config.place.clone(),
             dns: (self.config.dns)(),
         })
     }

@@ -18,6 +18,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// What does not change while the daemon runs.
 #[derive(Debug, Clone)]
 pub(super) struct Constants {
+    pub(super) profile: Option<String>,
     pub(super) portal: String,
     pub(super) interface: String,
     pub(super) log_directory: String,
@@ -57,6 +58,7 @@ impl Constants {
             reason,
             detail,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            profile: self.profile.clone(),
             portal: self.portal.clone(),
             actor: None,
             ipv4: None,
@@ -295,8 +297,12 @@ mod tests {
 
     #[test]
     fn a_session_that_was_ended_does_not_end_soon() {
-        let constants =
-            Constants { portal: String::new(), interface: String::new(), log_directory: String::new() };
+        let constants = Constants {
+            profile: None,
+            portal: String::new(),
+            interface: String::new(),
+            log_directory: String::new(),
+        };
         let sign_in = adit_protocol::client::SignIn {
             authenticated_at_ms: Some(1),
             expires_at_ms: Some(1000),

@@ -90,6 +90,28 @@ fn other_names_travel_upstream_and_back() {
 }
 
 #[test]
+fn names_of_others_are_asked_of_them_alone() {
+    let mut server = server();
+    let now = Instant::now();
+    let delegates = vec![socket("100.96.128.1:53"), socket("[fd00::1]:53")];
+    server.set_delegations(vec![("**.two.example".parse().expect("a pattern"), delegates.clone())]);
+    send(&mut server, APPLICATION, RESOLVER, &query("wiki.two.example", Rtype::A)).expect("taken");
+    for delegate in &delegates {
+        let sent = server.poll_upstream_query().expect("asked");
+        assert_eq!(sent.server, *delegate);
+        server.handle_response(now, sent.id, Err(UpstreamFailure::Unreachable)).expect("awaited");
+    }
+    assert!(server.poll_upstream_query().is_none(), "no upstream learns the name");
+    assert_eq!(answer(&mut server, APPLICATION, RESOLVER).rcode, Rcode::SERVFAIL);
+    // What is a resource here is answered here, and what nobody claimed goes upstream.
+    server.set_delegations(vec![("**.corp".parse().expect("a pattern"), delegates)]);
+    send(&mut server, APPLICATION, RESOLVER, &query("wiki.corp", Rtype::A)).expect("taken");
+    assert_eq!(answer(&mut server, APPLICATION, RESOLVER).records.len(), 4);
+    send(&mut server, APPLICATION, RESOLVER, &query("wiki.two.example", Rtype::A)).expect("taken");
+    assert_eq!(server.poll_upstream_query().expect("asked").server, socket("192.0.2.1:53"));
+}
+
+#[test]
 fn an_unreachable_upstream_is_a_prompt_servfail() {
     let mut server = server();
     send(&mut server, APPLICATION, RESOLVER, &query("example.com", Rtype::A)).expect("taken");

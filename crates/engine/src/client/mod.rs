@@ -53,6 +53,17 @@ pub struct ClientConfig {
     pub doh: Option<DohServer>,
     /// How the system's resolver is set.
     pub dns: Box<dyn DnsControl>,
+    /// Which of the host's tunnels this is.
+    pub place: Place,
+}
+
+/// Which of several tunnels of a host one is, each with a profile of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its number, below [`PROFILES`](adit_platform::network::PROFILES).
+    pub number: u8,
+    /// Where all of them say which names are theirs.
+    pub delegations: PathBuf,
 }
 
 impl std::fmt::Debug for ClientConfig {

@@ -1,14 +1,15 @@
 //! The control thread of a client.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_control_client::Event as SessionEvent;
 use adit_platform::addresses::{self, Watcher};
-use adit_platform::dns_control::{DnsControl, DnsSettings};
-use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl};
+use adit_platform::dns_control::{Delegating, DnsSettings};
+use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl, PROFILES, default_interface};
 use adit_platform::tun::{self, Tun};
+use adit_policy::ResourceAddress;
 use adit_protocol::flow::Flows;
 use adit_protocol::peer::GoodbyeReason;
 use adit_protocol::{ClientToPortal, PortalToClient};
@@ -122,7 +123,11 @@ struct Control<'a> {
     network: Box<dyn NetworkControl>,
     interface: String,
     desired: Option<Interface>,
-    dns: Box<dyn DnsControl>,
+    dns: Delegating,
+    /// The names that are answered here.
+    patterns: Vec<String>,
+    /// Names that other tunnels of this host answer, and who.
+    delegations: Vec<(Vec<String>, Vec<SocketAddr>)>,
     upstreams: Upstreams<DnsQueryId>,
     doh: Option<DohServer>,
     flows: Reports,
@@ -132,11 +137,17 @@ struct Control<'a> {
 }
 
 /// Where names go that belong to no resource, unless the portal says.
-async fn system_resolvers(dns: &mut dyn DnsControl, doh: Option<&DohServer>) -> Vec<SocketAddr> {
+async fn system_resolvers(dns: &mut Delegating, doh: Option<&DohServer>) -> Vec<SocketAddr> {
     if let Some(doh) = doh {
         return doh.addresses().to_vec();
     }
     dns.upstreams().await.into_iter().map(|address| (address, DNS_PORT).into()).collect()
+}
+
+/// The interfaces that lead nowhere but into tunnels of ours.
+fn own_interfaces(own: &str) -> Vec<String> {
+    let of_others = (0..PROFILES).map(default_interface).filter(|name| name != own);
+    std::iter::once(own.to_owned()).chain(of_others).collect()
 }
 
 struct PendingPing {
@@ -152,7 +163,7 @@ impl<'a> Control<'a> {
         commands: mpsc::Receiver<Command>,
         publisher: &'a watch::Sender<Snapshot>,
     ) -> anyhow::Result<(Self, Inputs)> {
-        let bypass = Bypass::default();
+        let bypass = Bypass::of_profile(config.place.number);
         let tun_config = tun::Config {
             name: config.interface.clone(),
             mtu: u32::from(adit_tunnel::DEFAULT_MTU),
@@ -162,7 +173,7 @@ impl<'a> Control<'a> {
         let tun = Tun::create(&tun_config)?;
         let mut network = LinuxNetwork::new(&config.state_dir, Some(bypass));
         network.recover().await.context("cannot undo what an earlier run left behind")?;
-        let mut dns = config.dns;
+        let mut dns = Delegating::new(&config.place.delegations, config.place.number, config.dns);
         dns.recover()
             .await
             .context("cannot undo what an earlier run left of the resolver's configuration")?;
@@ -175,16 +186,17 @@ impl<'a> Control<'a> {
         let ground = Ground::divide(tun, sockets, streams, config.workers, Some(mark), config.offloads);
         let (now, run) = (Instant::now(), Run::new()?);
         let worker_config = adit_dataplane::Config { seed: run.hash_seed, max_flows: MOST_FLOWS };
-        let machine_config = MachineConfig { private_key: run.private_key, seed: run.seed };
+        let machine_config =
+            MachineConfig { private_key: run.private_key, seed: run.seed, profile: config.place.number };
         let mut machine = Client::new(now, unix_now(), machine_config);
-        machine.set_system_resolvers(now, system_resolvers(dns.as_mut(), config.doh.as_ref()).await);
+        machine.set_system_resolvers(now, system_resolvers(&mut dns, config.doh.as_ref()).await);
 
         let session_config = config.portal.session("v1/client", "aditd", Arc::new(dial))?;
         let hello = config.identity.hello(machine.public_key());
         let session =
             adit_control_client::start(session_config, move || ClientToPortal::Hello(hello.clone()))?;
         let filter = addresses::Filter {
-            own_interface: Some(config.interface.clone()),
+            own_interfaces: own_interfaces(&config.interface),
             excluded: Vec::new(),
             fwmark: Some(mark),
         };
@@ -207,6 +219,8 @@ impl<'a> Control<'a> {
                 interface,
                 desired: None,
                 dns,
+                patterns: Vec::new(),
+                delegations: Vec::new(),
                 upstreams,
                 doh: config.doh,
                 flows,
@@ -257,6 +271,10 @@ impl<'a> Control<'a> {
                     }
                 }
                 Some(news) = inputs.stream_news.recv() => self.driver.handle_stream_news(news),
+                () = self.dns.changed() => {
+                    tracing::info!("other tunnels of this host changed");
+                    self.assert_interface().await;
+                }
                 snapshot = inputs.addresses.changed() => {
                     tracing::info!("the host's addresses changed");
                     self.meet_network(&snapshot).await;
@@ -283,6 +301,11 @@ impl<'a> Control<'a> {
     async fn meet_network(&mut self, snapshot: &addresses::Snapshot) {
         self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());
         // A new way out needs its reverse path filter loosened, and may have taken our resolver away.
+        self.assert_interface().await;
+    }
+
+    /// Sets once more what somebody else may have changed.
+    async fn assert_interface(&mut self) {
         if let Some(interface) = self.desired.clone() {
             self.configure(&interface).await;
         }
@@ -346,7 +369,15 @@ impl<'a> Control<'a> {
                         };
                         self.upstreams.query(id, upstream, transport, message);
                     }
-                    ClientEvent::ResourcesChanged | ClientEvent::ConnectionChanged { .. } => self.publish(),
+                    ClientEvent::ResourcesChanged => {
+                        if let Some(interface) =
+                            self.desired.clone().filter(|_| self.patterns != self.names_here())
+                        {
+                            self.set_resolver(&interface).await;
+                        }
+                        self.publish();
+                    }
+                    ClientEvent::ConnectionChanged { .. } => self.publish(),
                 }
             }
         }
@@ -361,24 +392,55 @@ impl<'a> Control<'a> {
             self.snapshot.interface = InterfaceState::Failed { reason: format!("{error:#}") };
             return self.publish();
         }
-        let settings =
-            DnsSettings { servers: interface.dns_servers.clone(), search: interface.search_domains.clone() };
-        // Before ours are in force: a network that is new may have brought others.
-        let resolvers = system_resolvers(self.dns.as_mut(), self.doh.as_ref()).await;
-        self.driver.machine.set_system_resolvers(Instant::now(), resolvers);
-        let outcome = if settings.servers.is_empty() {
-            self.dns.clear().await
-        } else {
-            self.dns.apply(&settings).await
-        };
-        if let Err(error) = &outcome {
-            tracing::error!(error = format!("{error:#}"), "cannot set the system's resolver");
-        }
-        let (is_dns_controlled, resolver) = (outcome.is_ok(), self.dns.name());
+        let is_dns_controlled = self.set_resolver(interface).await;
+        let resolver = self.dns.name();
         tracing::info!(ipv4 = %interface.ipv4, ipv6 = %interface.ipv6, routes = interface.routes.len(), resolver, "the tunnel interface is up");
         self.snapshot.interface =
             InterfaceState::Up { ipv4: interface.ipv4, ipv6: interface.ipv6, is_dns_controlled, resolver };
         self.publish();
+    }
+
+    /// Points the system's resolver at ours, and says whether that worked.
+    async fn set_resolver(&mut self, interface: &Interface) -> bool {
+        // Before ours are in force: a network that is new may have brought others.
+        let resolvers = system_resolvers(&mut self.dns, self.doh.as_ref()).await;
+        self.driver.machine.set_system_resolvers(Instant::now(), resolvers);
+        self.patterns = self.names_here();
+        let settings =
+            DnsSettings { servers: interface.dns_servers.clone(), search: interface.search_domains.clone() };
+        let outcome = if settings.servers.is_empty() {
+            self.dns.clear().await
+        } else {
+            self.dns.apply(&settings, self.patterns.clone()).await
+        };
+        if let Err(error) = &outcome {
+            tracing::error!(error = format!("{error:#}"), "cannot set the system's resolver");
+        }
+        self.delegate();
+        outcome.is_ok()
+    }
+
+    /// Has other tunnels of this host asked for the names that they answer.
+    fn delegate(&mut self) {
+        let servers = |servers: &[IpAddr]| servers.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect();
+        let others: Vec<(Vec<String>, Vec<SocketAddr>)> = (self.dns.delegations().into_iter())
+            .map(|other| (other.patterns, servers(&other.servers)))
+            .collect();
+        if self.delegations != others {
+            self.upstreams.reach_through_tunnel(others.iter().flat_map(|(_, servers)| servers).copied());
+            self.driver.machine.set_delegations(Instant::now(), &others);
+            self.delegations = others;
+        }
+    }
+
+    /// The names of resources that are answered here.
+    fn names_here(&self) -> Vec<String> {
+        let resources = self.driver.machine.resources(Instant::now());
+        let patterns = resources.into_iter().filter_map(|resource| match resource.address {
+            ResourceAddress::Dns { pattern } => Some(pattern.as_str().to_owned()),
+            _ => None,
+        });
+        patterns.collect()
     }
 
     /// Shows the state to whoever watches, if it changed.

@@ -193,7 +193,7 @@ impl Control {
         let session =
             adit_control_client::start(session_config, move || GatewayToPortal::Hello(hello.clone()))?;
         let filter = addresses::Filter {
-            own_interface: Some(config.interface.clone()),
+            own_interfaces: vec![config.interface.clone()],
             excluded: Vec::new(),
             fwmark: None,
         };

@@ -26,6 +26,7 @@ mod relays;
 mod revoke;
 mod roam;
 mod tcp_only;
+mod two_networks;
 
 use crate::link::Profile;
 use crate::scenario::Scenario;
@@ -227,6 +228,11 @@ pub const ALL: &[Scenario] = &[
         name: "exit",
         description: "Everything goes through the tunnel, the local network aside, and nothing past it whatever fails.",
         run: exit::internet,
+    },
+    Scenario {
+        name: "two-networks",
+        description: "A device in two networks at once: names of both, whichever daemon holds the resolver.",
+        run: two_networks::run,
     },
     Scenario {
         name: "portal-outage",

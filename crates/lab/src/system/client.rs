@@ -1,5 +1,6 @@
 //! A device: the daemon, and its command line as a user would call it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,7 @@ pub struct Client {
     host: Host,
     program: PathBuf,
     socket: PathBuf,
+    health: SocketAddr,
     spawn: Spawn,
     process: Process,
     ready_after: Duration,
@@ -68,10 +70,39 @@ impl Client {
     /// # Errors
     /// As [`Client::start`].
     pub fn start_on(host: &Host, portal: &Portal, programs: &Programs, state: &StateDir) -> Result<Self> {
+        Self::launch(host, None, portal, programs, state)
+    }
+
+    /// Starts a second daemon beside this client's, for a profile of its own.
+    ///
+    /// # Errors
+    /// As [`Client::start`].
+    pub fn start_beside(
+        &self,
+        profile: &str,
+        portal: &Portal,
+        programs: &Programs,
+        state: &StateDir,
+    ) -> Result<Self> {
+        Self::launch(&self.host, Some(profile), portal, programs, state)
+    }
+
+    fn launch(
+        host: &Host,
+        profile: Option<&str>,
+        portal: &Portal,
+        programs: &Programs,
+        state: &StateDir,
+    ) -> Result<Self> {
         let host = host.clone();
         let state_dir = state.of(host.name())?;
-        let socket = state_dir.join("aditd.sock");
+        let socket = state_dir.join(format!("{}.sock", profile.unwrap_or("aditd")));
+        let mut health = health();
+        if profile.is_some() {
+            health.set_port(health.port() + 1);
+        }
         let spawn = Spawn::new("aditd", programs.path("aditd"))
+            .args(profile.map(|name| ["--profile", name]).into_iter().flatten())
             .args(["--portal", &portal.peer_url(), "--ca"])
             .arg(portal.ca_file())
             .arg("--state-dir")
@@ -80,12 +111,12 @@ impl Client {
             .arg(&socket)
             // Never by the bus of the machine outside, whose resolver is none of our business.
             .args(["--dns-control", "resolv-conf", "--name", host.name()])
-            .args(["--health", &health().to_string(), "--log-dir"])
+            .args(["--health", &health.to_string(), "--log-dir"])
             .arg(host.log_dir()?)
             .args(programs.packet_path_arguments());
         let mut process = host.spawn(&spawn)?;
-        let ready_after = process.wait_healthy(health(), "/healthz", READY_LIMIT)?;
-        Ok(Self { host, program: programs.path("adit"), socket, spawn, process, ready_after })
+        let ready_after = process.wait_healthy(health, "/healthz", READY_LIMIT)?;
+        Ok(Self { host, program: programs.path("adit"), socket, health, spawn, process, ready_after })
     }
 
     /// Time from the daemon's start until it answered.
@@ -216,7 +247,7 @@ impl Client {
     /// When it ends or does not answer.
     pub fn start_again(&mut self) -> Result<()> {
         self.process = self.host.spawn(&self.spawn)?;
-        self.ready_after = self.process.wait_healthy(health(), "/healthz", READY_LIMIT)?;
+        self.ready_after = self.process.wait_healthy(self.health, "/healthz", READY_LIMIT)?;
         Ok(())
     }
 

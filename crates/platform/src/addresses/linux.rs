@@ -151,7 +151,7 @@ async fn up_links(session: &Session, filter: &Filter) -> io::Result<BTreeMap<u32
             LinkAttribute::IfName(name) => Some(name.clone()),
             _ => None,
         });
-        if let Some(name) = name.filter(|name| filter.own_interface.as_ref() != Some(name)) {
+        if let Some(name) = name.filter(|name| !filter.own_interfaces.contains(name)) {
             links.insert(link.header.index, name);
         }
     }

@@ -158,10 +158,14 @@ impl Automatic {
         for manager in [Manager::NetworkManager, Manager::Resolved] {
             outcome = outcome.and(self.control(manager).recover().await);
         }
+        outcome.and(self.recover_record().await)
+    }
+
+    async fn recover_record(&mut self) -> Result<(), DnsControlError> {
         if self.resolvconf.is_some() && self.detect().await == Manager::Resolvconf {
-            outcome = outcome.and(self.control(Manager::Resolvconf).recover().await);
+            return self.control(Manager::Resolvconf).recover_interface().await;
         }
-        outcome
+        Ok(())
     }
 }
 
@@ -183,6 +187,10 @@ impl DnsControl for Automatic {
 
     fn recover(&mut self) -> DnsFuture<'_, ()> {
         Box::pin(self.recover_all())
+    }
+
+    fn recover_interface(&mut self) -> DnsFuture<'_, ()> {
+        Box::pin(self.recover_record())
     }
 
     fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>> {

@@ -151,6 +151,10 @@ impl DnsControl for Resolvconf {
         Box::pin(self.take_back())
     }
 
+    fn recover_interface(&mut self) -> DnsFuture<'_, ()> {
+        Box::pin(self.take_back())
+    }
+
     fn upstreams(&mut self) -> BoxFuture<'_, Vec<IpAddr>> {
         Box::pin(self.servers())
     }

@@ -7,8 +7,9 @@
 //!    reachable beside rule 3;
 //! 3. not our mark → the table of the tunnel's default routes.
 //!
-//! The last two exist only while the tunnel has a default route. Our rules are known by their priority and by
-//! the protocol number that they carry.
+//! The last two exist only while the tunnel has a default route, and stand behind the first rules of all tunnels of the
+//! host, so that the default route of one takes nothing from the networks of another. Our rules are known by their
+//! priority and by the protocol number that they carry.
 
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::AddressFamily;
@@ -25,10 +26,11 @@ pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(173);
 
 /// The rules that should exist.
 pub(super) fn desired(bypass: &Bypass, family: AddressFamily, with_default: bool) -> Vec<RuleMessage> {
-    let mut rules = vec![rule(bypass, family, 0, bypass.table, None)];
+    let mut rules = vec![rule(bypass, family, bypass.priority, bypass.table, None)];
     if with_default {
-        rules.push(rule(bypass, family, 1, u32::from(RouteHeader::RT_TABLE_MAIN), Some(0)));
-        rules.push(rule(bypass, family, 2, bypass.table + 1, None));
+        let (priority, main) = (bypass.default_priority, u32::from(RouteHeader::RT_TABLE_MAIN));
+        rules.push(rule(bypass, family, priority, main, Some(0)));
+        rules.push(rule(bypass, family, priority + 1, bypass.table + 1, None));
     }
     rules
 }
@@ -36,7 +38,7 @@ pub(super) fn desired(bypass: &Bypass, family: AddressFamily, with_default: bool
 fn rule(
     bypass: &Bypass,
     family: AddressFamily,
-    offset: u32,
+    priority: u32,
     table: u32,
     suppress: Option<u32>,
 ) -> RuleMessage {
@@ -45,7 +47,7 @@ fn rule(
     message.header.action = RuleAction::ToTable;
     message.header.flags = RuleFlags::Invert;
     message.attributes = vec![
-        RuleAttribute::Priority(bypass.priority + offset),
+        RuleAttribute::Priority(priority),
         RuleAttribute::FwMark(bypass.fwmark & FWMARK_MASK),
         RuleAttribute::FwMask(FWMARK_MASK),
         RuleAttribute::Protocol(PROTOCOL),
@@ -63,7 +65,8 @@ fn rule(
 /// Whether a rule of the host is one of ours, current or stale.
 pub(super) fn is_ours(bypass: &Bypass, rule: &RuleMessage) -> bool {
     let ours = rule.attributes.contains(&RuleAttribute::Protocol(PROTOCOL));
-    ours && priority(rule).is_some_and(|priority| (bypass.priority..bypass.priority + 3).contains(&priority))
+    let of_default = [bypass.default_priority, bypass.default_priority + 1];
+    ours && priority(rule).is_some_and(|own| own == bypass.priority || of_default.contains(&own))
 }
 
 /// Whether two rules do the same; the kernel adds attributes of its own to what it reports.
@@ -153,6 +156,7 @@ fn suppress(rule: &RuleMessage) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PROFILES;
     use super::*;
 
     #[test]
@@ -161,9 +165,23 @@ mod tests {
         assert_eq!(desired(&bypass, AddressFamily::Inet, false).len(), 1);
         let rules = desired(&bypass, AddressFamily::Inet6, true);
         assert_eq!(rules.iter().map(table).collect::<Vec<_>>(), [0xad17, 254, 0xad18]);
-        assert_eq!(rules.iter().map(priority).collect::<Vec<_>>(), [Some(5_100), Some(5_101), Some(5_102)]);
+        assert_eq!(rules.iter().map(priority).collect::<Vec<_>>(), [Some(5_100), Some(5_110), Some(5_111)]);
         assert_eq!(rules.iter().map(suppress).collect::<Vec<_>>(), [None, Some(0), None]);
         assert!(rules.iter().all(|rule| is_ours(&bypass, rule)));
+    }
+
+    #[test]
+    fn the_rules_of_tunnels_are_told_apart_and_default_routes_come_last() {
+        let all: Vec<Bypass> = (0..PROFILES).map(Bypass::of_profile).collect();
+        let rules = |bypass: &Bypass| desired(bypass, AddressFamily::Inet, true);
+        for (number, bypass) in all.iter().enumerate() {
+            for (other, foreign) in all.iter().enumerate() {
+                assert!(rules(foreign).iter().all(|rule| is_ours(bypass, rule) == (number == other)));
+            }
+        }
+        let last_of_routes = all.iter().map(|bypass| bypass.priority).max();
+        let first_of_defaults = all.iter().map(|bypass| bypass.default_priority).min();
+        assert!(last_of_routes < first_of_defaults);
     }
 
     #[test]

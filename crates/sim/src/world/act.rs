@@ -172,7 +172,7 @@ impl World {
 
     pub(super) fn new_client(&mut self, index: usize) -> Computer<Client> {
         let private_key = PrivateKey::from_bytes(self.random.random());
-        let config = ClientConfig { private_key, seed: self.random.random() };
+        let config = ClientConfig { private_key, seed: self.random.random(), profile: 0 };
         let machine = Client::new(self.now, self.some_unix(), config);
         let address = self.network.inner(self.client_places[index]);
         Computer::new(self.now, machine, address, self.random.random())

@@ -65,6 +65,8 @@ pub struct ClientConfig {
     pub private_key: PrivateKey,
     /// Feeds every random choice; secret, and used once.
     pub seed: [u8; 32],
+    /// Which of several tunnels of a host this is, 0 to 4; each gives names other proxy addresses.
+    pub profile: u8,
 }
 
 /// A fact that the program around the machine acts on.
@@ -138,6 +140,7 @@ pub struct Client {
     answers: Answers,
     clock: PortalClock,
     configuration: Option<adit_protocol::Interface>,
+    profile: u8,
     published: Option<Interface>,
     /// Whether the portal would hear us: set by its init, cleared when the session is lost.
     is_portal_online: bool,
@@ -179,6 +182,7 @@ impl Client {
             accesses: Accesses::default(),
             gateways: Gateways::default(),
             domains: Domains::default(),
+            profile: config.profile,
             names: Names::new(seeds.next()),
             recent_flows: RecentFlows::default(),
             flows: FlowLog::new(seeds.next()),

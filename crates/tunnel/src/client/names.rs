@@ -35,6 +35,8 @@ pub(super) struct Names {
     resolver: (Ipv4Addr, Ipv6Addr),
     /// The portal's, which win if there are any, and the system's.
     upstreams: (Vec<SocketAddr>, Vec<SocketAddr>),
+    /// Names that others answer, and who.
+    delegations: Vec<(Pattern, Vec<SocketAddr>)>,
 }
 
 impl Names {
@@ -44,6 +46,7 @@ impl Names {
             seed,
             resolver: (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
             upstreams: (Vec::new(), Vec::new()),
+            delegations: Vec::new(),
         }
     }
 
@@ -59,6 +62,13 @@ impl Names {
         }
         self.upstreams.0.clone_from(&configuration.dns_upstreams);
         self.apply_upstreams();
+        self.apply_delegations();
+    }
+
+    fn apply_delegations(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.set_delegations(self.delegations.clone());
+        }
     }
 
     fn apply_upstreams(&mut self) {
@@ -127,6 +137,18 @@ impl Client {
     pub fn set_system_resolvers(&mut self, now: Instant, resolvers: Vec<SocketAddr>) {
         self.names.upstreams.1 = resolvers;
         self.names.apply_upstreams();
+        self.settle(now);
+    }
+
+    /// Sets which names other resolvers answer, such as those of another tunnel of this host, unless they belong to a
+    /// resource here. What is no pattern is left out.
+    pub fn set_delegations(&mut self, now: Instant, delegations: &[(Vec<String>, Vec<SocketAddr>)]) {
+        let parsed = delegations.iter().flat_map(|(patterns, servers)| {
+            let patterns = patterns.iter().filter_map(|text| text.parse::<Pattern>().ok());
+            patterns.map(|pattern| (pattern, servers.clone()))
+        });
+        self.names.delegations = parsed.collect();
+        self.names.apply_delegations();
         self.settle(now);
     }
 

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::connection::AVOID_FOR;
 use super::{Client, ClientEvent, Timer};
+use crate::address::proxy_share;
 use crate::clock::PortalClock;
 use crate::drops::DropReason;
 use crate::interface::Interface;
@@ -175,7 +176,9 @@ impl Client {
         self.link.node_mut().hint(now, gateway.connection, Hint::ControlSessionLost);
     }
 
-    fn configure(&mut self, now: Instant, configuration: Configuration) {
+    fn configure(&mut self, now: Instant, mut configuration: Configuration) {
+        let proxies = (configuration.ipv4_proxy_range, configuration.ipv6_proxy_range);
+        (configuration.ipv4_proxy_range, configuration.ipv6_proxy_range) = proxy_share(proxies, self.profile);
         let addresses = |configuration: &Configuration| (configuration.ipv4, configuration.ipv6);
         let moved =
             self.configuration.as_ref().is_some_and(|old| addresses(old) != addresses(&configuration));

@@ -25,7 +25,7 @@ fn routes_follow_the_resources_and_news_are_told_once() {
     let first = interfaces(&world)[0].clone();
     assert_eq!(interfaces(&world).len(), 1);
     let routes: Vec<String> = first.routes.iter().map(ToString::to_string).collect();
-    assert_eq!(routes, ["10.1.0.0/16", "100.96.0.0/16", "fd00:ad17:0:1::/108"]);
+    assert_eq!(routes, ["10.1.0.0/16", "100.96.0.0/17", "fd00:ad17:0:1::/109"]);
     assert!(!first.default_route);
     assert!(first.dns_servers.contains(&IpAddr::from(RESOLVER)));
     assert_eq!(first.search_domains, ["corp"]);

@@ -101,8 +101,11 @@ impl World {
         let key = PrivateKey::from_bytes([0x40 + index as u8; 32]);
         self.portal.add_client(client_id(index), key.public_key().0, index);
         let unix = self.unix();
-        let machine =
-            Client::new(self.now, unix, ClientConfig { private_key: key, seed: [0x50 + index as u8; 32] });
+        let machine = Client::new(
+            self.now,
+            unix,
+            ClientConfig { private_key: key, seed: [0x50 + index as u8; 32], profile: 0 },
+        );
         let inner = SocketAddr::from(([192, 168, 1 + index as u8, 2], 51820));
         self.network.add_nat(inner, SocketAddr::from(([198, 51, 100, 1 + index as u8], 40_000)));
         self.clients.push(Host::new(self.now, machine, vec![inner], index as u8));

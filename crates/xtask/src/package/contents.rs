@@ -16,6 +16,8 @@ pub(super) struct Contents {
     /// The one of them that people type commands of: it brings completions and a manual page for each command.
     pub(super) front_end: Option<&'static str>,
     pub(super) unit: &'static str,
+    /// A unit of which systemd makes one for each name.
+    pub(super) template: Option<&'static str>,
     /// A file of `packaging/settings`: what the settings in `/etc/adit` are at first.
     pub(super) settings: &'static str,
     /// A file of `packaging/sysusers`.
@@ -33,6 +35,7 @@ pub(super) const PACKAGES: [Contents; 4] = [
         programs: &["aditd", "adit"],
         front_end: Some("adit"),
         unit: "aditd.service",
+        template: Some("aditd@.service"),
         settings: "client.env",
         sysusers: Some("adit.conf"),
         depends: &[],
@@ -44,6 +47,7 @@ pub(super) const PACKAGES: [Contents; 4] = [
         programs: &["adit-gateway"],
         front_end: None,
         unit: "adit-gateway.service",
+        template: None,
         settings: "gateway.env",
         sysusers: None,
         depends: &["nftables"],
@@ -55,6 +59,7 @@ pub(super) const PACKAGES: [Contents; 4] = [
         programs: &["adit-relay"],
         front_end: None,
         unit: "adit-relay.service",
+        template: None,
         settings: "relay.env",
         sysusers: None,
         depends: &[],
@@ -66,6 +71,7 @@ pub(super) const PACKAGES: [Contents; 4] = [
         programs: &["adit-portal"],
         front_end: Some("adit-portal"),
         unit: "adit-portal.service",
+        template: None,
         settings: "portal.env",
         sysusers: None,
         depends: &[],
@@ -91,8 +97,10 @@ impl Contents {
             // The names of functions stay, for `perf`.
             super::execute(Command::new("strip").arg("--strip-debug").arg(&target))?;
         }
-        let unit = sources.join("packaging/systemd").join(self.unit);
-        copy(&unit, &root.join("usr/lib/systemd/system").join(self.unit), 0o644)?;
+        for unit in std::iter::once(self.unit).chain(self.template) {
+            let source = sources.join("packaging/systemd").join(unit);
+            copy(&source, &root.join("usr/lib/systemd/system").join(unit), 0o644)?;
+        }
         if let Some(file) = self.sysusers {
             let users = sources.join("packaging/sysusers").join(file);
             copy(&users, &root.join("usr/lib/sysusers.d").join(file), 0o644)?;

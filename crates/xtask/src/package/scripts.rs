@@ -21,22 +21,41 @@ pub(super) fn after_install(contents: &Contents, is_upgrade: &str) -> String {
         file = contents.settings
     );
     // A restart keeps the connections of a gateway, and those of a client for as long as it takes.
+    let restarts: String = std::iter::once(contents.unit.to_owned())
+        .chain(contents.template.map(|unit| format!("'{}'", unit.replace('@', "@*"))))
+        .map(|units| format!("\u{20}   if {is_upgrade}; then systemctl try-restart {units} || true; fi\n"))
+        .collect();
     format!(
         "{users}{settings}if [ -d /run/systemd/system ]; then\n\
          \u{20}   systemctl daemon-reload\n\
-         \u{20}   if {is_upgrade}; then systemctl try-restart {unit} || true; fi\n\
-         fi\n",
-        unit = contents.unit
+         {restarts}\
+         fi\n"
     )
 }
 
 /// Before the files go, for good and not for a newer version.
 pub(super) fn before_removal(contents: &Contents) -> String {
     // The unit does so whenever the daemon ends; a daemon that died without a unit has left something behind.
-    let cleanup =
-        if contents.programs.contains(&"aditd") { "/usr/bin/aditd --cleanup || true\n" } else { "" };
+    let cleanup = if contents.programs.contains(&"aditd") {
+        "/usr/bin/aditd --cleanup || true\n\
+         for state in /var/lib/adit/profiles/*/; do\n\
+         \u{20}   [ ! -d \"$state\" ] || /usr/bin/aditd --cleanup --profile \"$(basename \"$state\")\" || true\n\
+         done\n"
+    } else {
+        ""
+    };
+    let instances = contents.template.map_or_else(String::new, |unit| {
+        format!(
+            "\u{20}   for link in /etc/systemd/system/*.wants/{}; do\n\
+             \u{20}       [ ! -L \"$link\" ] || systemctl disable --now \"$(basename \"$link\")\" || true\n\
+             \u{20}   done\n",
+            unit.replace('@', "@*")
+        )
+    });
     format!(
-        "if [ -d /run/systemd/system ]; then systemctl disable --now {} || true; fi\n{cleanup}",
+        "if [ -d /run/systemd/system ]; then\n\
+         \u{20}   systemctl disable --now {} || true\n\
+         {instances}fi\n{cleanup}",
         contents.unit
     )
 }
@@ -49,9 +68,10 @@ pub(super) fn after_removal() -> &'static str {
 /// When nothing is to stay: state, logs, settings. What a dynamic user had is in `private`.
 pub(super) fn purge(contents: &Contents) -> String {
     let Contents { state, settings, .. } = contents;
+    let profiles = if contents.template.is_some() { "rm -rf /etc/adit/profiles\n" } else { "" };
     format!(
         "for place in /var/lib /var/log /var/lib/private /var/log/private; do rm -rf \"$place/{state}\"; done\n\
-         rm -f /etc/adit/{settings}\n\
+         rm -f /etc/adit/{settings}\n{profiles}\
          rmdir /etc/adit 2>/dev/null || true\n"
     )
 }
