@@ -116,6 +116,11 @@ pub trait DnsControl: Send + Sync {
 
     /// Who is asked to set the resolver, in a word for people.
     fn name(&self) -> &'static str;
+
+    /// Whether the resolver is set at all.
+    fn is_enabled(&self) -> bool {
+        true
+    }
 }
 
 /// More servers than this are not asked.
@@ -172,6 +177,10 @@ impl DnsControl for Disabled {
 
     fn name(&self) -> &'static str {
         "off"
+    }
+
+    fn is_enabled(&self) -> bool {
+        false
     }
 }
 

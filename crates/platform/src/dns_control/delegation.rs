@@ -81,7 +81,8 @@ impl Delegating {
     ) -> Result<(), DnsControlError> {
         let (servers, search) = (settings.servers.clone(), settings.search.clone());
         self.publish(Delegation { servers, patterns, search }).map_err(self.failed("use"))?;
-        if !self.take_hold().map_err(self.failed("lock"))? {
+        // Whoever does not set the resolver must not keep others from it.
+        if !self.control.is_enabled() || !self.take_hold().map_err(self.failed("lock"))? {
             return Ok(());
         }
         let mut settings = settings.clone();
@@ -279,7 +280,7 @@ fn watch(directory: &Path) -> io::Result<AsyncFd<Watch>> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{DnsCall, FakeDns};
+    use super::super::{Disabled, DnsCall, FakeDns};
     use super::*;
 
     fn settings(server: &str, search: &str) -> DnsSettings {
@@ -360,6 +361,18 @@ mod tests {
         other.clear().await.unwrap();
         back.recover().await.unwrap();
         assert_eq!(back_calls.calls(), [DnsCall::Recover]);
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_the_resolver_alone_leaves_it_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let disabled = Disabled::new(&directory.path().join("resolv.conf"));
+        let mut idle = Delegating::new(directory.path(), 0, Box::new(disabled));
+        idle.apply(&settings("100.96.0.1", "one.example"), patterns("**.one.example")).await.unwrap();
+        let (mut other, calls) = tunnel(directory.path(), 1);
+        other.apply(&settings("100.96.128.1", "two.example"), Vec::new()).await.unwrap();
+        assert_eq!(calls.calls().len(), 1);
+        assert_eq!(other.delegations().len(), 1, "its names are answered all the same");
     }
 
     #[tokio::test]
