@@ -34,6 +34,8 @@ pub mod service;
 #[cfg(unix)]
 pub mod settings;
 #[cfg(target_os = "linux")]
+pub mod startup_pages;
+#[cfg(target_os = "linux")]
 mod sysctl;
 pub mod tcp;
 #[cfg(target_os = "linux")]

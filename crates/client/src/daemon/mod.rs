@@ -6,6 +6,7 @@
 
 mod access;
 mod arguments;
+mod memory;
 mod netcheck;
 mod places;
 mod presence;
@@ -116,7 +117,8 @@ async fn serve(
     let (calls, call_queue) = mpsc::channel(CALL_QUEUE);
     let (active_users, users_seen) = watch::channel(BTreeSet::new());
     let (resumed, wakes) = mpsc::channel(1);
-    let server = Server::bind(&places.socket, Authority::from_system(users_seen), calls, view)?;
+    let server = Server::bind(&places.socket, Authority::from_system(users_seen), calls, view.clone())?;
+    tokio::spawn(memory::give_back(view.clone()));
     tokio::spawn(presence::follow(Logind::new(Bus::System), active_users, resumed));
     // An earlier daemon may have been killed, and this one may never connect.
     if let Err(error) = changes.take_back(true).await {
