@@ -112,7 +112,7 @@ network_state() {
 
 installed_files() {
     local unit name
-    check "systemd finds no fault in the units" systemd-analyze verify $(for unit in $UNITS; do unit_file "$unit"; done)
+    check "systemd finds no fault in the units" systemd-analyze verify $(for unit in $UNITS aditd@; do unit_file "$unit"; done)
     if [ -s /tmp/said ]; then cat /tmp/said; fail "systemd has remarks about the units"; fi
     check "the group is there" getent group adit
     for name in client gateway relay portal; do
@@ -221,6 +221,24 @@ upgrade() {
     check "the client is connected again without a sign-in" adit wait --for online --timeout 20
 }
 
+# profile: a second network on the same machine. systemd makes a unit of the template for each name.
+profile() {
+    mkdir -p /etc/adit/profiles
+    sed s/9004/9005/ /etc/adit/client.env >/etc/adit/profiles/work.env
+    sed s/%i/work/g "$(unit_file aditd@)" >"$(unit_file work)"
+    portal token create client --actor ana | jq -r .token >/tmp/token-work
+    start work
+    eventually "the daemon of a profile is ready" healthy 9005 readyz
+    check "the profile signs in and connects" adit --profile work up --token-file /tmp/token-work --wait
+    check "its tunnel is another one" sh -c 'ip route show table all | grep "10.20.0.0/16.*adit1"'
+    check "both daemons are listed" sh -c '[ "$(adit profiles --json | jq ".profiles | length")" = 2 ]'
+    stop work TERM
+    check "what follows its end" after_stop work
+    check "the other one is still connected" adit wait --for online --timeout 5
+    rm "$(unit_file work)"
+    refute "its tunnel is gone" sh -c 'ip route show table all | grep adit1'
+}
+
 crash() {
     stop aditd KILL
     refute "a crash leaves something behind" is_clean
@@ -247,6 +265,7 @@ removal() {
     mv /var/lib/adit-relay /var/lib/private/ && ln -s private/adit-relay /var/lib/adit-relay
     rm /etc/adit/ca.pem
     check "everything is purged" dpkg -P $NAMES
+    refute "settings of profiles are left" test -e /etc/adit
     check "nothing is left" test -z "$(find /etc /var/lib /var/log /usr/bin /usr/lib/systemd /usr/share -name 'adit*' \
         -not -path '/var/lib/dpkg/*' -print)"
     gateway_links=$(ip -o link | grep -c adit || true)
@@ -259,6 +278,7 @@ debian() {
     installed_files
     first_start
     upgrade
+    profile
     crash
     removal
 }
