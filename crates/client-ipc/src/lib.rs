@@ -39,7 +39,8 @@ pub use netcheck::{
 };
 pub use settings::{Setting, SettingSource};
 pub use status::{
-    Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,
+    Collision, Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State,
+    Status,
 };
 
 /// Where the daemon listens unless it is told otherwise.

@@ -212,7 +212,9 @@ async fn ping(daemon: &mut FrontEnd, resource: &str, limit: Duration, json: bool
 
 async fn route(daemon: &mut FrontEnd, destination: &str, json: bool) -> Result<(), Failure> {
     match daemon.call(Request::Route { destination: destination.to_owned() }, CALL_LIMIT).await? {
-        Response::Route(report) => print(&if json { render::json(&report)? } else { render::route(&report) }),
+        Response::Route(report) => {
+            print(&if json { render::json(&*report)? } else { render::route(&report) })
+        }
         other => Err(Failure::unexpected(&other)),
     }
 }

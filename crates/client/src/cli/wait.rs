@@ -68,6 +68,7 @@ mod tests {
             is_sign_in_too_old: false,
             login: None,
             connections: Vec::new(),
+            collisions: Vec::new(),
         }
     }
 
