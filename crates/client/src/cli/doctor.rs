@@ -11,6 +11,7 @@ use adit_client_ipc::{CallError, Collision, FrontEnd, Reason, State, Status};
 use serde::Serialize;
 
 use super::exit::Failure;
+use super::progress::Progress;
 use super::render;
 
 /// How long the portal may take to accept a connection.
@@ -56,14 +57,17 @@ impl Finding {
 pub(super) async fn doctor(socket: &Path, json: bool) -> Result<(), Failure> {
     let mut findings = vec![tun_device(Path::new("/dev/net/tun"))];
     findings.extend(reverse_path_filters(Path::new("/proc/sys/net/ipv4/conf")));
+    let progress = Progress::start(json, "Asking the daemon");
     let (finding, status) = daemon(socket).await;
     findings.push(finding);
     if let Some(status) = &status {
         findings.push(session(status));
         findings.push(resolver(status));
         findings.extend(collisions(status));
+        progress.stage("Trying the portal");
         findings.push(portal(status).await);
     }
+    drop(progress);
     let is_bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
     super::print(&if json { render::json(&Findings { findings })? } else { text(&findings) })?;
     if is_bad { Err(Failure::found()) } else { Ok(()) }
