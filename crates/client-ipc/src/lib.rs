@@ -41,5 +41,6 @@ pub use netcheck::{
 pub use profile::{DEFAULT_SOCKET, InvalidProfile, PROFILE_SOCKETS, Profile};
 pub use settings::{Setting, SettingSource};
 pub use status::{
-    Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State, Status,
+    Collision, Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State,
+    Status,
 };

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DnsReport, LoginEnd, LoginPrompt, NetcheckReport, PathKind, ResourceState, ResourceStatus, Setting,
-    Status,
+    Collision, DnsReport, LoginEnd, LoginPrompt, NetcheckReport, PathKind, ResourceState, ResourceStatus,
+    Setting, Status,
 };
 
 /// The version of this protocol that this build speaks.
@@ -196,7 +196,7 @@ pub enum Response {
     /// The path to a resource's gateway.
     Ping(PingReport),
     /// Where packets to a destination go.
-    Route(RouteReport),
+    Route(Box<RouteReport>),
     /// What the network lets through.
     Netcheck(Box<NetcheckReport>),
     /// Every setting of the daemon.
@@ -227,6 +227,9 @@ pub struct RouteReport {
     pub path: Option<PathKind>,
     /// The round trip to the gateway in milliseconds, when it is known.
     pub round_trip_ms: Option<f64>,
+    /// The network of this device that has the address too, if one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collision: Option<Collision>,
 }
 
 /// The path to a resource's gateway.

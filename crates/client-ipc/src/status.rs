@@ -33,7 +33,7 @@ pub enum State {
     Blocked,
 }
 
-/// Why the client is in its state.
+/// Why the client is in its state, or what is wrong beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +58,14 @@ pub enum Reason {
     DnsNotControlled,
     /// The tunnel interface could not be set up.
     InterfaceFailed,
+    /// A network of this device uses addresses of the tunnel's.
+    TunnelRangeTaken,
+    /// A resource covers a network of this device.
+    LocalNetworkHidden,
+    /// A resource, or a range of the tunnel's, covers the router.
+    RouterHidden,
+    /// A resource, or a range of the tunnel's, covers a name server that the client asks.
+    ResolverHidden,
     /// A reason of a newer daemon.
     #[serde(other)]
     Unknown,
@@ -65,7 +73,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason of this version.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Disconnected,
         Self::NoToken,
         Self::WaitingBrowser,
@@ -76,6 +84,10 @@ impl Reason {
         Self::Superseded,
         Self::DnsNotControlled,
         Self::InterfaceFailed,
+        Self::TunnelRangeTaken,
+        Self::LocalNetworkHidden,
+        Self::RouterHidden,
+        Self::ResolverHidden,
     ];
 
     /// Stable, for people who look it up: `adit help E-…`.
@@ -91,6 +103,10 @@ impl Reason {
             Self::Superseded => "E-SUPERSEDED",
             Self::DnsNotControlled => "E-DNS-NOT-CONTROLLED",
             Self::InterfaceFailed => "E-INTERFACE-FAILED",
+            Self::TunnelRangeTaken => "E-TUNNEL-RANGE-TAKEN",
+            Self::LocalNetworkHidden => "E-LOCAL-NETWORK-HIDDEN",
+            Self::RouterHidden => "E-ROUTER-HIDDEN",
+            Self::ResolverHidden => "E-RESOLVER-HIDDEN",
             Self::Unknown => "E-UNKNOWN",
         }
     }
@@ -113,6 +129,18 @@ impl Reason {
             Self::Superseded => "Another machine uses the identity of this device.",
             Self::DnsNotControlled => "The system's resolver could not be set; names will not resolve.",
             Self::InterfaceFailed => "The tunnel interface could not be set up.",
+            Self::TunnelRangeTaken => {
+                "A network of this device has addresses that the tunnel uses too; hosts there cannot be reached."
+            }
+            Self::LocalNetworkHidden => {
+                "A resource covers a network of this device; what is sent there goes to the resource's site."
+            }
+            Self::RouterHidden => {
+                "The tunnel covers the address of this network's router: traffic through it works, its own pages do not."
+            }
+            Self::ResolverHidden => {
+                "The tunnel covers a name server that the client asks past the tunnel; behind the tunnel it is not asked."
+            }
             Self::Unknown => "A newer daemon gives a reason that this program does not know.",
         }
     }
@@ -134,6 +162,18 @@ impl Reason {
             Self::DnsNotControlled => "`adit log tail` says why; `aditd --dns-control` chooses another way.",
             Self::InterfaceFailed => {
                 "`adit log tail` says why; aditd needs root or CAP_NET_ADMIN, and /dev/net/tun."
+            }
+            Self::TunnelRangeTaken => {
+                "Leave the other network or VPN, or give it other addresses; your administrator sees the tunnel's on the portal's page `Settings`."
+            }
+            Self::LocalNetworkHidden => {
+                "`adit down` gives the network back for a while; ask your administrator for a smaller resource."
+            }
+            Self::RouterHidden => {
+                "`adit down` makes the router's pages reachable for a while; ask your administrator for a smaller resource."
+            }
+            Self::ResolverHidden => {
+                "Ask your administrator for a name server outside of every resource, or for the names as resources."
             }
             Self::Unknown => "`adit log tail` says more; update this program.",
         }
@@ -196,6 +236,29 @@ pub struct Status {
     pub login: Option<LoginPrompt>,
     /// Open connections.
     pub connections: Vec<Connection>,
+    /// Addresses that are in use both in the tunnel and in networks of this device, the worst first, at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collisions: Vec<Collision>,
+}
+
+/// Addresses that are in use twice: they go into the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Collision {
+    /// What that takes away; `adit help` explains its code.
+    pub reason: Reason,
+    /// The addresses that are in both, as a network.
+    pub addresses: String,
+    /// The network of this device; a single address if it is a router or a name server.
+    pub network: String,
+    /// The interface that leads to the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// The network of the resource, or the range of the tunnel.
+    pub claimed: String,
+    /// The resource whose network it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
 }
 
 /// How packets travel to a gateway.

@@ -34,6 +34,33 @@ pub struct Filter {
     pub excluded: Vec<IpNet>,
     /// The mark of our sockets, so that the way out is looked up past the tunnel's routes.
     pub fwmark: Option<u32>,
+    /// Whether to list the networks that the host has routes to.
+    pub lists_networks: bool,
+}
+
+/// The most networks in a [`Snapshot`]; those that are left out of more are the farther ones.
+pub const MOST_NETWORKS: usize = 4_096;
+
+/// How the host comes to a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// An interface is in it.
+    Connected,
+    /// Through a router.
+    Routed,
+    /// Through another tunnel.
+    Tunnel,
+}
+
+/// A network that the host has a route to; never a default route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalNetwork {
+    /// How the host comes to it.
+    pub reach: Reach,
+    /// The network.
+    pub network: IpNet,
+    /// Name of the interface that leads there.
+    pub interface: String,
 }
 
 /// One usable address.
@@ -56,12 +83,26 @@ pub struct Snapshot {
     pub egress_v4: Option<Egress>,
     /// The way out for IPv6.
     pub egress_v6: Option<Egress>,
+    /// Networks of other interfaces in any routing table, ordered, the nearest first; none unless asked for.
+    pub networks: Vec<LocalNetwork>,
 }
 
 impl Snapshot {
     /// The bare addresses.
     pub fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.addresses.iter().map(|local| local.address)
+    }
+
+    /// The next routers on the ways out.
+    pub fn routers(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        [&self.egress_v4, &self.egress_v6].into_iter().flatten().filter_map(|egress| egress.gateway)
+    }
+
+    /// Whether both offer the same addresses and ways out, whatever networks there are beside.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let place = |one: &Self| (one.addresses.clone(), one.egress_v4.clone(), one.egress_v6.clone());
+        place(self) == place(other)
     }
 }
 
@@ -100,6 +141,21 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
+        }
+    }
+}
+
+/// Whether a route to it leads to a network rather than out, or to the neighbours of every link.
+///
+/// Two halves of everything are a default route too: other tunnels use them to stand before the real one.
+#[cfg(target_os = "linux")]
+fn is_network(network: &IpNet) -> bool {
+    match network {
+        IpNet::V4(net) => {
+            net.prefix_len() > 1 && !net.network().is_link_local() && !net.network().is_multicast()
+        }
+        IpNet::V6(net) => {
+            net.prefix_len() > 3 && !is_link_local(net.network()) && !net.network().is_multicast()
         }
     }
 }
@@ -153,6 +209,26 @@ mod tests {
             "fd00:ad17::5",
         ] {
             assert!(!is_usable(not.parse().expect("address"), &excluded), "{not}");
+        }
+    }
+
+    #[test]
+    fn ways_out_in_disguise_and_links_themselves_are_no_networks() {
+        for network in ["192.168.1.0/24", "10.0.0.0/8", "100.100.100.100/32", "2001:db8::/64", "fd00::/8"] {
+            assert!(is_network(&network.parse().expect("network")), "{network}");
+        }
+        for not in [
+            "0.0.0.0/0",
+            "0.0.0.0/1",
+            "128.0.0.0/1",
+            "169.254.0.0/16",
+            "224.0.0.0/4",
+            "::/0",
+            "2000::/3",
+            "fe80::/64",
+            "ff00::/8",
+        ] {
+            assert!(!is_network(&not.parse().expect("network")), "{not}");
         }
     }
 

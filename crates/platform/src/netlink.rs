@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -126,6 +127,20 @@ fn read_egress(route: &RouteMessage) -> Option<Egress> {
         }
     }
     (egress.interface != 0 && route.header.kind == RouteType::Unicast).then_some(egress)
+}
+
+/// The network that a route leads to.
+pub(crate) fn destination_of(route: &RouteMessage) -> IpNet {
+    let unspecified = match route.header.address_family {
+        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    });
+    let address = address.unwrap_or(unspecified);
+    IpNet::new(address, route.header.destination_prefix_length).unwrap_or_else(|_| IpNet::from(address))
 }
 
 pub(crate) fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -6,7 +6,8 @@ mod namespace;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use adit_platform::addresses::{Filter, Snapshot, Watcher, list, watch};
+use adit_platform::addresses::{Filter, Reach, Snapshot, Watcher, list, watch};
+use adit_platform::tun::{self, Offload, Tun};
 use namespace::{ip, isolated};
 
 fn host() {
@@ -26,6 +27,7 @@ fn filter() -> Filter {
         own_interfaces: vec!["adit0".to_owned()],
         excluded: vec!["100.64.0.0/11".parse().expect("range")],
         fwmark: Some(adit_platform::network::FWMARK),
+        lists_networks: true,
     }
 }
 
@@ -58,6 +60,55 @@ fn a_downed_interface_offers_nothing() {
         host();
         ip("link set ethernet0 down");
         assert!(texts(&list(&filter()).await.expect("lists")).is_empty());
+    });
+}
+
+#[test]
+fn networks_of_others_are_listed_with_the_way_there() {
+    isolated(|| async {
+        host();
+        ip("tuntap add vpn0 mode tun");
+        ip("address add 10.8.0.2/24 dev vpn0");
+        ip("link set vpn0 up");
+        ip("route add default via 203.0.113.1");
+        ip("route add 0.0.0.0/1 via 203.0.113.1");
+        ip("route add 10.20.0.0/16 via 203.0.113.1");
+        ip("route add unreachable 10.66.0.0/16");
+        ip("route add 10.7.0.0/16 dev ethernet0 table 52");
+        let networks = list(&filter()).await.expect("lists").networks;
+        let found: Vec<String> = networks
+            .iter()
+            .map(|local| format!("{:?} {} {}", local.reach, local.network, local.interface))
+            .collect();
+        // A tunnel that nobody has opened carries nothing: its interface does not run.
+        let expected = [
+            "Connected 10.7.0.0/16 ethernet0",
+            "Connected 203.0.113.0/24 ethernet0",
+            "Connected 2001:db8::/64 ethernet0",
+            "Routed 10.20.0.0/16 ethernet0",
+        ];
+        assert_eq!(found, expected);
+        let config = tun::Config { name: "vpn1".to_owned(), mtu: 1_400, offload: Offload::default() };
+        let _open = Tun::create(&config).expect("a tunnel");
+        ip("address add 10.8.0.2/24 dev vpn1");
+        ip("link set vpn1 up");
+        let networks = list(&filter()).await.expect("lists").networks;
+        let last = networks.last().expect("networks");
+        assert_eq!((last.reach, last.network.to_string().as_str()), (Reach::Tunnel, "10.8.0.0/24"));
+    });
+}
+
+#[test]
+fn a_route_alone_is_a_change_of_networks_and_not_of_the_place() {
+    isolated(|| async {
+        host();
+        let mut watcher = watch(filter()).await.expect("watches");
+        let before = watcher.current();
+        ip("route add 10.20.0.0/16 via 203.0.113.1");
+        let after = next(&mut watcher).await;
+        assert!(after.is_same_place(&before) && after.networks.len() == before.networks.len() + 1);
+        ip("route add default via 203.0.113.1");
+        assert!(!next(&mut watcher).await.is_same_place(&before));
     });
 }
 

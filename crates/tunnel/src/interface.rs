@@ -19,6 +19,8 @@ pub struct Interface {
     pub ipv6: Ipv6Addr,
     /// The largest inner packet in bytes.
     pub mtu: u16,
+    /// Ranges of which names get their addresses, a part of `routes`; empty on a gateway.
+    pub proxy_ranges: Vec<IpNet>,
     /// Networks that are routed into the interface, sorted; none covers another.
     pub routes: Vec<IpNet>,
     /// Whether everything else is routed into the interface too (an Internet resource).

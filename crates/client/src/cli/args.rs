@@ -16,7 +16,8 @@ use super::bundle::Redaction;
     version,
     disable_help_subcommand = true,
     after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon unreachable, 4 signed out,\n\
-                  5 not connected, 6 denied, 7 timeout."
+                  5 not connected, 6 denied, 7 timeout.\n\
+                  What takes longer than a second says on a terminal what it is doing, except with --json."
 )]
 pub(super) struct Arguments {
     /// The profile to work with, where a device is in several networks at once.

@@ -4,22 +4,18 @@
 //! adds what it knows.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use adit_client_ipc::{CallError, FrontEnd, Reason, State, Status};
-use ipnet::{IpNet, Ipv4Net};
+use adit_client_ipc::{CallError, Collision, FrontEnd, Reason, State, Status};
 use serde::Serialize;
 
 use super::exit::Failure;
+use super::progress::Progress;
 use super::render;
 
 /// How long the portal may take to accept a connection.
 const PORTAL_WITHIN: Duration = Duration::from_secs(5);
-
-/// What tunnels use unless an installation says otherwise.
-const TUNNEL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 11);
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -61,15 +57,17 @@ impl Finding {
 pub(super) async fn doctor(socket: &Path, json: bool) -> Result<(), Failure> {
     let mut findings = vec![tun_device(Path::new("/dev/net/tun"))];
     findings.extend(reverse_path_filters(Path::new("/proc/sys/net/ipv4/conf")));
+    let progress = Progress::start(json, "Asking the daemon");
     let (finding, status) = daemon(socket).await;
     findings.push(finding);
-    let own = status.as_ref().and_then(|status| status.interface.clone());
-    findings.push(colliding_ranges(&local_networks(own.as_deref())));
     if let Some(status) = &status {
         findings.push(session(status));
         findings.push(resolver(status));
+        findings.extend(collisions(status));
+        progress.stage("Trying the portal");
         findings.push(portal(status).await);
     }
+    drop(progress);
     let is_bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
     super::print(&if json { render::json(&Findings { findings })? } else { text(&findings) })?;
     if is_bad { Err(Failure::found()) } else { Ok(()) }
@@ -203,34 +201,25 @@ fn host_and_port(portal: &str) -> Option<(String, u16)> {
     Some((host, url.port_or_known_default()?))
 }
 
-/// Networks of this machine's interfaces other than the tunnel's.
-fn local_networks(own: Option<&str>) -> Vec<(String, IpNet)> {
-    let Ok(addresses) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    addresses
-        .filter(|entry| Some(entry.interface_name.as_str()) != own)
-        .filter_map(|entry| {
-            let address = entry.address?.as_sockaddr_in()?.ip();
-            let mask = entry.netmask?.as_sockaddr_in()?.ip();
-            let network = IpNet::with_netmask(IpAddr::V4(address), IpAddr::V4(mask)).ok()?;
-            Some((entry.interface_name, network))
-        })
-        .collect()
-}
-
-fn colliding_ranges(networks: &[(String, IpNet)]) -> Finding {
-    const CHECK: &str = "tunnel range";
-    let tunnel = IpNet::V4(TUNNEL);
-    let collides =
-        |network: &IpNet| tunnel.contains(&network.network()) || network.contains(&tunnel.network());
-    match networks.iter().find(|(_, network)| collides(network)) {
-        None => Finding::good(CHECK, format!("no local network is in {tunnel}")),
-        Some((interface, network)) => Finding::not_good(
-            CHECK,
-            Verdict::Warning,
-            format!("{} on {interface} is also the tunnel's", network.trunc()),
-            "Machines there and devices of the tunnel can be mistaken for each other: ask your administrator for another tunnel range.",
-        ),
+/// Addresses that are in use both in the tunnel and in networks of this device.
+fn collisions(status: &Status) -> Vec<Finding> {
+    const CHECK: &str = "addresses";
+    if status.interface.is_none() {
+        return Vec::new();
     }
+    if status.collisions.is_empty() {
+        return vec![Finding::good(CHECK, "none is in use both in the tunnel and outside")];
+    }
+    let finding = |one: &Collision| {
+        let verdict = match one.reason {
+            // What these carry works all the same.
+            Reason::RouterHidden | Reason::ResolverHidden => Verdict::Warning,
+            _ => Verdict::Bad,
+        };
+        let cause = format!("{} ({})", render::collision(one), one.reason.code());
+        Finding::not_good(CHECK, verdict, cause, one.reason.fix())
+    };
+    status.collisions.iter().map(finding).collect()
 }
 
 #[cfg(test)]
@@ -274,12 +263,22 @@ mod tests {
     }
 
     #[test]
-    fn a_local_network_in_the_tunnels_range_is_found() {
-        let network = |text: &str| vec![("eth0".to_owned(), text.parse().unwrap())];
-        assert_eq!(colliding_ranges(&network("10.0.0.5/8")).verdict, Verdict::Good);
-        assert_eq!(colliding_ranges(&network("100.64.7.5/24")).verdict, Verdict::Warning);
-        assert_eq!(colliding_ranges(&network("100.0.0.1/8")).verdict, Verdict::Warning);
-        assert_eq!(colliding_ranges(&network("100.96.7.5/24")).verdict, Verdict::Good, "outside of /11");
+    fn addresses_in_use_twice_fail_with_cause_and_fix() {
+        let taken = |reason: &str| {
+            serde_json::json!({"interface": "adit0", "collisions": [{"reason": reason, "addresses": "100.100.7.0/24",
+                "network": "100.100.7.0/24", "interface": "eth0", "claimed": "100.96.0.0/11"}]})
+        };
+        let found = |more: serde_json::Value| collisions(&status(&more));
+        assert_eq!(found(serde_json::json!({})), [], "no interface, no collision");
+        assert_eq!(found(serde_json::json!({"interface": "adit0"}))[0].verdict, Verdict::Good);
+        let [bad] = &found(taken("tunnel_range_taken"))[..] else { panic!("one finding") };
+        assert_eq!(bad.verdict, Verdict::Bad);
+        assert_eq!(
+            bad.cause,
+            "the network 100.100.7.0/24 on eth0 is in use by the tunnel's own 100.96.0.0/11 too (E-TUNNEL-RANGE-TAKEN)"
+        );
+        assert!(bad.fix.is_some());
+        assert_eq!(found(taken("resolver_hidden"))[0].verdict, Verdict::Warning);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::args::Awaited;
 use super::browser::{self, Missing};
 use super::exit::{ExitCode, Failure};
+use super::progress::Progress;
 use super::{CALL_LIMIT, note, print, render, wait};
 
 /// How long the daemon may take until there is something to open: it asks the portal.
@@ -55,7 +56,10 @@ async fn converse(daemon: &mut FrontEnd, wish: Wish) -> Result<(), Failure> {
         note(Missing::Display.sentence());
     }
     daemon.call(Request::Subscribe {}, CALL_LIMIT).await?;
-    let prompt = match daemon.call(Request::Login { device_code }, PROMPT_LIMIT).await? {
+    let progress = Progress::start(wish.json, "Asking the portal for a sign-in");
+    let answer = daemon.call(Request::Login { device_code }, PROMPT_LIMIT).await;
+    drop(progress);
+    let prompt = match answer? {
         Response::Login(prompt) => prompt,
         other => return Err(Failure::unexpected(&other)),
     };
@@ -64,7 +68,10 @@ async fn converse(daemon: &mut FrontEnd, wish: Wish) -> Result<(), Failure> {
     if !wish.no_browser && prompt.user_code.is_none() {
         open(&prompt, missing).await;
     }
-    let end = end(daemon, &prompt).await?;
+    let progress = Progress::start(wish.json, "Waiting for the browser");
+    let end = end(daemon, &prompt).await;
+    drop(progress);
+    let end = end?;
     match end.error {
         Some(error) => return Err(CallError::Refused(error).into()),
         None if wish.json => print(&render::json(&SignedIn { signed_in: true, actor: end.actor })?)?,
@@ -73,14 +80,14 @@ async fn converse(daemon: &mut FrontEnd, wish: Wish) -> Result<(), Failure> {
             None => "Signed in.\n".to_owned(),
         })?,
     }
-    connect(daemon).await
+    connect(daemon, wish.json).await
 }
 
 /// Waits for the connection: what is started after this command finds its resources.
 ///
 /// A connection that is only slow is no failure of the sign-in.
-async fn connect(daemon: &mut FrontEnd) -> Result<(), Failure> {
-    match wait::wait(daemon, &Awaited::Online, ONLINE_LIMIT).await {
+async fn connect(daemon: &mut FrontEnd, json: bool) -> Result<(), Failure> {
+    match wait::wait(daemon, &Awaited::Online, ONLINE_LIMIT, json).await {
         Err(failure) if failure.code() == ExitCode::Timeout => {
             note("Not connected yet: the daemon goes on trying. `adit status` says more.");
             Ok(())
@@ -94,7 +101,7 @@ async fn open(prompt: &LoginPrompt, missing: Option<Missing>) {
     match missing {
         Some(missing) => note(missing.sentence()),
         None if browser::open(prompt.url_to_open.as_deref().unwrap_or(&prompt.url)).await => {
-            note("A browser was opened. Waiting…");
+            note("A browser was opened.");
         }
         None => note("No browser could be opened: open the page yourself."),
     }

@@ -15,6 +15,7 @@ mod log;
 mod login;
 mod netcheck;
 mod profiles;
+mod progress;
 mod render;
 mod service;
 mod wait;
@@ -32,6 +33,7 @@ use self::args::{
 };
 pub use self::exit::ExitCode;
 use self::exit::Failure;
+use self::progress::Progress;
 
 /// How long the daemon may take for a call that only reads or changes its state.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -83,7 +85,8 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
             let token = token_file.as_deref().map(read_token).transpose()?;
             daemon.call(Request::Up { token }, CALL_LIMIT).await?;
             if *wait {
-                wait::wait(&mut daemon, &Awaited::Online, Duration::from_secs(*timeout)).await?;
+                wait::wait(&mut daemon, &Awaited::Online, Duration::from_secs(*timeout), arguments.json)
+                    .await?;
             }
             show_status(&mut daemon, arguments.json).await
         }
@@ -109,7 +112,7 @@ async fn execute(arguments: &Arguments) -> Result<(), Failure> {
         Command::Resources => show_resources(&mut daemon, arguments.json).await,
         Command::Route { destination } => route(&mut daemon, destination, arguments.json).await,
         Command::Wait { what, timeout } => {
-            wait::wait(&mut daemon, what, Duration::from_secs(*timeout)).await?;
+            wait::wait(&mut daemon, what, Duration::from_secs(*timeout), arguments.json).await?;
             say(arguments.json, "So it is.")
         }
         Command::Netcheck => netcheck::netcheck(&mut daemon, arguments.json).await,
@@ -201,7 +204,10 @@ async fn show_resources(daemon: &mut FrontEnd, json: bool) -> Result<(), Failure
 
 async fn ping(daemon: &mut FrontEnd, resource: &str, limit: Duration, json: bool) -> Result<(), Failure> {
     let request = Request::Ping { resource: resource.to_owned() };
-    match daemon.call(request, limit).await {
+    let progress = Progress::start(json, format!("Looking for a path to {resource}"));
+    let answer = daemon.call(request, limit).await;
+    drop(progress);
+    match answer {
         Ok(Response::Ping(report)) => {
             print(&if json { render::json(&report)? } else { render::ping(&report) })
         }
@@ -215,7 +221,9 @@ async fn ping(daemon: &mut FrontEnd, resource: &str, limit: Duration, json: bool
 
 async fn route(daemon: &mut FrontEnd, destination: &str, json: bool) -> Result<(), Failure> {
     match daemon.call(Request::Route { destination: destination.to_owned() }, CALL_LIMIT).await? {
-        Response::Route(report) => print(&if json { render::json(&report)? } else { render::route(&report) }),
+        Response::Route(report) => {
+            print(&if json { render::json(&*report)? } else { render::route(&report) })
+        }
         other => Err(Failure::unexpected(&other)),
     }
 }

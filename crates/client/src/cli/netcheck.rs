@@ -9,6 +9,7 @@ use adit_client_ipc::{
 };
 
 use super::exit;
+use super::progress::Progress;
 use super::render;
 
 /// Longer than everything that the daemon waits for.
@@ -22,10 +23,10 @@ const LEAST_MTU: u16 = 1_280;
 
 /// Asks the daemon, and shows what it found; fails if no relay and no portal can be reached.
 pub(super) async fn netcheck(daemon: &mut FrontEnd, json: bool) -> Result<(), exit::Failure> {
-    if !json {
-        super::note("Looking at the network; this takes a few seconds…");
-    }
-    let report = match daemon.call(Request::Netcheck {}, LIMIT).await? {
+    let progress = Progress::start(json, "Trying portal and relays");
+    let answer = daemon.call(Request::Netcheck {}, LIMIT).await;
+    drop(progress);
+    let report = match answer? {
         Response::Netcheck(report) => report,
         other => return Err(exit::Failure::unexpected(&other)),
     };

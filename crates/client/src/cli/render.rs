@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use adit_client_ipc::{
-    Connection, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus, RouteReport,
-    SCHEMA, State, Status,
+    Collision, Connection, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus,
+    RouteReport, SCHEMA, State, Status,
 };
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -37,6 +37,9 @@ pub(super) struct LogPath {
 pub(super) struct LogLevel {
     pub(super) level: String,
 }
+
+/// The most collisions that `adit status` shows to people.
+const COLLISIONS_SHOWN: usize = 5;
 
 /// One line of JSON that names its schema.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<String> {
@@ -123,7 +126,29 @@ pub(super) fn status(status: &Status) -> String {
     for connection in &status.connections {
         line(&mut text, "Gateway", &describe(connection));
     }
+    for one in status.collisions.iter().take(COLLISIONS_SHOWN) {
+        line(&mut text, "Collision", &format!("{} ({})", collision(one), one.reason.code()));
+        line(&mut text, "To do", one.reason.fix());
+    }
+    if let Some(more @ 1..) = status.collisions.len().checked_sub(COLLISIONS_SHOWN) {
+        line(&mut text, "", &format!("and {more} more collisions: `adit status --json` shows them"));
+    }
     text
+}
+
+/// Which addresses are in use twice, in what.
+pub(super) fn collision(one: &Collision) -> String {
+    let claimant = match &one.resource {
+        Some(resource) => format!("{resource} ({})", one.claimed),
+        None => format!("the tunnel's own {}", one.claimed),
+    };
+    let what = match one.reason {
+        Reason::RouterHidden => "the router",
+        Reason::ResolverHidden => "the name server",
+        _ => "the network",
+    };
+    let on = one.interface.as_ref().map(|interface| format!(" on {interface}")).unwrap_or_default();
+    format!("{what} {}{on} is in use by {claimant} too", one.network)
 }
 
 /// Who, since when, and until when, in the time of the machine.
@@ -207,7 +232,23 @@ pub(super) fn ping(report: &PingReport) -> String {
 
 /// Where a destination goes, and why, in one line.
 pub(super) fn route(report: &RouteReport) -> String {
+    let mut text = way(report);
+    if let Some(one) = &report.collision {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "But {} ({}).\n{}", collision(one), one.reason.code(), one.reason.fix());
+    }
+    text
+}
+
+fn way(report: &RouteReport) -> String {
     let (Some(resource), Some(address)) = (&report.resource, &report.address) else {
+        if let Some(one) = &report.collision {
+            let range = &one.claimed;
+            return format!(
+                "{} goes into the tunnel, because {range} is the tunnel's own.\n",
+                report.destination
+            );
+        }
         return format!("{} goes outside the tunnel, because no resource covers it.\n", report.destination);
     };
     let mut text = format!("{} goes to {resource}", report.destination);
@@ -262,6 +303,7 @@ mod tests {
             gateway: None,
             path: None,
             round_trip_ms: None,
+            collision: None,
         };
         assert_eq!(route(&outside), "192.0.2.1 goes outside the tunnel, because no resource covers it.\n");
         let inside = RouteReport {
@@ -279,6 +321,39 @@ mod tests {
         assert_eq!(route(&inside), expected);
         let offline = RouteReport { state: Some(ResourceState::Offline), ..inside };
         assert!(route(&offline).ends_with("covers it best; now: gateway offline.\n"));
+        let nobodys = RouteReport { resource: None, collision: Some(taken()), ..offline };
+        let text = route(&nobodys);
+        assert!(
+            text.starts_with("wiki.corp goes into the tunnel, because 100.96.0.0/11 is the tunnel's own.\n")
+        );
+        assert!(
+            text.contains("(E-TUNNEL-RANGE-TAKEN)") && text.ends_with(&format!("{}\n", taken().reason.fix()))
+        );
+    }
+
+    fn taken() -> Collision {
+        Collision {
+            reason: Reason::TunnelRangeTaken,
+            addresses: "100.100.7.0/24".to_owned(),
+            network: "100.100.7.0/24".to_owned(),
+            interface: Some("eth0".to_owned()),
+            claimed: "100.96.0.0/11".to_owned(),
+            resource: None,
+        }
+    }
+
+    #[test]
+    fn many_collisions_do_not_bury_the_status() {
+        let mut one: Status = serde_json::from_value(
+            json!({"schema": 1, "state": "online", "version": "", "portal": "", "connections": []}),
+        )
+        .unwrap();
+        one.collisions = vec![taken(); COLLISIONS_SHOWN];
+        assert_eq!(status(&one).matches("E-TUNNEL-RANGE-TAKEN").count(), COLLISIONS_SHOWN);
+        assert!(!status(&one).contains("more collisions"));
+        one.collisions.extend(vec![taken(); 2]);
+        assert_eq!(status(&one).matches("E-TUNNEL-RANGE-TAKEN").count(), COLLISIONS_SHOWN);
+        assert!(status(&one).contains("and 2 more collisions"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use nix::unistd::Group;
 use url::Url;
 
 use super::exit::Failure;
+use super::progress::Progress;
 use super::say;
 
 /// The units that packages bring, without a profile and for one; the daemon's place in them is theirs.
@@ -57,6 +58,7 @@ pub(super) fn install(
         None => std::env::current_exe().context("where is this program?")?.with_file_name("aditd"),
     };
     let has_group = Group::from_name(GROUP).context("cannot look groups up")?.is_some();
+    let mut run = |command| run(command, json);
     let mut machine = Machine { root: Path::new("/"), profile, has_group, run: &mut run };
     machine.install(&daemon, portal)?;
     let service = machine.service();
@@ -66,6 +68,7 @@ pub(super) fn install(
 /// `adit service uninstall`.
 pub(super) fn uninstall(profile: Option<&Profile>, json: bool) -> Result<(), Failure> {
     require_root()?;
+    let mut run = |command| run(command, json);
     let mut machine = Machine { root: Path::new("/"), profile, has_group: true, run: &mut run };
     machine.uninstall()?;
     say(json, "The service is gone. Settings in /etc/adit and the identity in /var/lib/adit are kept.")
@@ -241,8 +244,10 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     std::fs::rename(&beside, path).with_context(failed)
 }
 
-fn run(mut command: Command) -> anyhow::Result<()> {
+fn run(mut command: Command, json: bool) -> anyhow::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    let _progress = Progress::start(json, format!("Running `{name} {}`", words.join(" ")));
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run `{name}`"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "`{name}` failed ({}): {}", output.status, said.trim());

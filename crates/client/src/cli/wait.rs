@@ -6,15 +6,23 @@ use adit_client_ipc::{Event, FrontEnd, Reason, Request, ResourceState, ResourceS
 
 use super::args::Awaited;
 use super::exit::Failure;
-use super::{CALL_LIMIT, fetch_resources, fetch_status};
+use super::progress::Progress;
+use super::{CALL_LIMIT, fetch_resources, fetch_status, render};
 
 /// Waits, at most for `limit`.
-pub(super) async fn wait(daemon: &mut FrontEnd, what: &Awaited, limit: Duration) -> Result<(), Failure> {
+pub(super) async fn wait(
+    daemon: &mut FrontEnd,
+    what: &Awaited,
+    limit: Duration,
+    json: bool,
+) -> Result<(), Failure> {
     let deadline = Instant::now() + limit;
+    let progress = Progress::start(json, "Asking the daemon");
     daemon.call(Request::Subscribe {}, CALL_LIMIT).await?;
     let mut status = fetch_status(daemon).await?;
     let mut resources = fetch_resources(daemon).await?;
     while !is_so(what, &status, &resources)? {
+        progress.stage(stage(what, &status));
         let left = deadline.saturating_duration_since(Instant::now());
         let event = tokio::time::timeout(left, daemon.next_event())
             .await
@@ -26,6 +34,16 @@ pub(super) async fn wait(daemon: &mut FrontEnd, what: &Awaited, limit: Duration)
         }
     }
     Ok(())
+}
+
+/// What is being waited for, for people.
+fn stage(what: &Awaited, status: &Status) -> String {
+    match what {
+        Awaited::Resource(name) if matches!(status.state, State::Online | State::Degraded) => {
+            format!("Waiting for a path to {name}")
+        }
+        _ => format!("Waiting; the client is {}", render::state_name(status.state)),
+    }
 }
 
 /// Whether it is so now; an error if waiting is in vain.
@@ -69,6 +87,7 @@ mod tests {
             is_sign_in_too_old: false,
             login: None,
             connections: Vec::new(),
+            collisions: Vec::new(),
         }
     }
 

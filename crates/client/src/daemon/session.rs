@@ -275,7 +275,7 @@ impl Session {
         let engine = self.engine.as_ref();
         let engine =
             engine.ok_or_else(|| refuse(ErrorCode::NotConnected, "not connected: `adit up` connects"))?;
-        Ok(Response::Route(view::route(&engine.snapshot().borrow(), destination)))
+        Ok(Response::Route(Box::new(view::route(&engine.snapshot().borrow(), destination))))
     }
 
     /// Answers when everything has been tried, while the session goes on.

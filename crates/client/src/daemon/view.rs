@@ -1,13 +1,16 @@
 //! From the engine's snapshot to what front ends show.
 
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use adit_client_ipc::{
-    Connection, DnsReport, PathKind, PingReport, Reason, RelayTransport, ResourceState, ResourceStatus,
-    RouteReport, SCHEMA, Setting, SettingSource, State, Status, UpstreamSource,
+    Collision, Connection, DnsReport, PathKind, PingReport, Reason, RelayTransport, ResourceState,
+    ResourceStatus, RouteReport, SCHEMA, Setting, SettingSource, State, Status, UpstreamSource,
 };
 use adit_control_client::FatalReason;
-use adit_engine::client::{self as engine, InterfaceState, PathStatus, PingResult, PortalState, Snapshot};
+use adit_engine::client::{
+    self as engine, CollisionKind, InterfaceState, PathStatus, PingResult, PortalState, Snapshot,
+};
 use adit_platform::settings::{self, Source};
 use adit_policy::ResourceAddress;
 
@@ -46,6 +49,7 @@ impl Constants {
             status.interface = Some(self.interface.clone());
         }
         status.connections = snapshot.connections.iter().map(connection).collect();
+        status.collisions = snapshot.collisions.iter().map(collision).collect();
         let resources =
             snapshot.resources.iter().map(|resource| self::resource(resource, snapshot)).collect();
         View { status, resources, last_login: None }
@@ -72,6 +76,7 @@ impl Constants {
             is_sign_in_too_old: false,
             login: None,
             connections: Vec::new(),
+            collisions: Vec::new(),
         }
     }
 }
@@ -140,6 +145,22 @@ fn connection(status: &engine::ConnectionStatus) -> Connection {
         relay_transport: status.path.and_then(|path| path.transport).map(transport),
         round_trip_ms: status.path.and_then(|path| milliseconds(&path)),
         handshake_age_s: None,
+    }
+}
+
+fn collision(found: &engine::Collision) -> Collision {
+    Collision {
+        reason: match found.kind {
+            CollisionKind::TunnelRange => Reason::TunnelRangeTaken,
+            CollisionKind::LocalNetwork => Reason::LocalNetworkHidden,
+            CollisionKind::Router => Reason::RouterHidden,
+            CollisionKind::Resolver => Reason::ResolverHidden,
+        },
+        addresses: found.taken().to_string(),
+        network: found.network.to_string(),
+        interface: found.interface.clone(),
+        claimed: found.claimed.to_string(),
+        resource: found.resource.clone(),
     }
 }
 
@@ -236,6 +257,10 @@ pub(super) fn route(snapshot: &Snapshot, destination: &str) -> RouteReport {
         gateway: None,
         path: None,
         round_trip_ms: None,
+        collision: destination.parse::<IpAddr>().ok().and_then(|address| {
+            let found = snapshot.collisions.iter().find(|found| found.taken().contains(&address));
+            found.map(collision)
+        }),
     };
     if let engine::Route::Resource(found) = engine::route(&snapshot.resources, destination) {
         let shown = resource(found, snapshot);
@@ -321,6 +346,22 @@ mod tests {
         let status = constants.running(&snapshot).status;
         assert_eq!((status.authenticated_at_ms, status.session_expires_at_ms), (None, None));
         assert!(!status.is_expiring && !status.is_sign_in_too_old);
+    }
+
+    #[test]
+    fn an_address_in_use_twice_is_shown_with_its_reason() {
+        let taken = engine::Collision {
+            kind: CollisionKind::TunnelRange,
+            network: "100.100.7.0/24".parse().unwrap(),
+            interface: Some("eth0".to_owned()),
+            claimed: "100.96.0.0/11".parse().unwrap(),
+            resource: None,
+        };
+        let snapshot = Snapshot { collisions: vec![taken], ..Snapshot::default() };
+        let shown = route(&snapshot, "100.100.7.9").collision.unwrap();
+        assert_eq!((shown.reason, shown.addresses.as_str()), (Reason::TunnelRangeTaken, "100.100.7.0/24"));
+        assert_eq!(route(&snapshot, "100.100.8.9").collision, None);
+        assert_eq!(route(&snapshot, "wiki.corp").collision, None);
     }
 
     #[test]

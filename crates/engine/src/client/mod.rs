@@ -4,6 +4,7 @@
 //! happens shows in a [`Snapshot`] that always holds the whole state. [`ClientEngine::stop`]
 //! says goodbye to every gateway and takes back everything that was changed on the host.
 
+mod collisions;
 mod lookup;
 mod run;
 mod snapshot;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use adit_tunnel::{ConnectionStatus, PathStatus, RelayTransport, ResourceState, ResourceStatus};
 
+pub use self::collisions::{Collision, CollisionKind};
 pub use self::lookup::{Route, named, route};
 pub use self::snapshot::{InterfaceState, NamesState, PingFailure, PingResult, PortalState, Snapshot};
 use crate::offloads::Offloads;

@@ -20,6 +20,7 @@ use adit_tunnel::{
 use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::collisions::{self, Claims, Collision, HostNetworks};
 use super::{
     ClientConfig, Command, InterfaceState, NamesState, PingFailure, PingResult, PortalState, Snapshot, lookup,
 };
@@ -123,6 +124,8 @@ struct Control<'a> {
     network: Box<dyn NetworkControl>,
     interface: String,
     desired: Option<Interface>,
+    /// Where the host is.
+    place: addresses::Snapshot,
     dns: Delegating,
     /// The names that are answered here.
     patterns: Vec<String>,
@@ -199,12 +202,14 @@ impl<'a> Control<'a> {
             own_interfaces: own_interfaces(&config.interface),
             excluded: Vec::new(),
             fwmark: Some(mark),
+            lists_networks: true,
         };
         let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
         let (workers, from_workers) = Workers::start(now, &worker_config, &ground)?;
         let (upstreams, answers) = Upstreams::new(dial, config.doh.clone());
         let mut driver = Driver::new(machine, ground, workers, keeper, session);
-        driver.set_addresses(&watcher.current().ips().collect::<Vec<_>>());
+        let place = watcher.current();
+        driver.set_addresses(&place.ips().collect::<Vec<_>>());
         let owner = config.portal.token_digest();
         let (flows, flow_batches) = Reports::open(&config.state_dir.join("flows"), config.flow_spool, &owner);
         let inputs =
@@ -218,6 +223,7 @@ impl<'a> Control<'a> {
                 network,
                 interface,
                 desired: None,
+                place,
                 dns,
                 patterns: Vec::new(),
                 delegations: Vec::new(),
@@ -275,15 +281,20 @@ impl<'a> Control<'a> {
                     tracing::info!("other tunnels of this host changed");
                     self.assert_interface().await;
                 }
-                snapshot = inputs.addresses.changed() => {
-                    tracing::info!("the host's addresses changed");
-                    self.meet_network(&snapshot).await;
+                place = inputs.addresses.changed() => {
+                    if self.place.is_same_place(&place) {
+                        self.place = place;
+                        self.publish();
+                    } else {
+                        tracing::info!("the host's addresses changed");
+                        self.meet_network(place).await;
+                    }
                 }
                 command = inputs.commands.recv() => match command {
                     Some(Command::Ping { resource, reply }) => self.ping(&resource, reply),
                     Some(Command::Recheck) => {
                         let addresses = inputs.addresses.current();
-                        self.meet_network(&addresses).await;
+                        self.meet_network(addresses).await;
                     }
                     Some(Command::Stop { reason }) => return Ok(reason),
                     None => return Ok(GoodbyeReason::ShuttingDown),
@@ -298,8 +309,9 @@ impl<'a> Control<'a> {
     }
 
     /// Finds its way in a network that is new, or may be.
-    async fn meet_network(&mut self, snapshot: &addresses::Snapshot) {
-        self.driver.set_addresses(&snapshot.ips().collect::<Vec<_>>());
+    async fn meet_network(&mut self, place: addresses::Snapshot) {
+        self.driver.set_addresses(&place.ips().collect::<Vec<_>>());
+        self.place = place;
         // A new way out needs its reverse path filter loosened, and may have taken our resolver away.
         self.assert_interface().await;
     }
@@ -449,6 +461,9 @@ impl<'a> Control<'a> {
         self.snapshot.connections = self.driver.machine.connections();
         self.snapshot.names = self.names();
         self.snapshot.relays = self.driver.machine.relays().map(RelayPlace::from).collect();
+        let collisions = self.collisions();
+        collisions::tell(&self.snapshot.collisions, &collisions);
+        self.snapshot.collisions = collisions;
         self.publisher.send_if_modified(|shown| {
             let is_new = *shown != self.snapshot;
             if is_new {
@@ -456,6 +471,19 @@ impl<'a> Control<'a> {
             }
             is_new
         });
+    }
+
+    /// What is in use both in the tunnel and around the host.
+    fn collisions(&self) -> Vec<Collision> {
+        let (InterfaceState::Up { .. }, Some(interface)) = (&self.snapshot.interface, &self.desired) else {
+            return Vec::new();
+        };
+        let host = HostNetworks {
+            networks: &self.place.networks,
+            routers: self.place.routers().collect(),
+            resolvers: self.snapshot.names.upstreams.iter().map(SocketAddr::ip).collect(),
+        };
+        collisions::find(&Claims::new(interface, &self.snapshot.resources), &host)
     }
 
     fn names(&self) -> NamesState {
@@ -533,6 +561,7 @@ impl<'a> Control<'a> {
         snapshot.resources.clear();
         snapshot.connections.clear();
         snapshot.relays.clear();
+        snapshot.collisions.clear();
         publisher.send_replace(snapshot);
         tracing::info!(reason = reason.name(), "the client stopped");
     }

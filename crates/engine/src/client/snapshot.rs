@@ -7,6 +7,7 @@ use adit_control_client::FatalReason;
 use adit_protocol::client::SignIn;
 use adit_tunnel::{ConnectionStatus, PathStatus, ResourceStatus};
 
+use super::Collision;
 use crate::netcheck::RelayPlace;
 
 /// How the client stands with the portal.
@@ -89,6 +90,8 @@ pub struct Snapshot {
     pub connections: Vec<ConnectionStatus>,
     /// The relays that the portal named.
     pub relays: Vec<RelayPlace>,
+    /// Addresses that are in use both in the tunnel and in networks of the host, the worst first.
+    pub collisions: Vec<Collision>,
 }
 
 /// How a resource is reached.

@@ -196,6 +196,7 @@ impl Control {
             own_interfaces: vec![config.interface.clone()],
             excluded: Vec::new(),
             fwmark: None,
+            lists_networks: false,
         };
         let watcher = addresses::watch(filter).await.context("cannot watch the host's addresses")?;
         let (workers, from_workers) = Workers::start(now, &worker_config, &ground)?;

@@ -5,6 +5,7 @@
 mod availability;
 mod bad_input;
 mod cold;
+mod collision;
 mod command_line;
 mod download;
 mod exit;
@@ -58,6 +59,11 @@ pub const ALL: &[Scenario] = &[
         name: "other-family",
         description: "A name with an address of one IP family is reached over the other one.",
         run: other_family::run,
+    },
+    Scenario {
+        name: "collision",
+        description: "Networks of the client have addresses of the tunnel: said, hidden as documented, and gone.",
+        run: collision::run,
     },
     Scenario {
         name: "goodbye-shutdown",

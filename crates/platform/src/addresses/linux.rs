@@ -1,18 +1,23 @@
 //! Addresses and their changes from rtnetlink.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteType};
 use rtnetlink::MulticastGroup;
 use tokio::sync::watch as cell;
 
-use super::{Filter, LONGEST_PAUSE, LocalAddress, SHORTEST_PAUSE, Snapshot, Watcher, is_usable};
-use crate::netlink::{Session, to_io};
+use super::{
+    Filter, LONGEST_PAUSE, LocalAddress, LocalNetwork, MOST_NETWORKS, Reach, SHORTEST_PAUSE, Snapshot,
+    Watcher, is_network, is_usable,
+};
+use crate::netlink::{Session, destination_of, errno, to_io};
 
 /// Pause before a broken netlink connection is opened again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -28,15 +33,16 @@ pub async fn list(filter: &Filter) -> io::Result<Snapshot> {
         addresses: Vec::new(),
         egress_v4: session.egress(false, filter.fwmark).await?,
         egress_v6: session.egress(true, filter.fwmark).await?,
+        networks: if filter.lists_networks { networks(&session, &links).await? } else { Vec::new() },
     };
     let mut dump = session.handle.address().get().execute();
     while let Some(message) = dump.try_next().await.map_err(to_io)? {
-        let Some(name) = links.get(&message.header.index) else { continue };
+        let Some(link) = links.get(&message.header.index) else { continue };
         if let Some(address) =
             usable_address(&message).filter(|&address| is_usable(address, &filter.excluded))
         {
             let interface = message.header.index;
-            snapshot.addresses.push(LocalAddress { interface, address, name: name.clone() });
+            snapshot.addresses.push(LocalAddress { interface, address, name: link.name.clone() });
         }
     }
     snapshot.addresses.sort_unstable();
@@ -139,7 +145,14 @@ async fn publish(filter: &Filter, sender: &cell::Sender<Snapshot>) {
     }
 }
 
-async fn up_links(session: &Session, filter: &Filter) -> io::Result<BTreeMap<u32, String>> {
+/// An interface of others that is up.
+struct Link {
+    name: String,
+    /// Whether it carries bare IP packets, as tunnels do.
+    is_tunnel: bool,
+}
+
+async fn up_links(session: &Session, filter: &Filter) -> io::Result<BTreeMap<u32, Link>> {
     let mut links = BTreeMap::new();
     let mut dump = session.handle.link().get().execute();
     while let Some(link) = dump.try_next().await.map_err(to_io)? {
@@ -152,10 +165,61 @@ async fn up_links(session: &Session, filter: &Filter) -> io::Result<BTreeMap<u32
             _ => None,
         });
         if let Some(name) = name.filter(|name| !filter.own_interfaces.contains(name)) {
-            links.insert(link.header.index, name);
+            let is_tunnel = matches!(link.header.link_layer_type, LinkLayerType::None | LinkLayerType::Ppp);
+            links.insert(link.header.index, Link { name, is_tunnel });
         }
     }
     Ok(links)
+}
+
+/// The networks that routes through `links` lead to, in any table.
+async fn networks(session: &Session, links: &BTreeMap<u32, Link>) -> io::Result<Vec<LocalNetwork>> {
+    let mut found = BTreeSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut query = RouteMessage::default();
+        query.header.address_family = family;
+        let mut dump = session.handle.route().get(query).execute();
+        loop {
+            let route = match dump.try_next().await {
+                Ok(Some(route)) => route,
+                Ok(None) => break,
+                Err(error) if errno(&error) == Some(libc::EAFNOSUPPORT) => break, // no IPv6 in this kernel
+                Err(error) => return Err(to_io(error)),
+            };
+            found.extend(local_network(&route, links));
+            if found.len() > MOST_NETWORKS {
+                found.pop_last();
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn local_network(route: &RouteMessage, links: &BTreeMap<u32, Link>) -> Option<LocalNetwork> {
+    if route.header.kind != RouteType::Unicast || route.header.flags.contains(RouteFlags::Cloned) {
+        return None;
+    }
+    let network = destination_of(route);
+    let mut has_router = false;
+    let mut through = None;
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => through = Some(*index),
+            RouteAttribute::MultiPath(hops) => {
+                through = hops.first().map(|hop| hop.interface_index);
+                has_router = true;
+            }
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => has_router = true,
+            _ => {}
+        }
+    }
+    let link = links.get(&through?)?;
+    let reach = match (link.is_tunnel, has_router) {
+        (true, _) => Reach::Tunnel,
+        (false, true) => Reach::Routed,
+        (false, false) => Reach::Connected,
+    };
+    is_network(&network).then(|| LocalNetwork { reach, network, interface: link.name.clone() })
 }
 
 /// The interface's own address, unless IPv6 has not proved it unique yet or is about to drop it.

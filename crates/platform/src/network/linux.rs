@@ -15,7 +15,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, Rou
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
 use super::{Applied, Bypass, NetworkControl, NetworkError, NetworkState, guard, rules};
-use crate::netlink::{Session, errno, ip, to_io};
+use crate::netlink::{Session, destination_of, errno, to_io};
 use crate::sysctl::Journal;
 
 const SYSCTL: &str = "/proc/sys";
@@ -312,19 +312,6 @@ fn table_of(route: &RouteMessage) -> u32 {
         _ => None,
     });
     explicit.unwrap_or_else(|| u32::from(route.header.table))
-}
-
-fn destination_of(route: &RouteMessage) -> IpNet {
-    let unspecified = match route.header.address_family {
-        AddressFamily::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    };
-    let address = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(address) => ip(address),
-        _ => None,
-    });
-    let address = address.unwrap_or(unspecified);
-    IpNet::new(address, route.header.destination_prefix_length).unwrap_or_else(|_| IpNet::from(address))
 }
 
 fn interface_name(index: u32) -> Option<String> {

@@ -198,13 +198,14 @@ impl Client {
         let proxy: [IpNet; 2] =
             [configuration.ipv4_proxy_range.trunc().into(), configuration.ipv6_proxy_range.trunc().into()];
         let (ipv4, ipv6) = self.names.resolver();
-        let networks: Vec<IpNet> = proxy.into_iter().chain(self.resources.networks()).collect();
+        let networks: Vec<IpNet> = proxy.iter().copied().chain(self.resources.networks()).collect();
         let mut routes = IpNet::aggregate(&networks);
         routes.sort_unstable();
         let interface = Interface {
             ipv4: configuration.ipv4,
             ipv6: configuration.ipv6,
             mtu: self.link.interface_mtu(),
+            proxy_ranges: proxy.to_vec(),
             routes,
             default_route: self.resources.has_internet(),
             dns_servers: vec![IpAddr::V4(ipv4), IpAddr::V6(ipv6)],

@@ -202,6 +202,7 @@ impl Gateway {
             ipv4: configuration.ipv4,
             ipv6: configuration.ipv6,
             mtu: self.link.interface_mtu(),
+            proxy_ranges: Vec::new(),
             routes,
             default_route: false,
             dns_servers: Vec::new(),

@@ -18,6 +18,7 @@ use zip::write::SimpleFileOptions;
 pub(super) use self::redact::Redaction;
 use self::redact::Redactor;
 use super::exit::Failure;
+use super::progress::Progress;
 use super::render;
 
 /// How long one program may take to say something.
@@ -61,6 +62,7 @@ struct Part {
 
 /// Gathers, redacts, and writes or shows.
 pub(super) async fn bundle(daemon: Option<&mut FrontEnd>, wish: Wish<'_>) -> Result<(), Failure> {
+    let progress = Progress::start(wish.json, "Asking the daemon");
     let known = match daemon {
         Some(daemon) => {
             // Whoever helps must not be able to sign this device in.
@@ -69,18 +71,22 @@ pub(super) async fn bundle(daemon: Option<&mut FrontEnd>, wish: Wish<'_>) -> Res
         }
         None => None,
     };
-    let mut parts = gather(known.as_ref()).await?;
+    let mut parts = gather(known.as_ref(), &progress).await?;
+    progress.stage("Redacting");
     let mut redactor = Redactor::new(wish.redaction, words(known.as_ref()));
     for part in &mut parts {
         part.text = redactor.apply(&part.text);
     }
     parts.push(manifest(&parts, wish.redaction));
     if wish.preview {
+        drop(progress);
         let list = parts.iter().map(|part| format!("{:>9}  {}\n", part.text.len(), part.name));
         return super::print(&list.collect::<String>());
     }
     let path = wish.output;
+    progress.stage("Writing the bundle");
     write(path, &parts).with_context(|| format!("cannot write {}", path.display()))?;
+    drop(progress);
     super::print(&if wish.json {
         render::json(&json!({ "file": path.display().to_string() }))?
     } else {
@@ -107,7 +113,11 @@ fn words(known: Option<&(Status, Vec<ResourceStatus>)>) -> Vec<(String, &'static
     words
 }
 
-async fn gather(known: Option<&(Status, Vec<ResourceStatus>)>) -> anyhow::Result<Vec<Part>> {
+async fn gather(
+    known: Option<&(Status, Vec<ResourceStatus>)>,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Part>> {
+    progress.stage("Reading the log");
     let mut parts = Vec::new();
     let mut add = |name: &str, text: String| parts.push(Part { name: name.to_owned(), text });
     if let Some((status, resources)) = known {
@@ -120,6 +130,7 @@ async fn gather(known: Option<&(Status, Vec<ResourceStatus>)>) -> anyhow::Result
         add("status.json", "the daemon cannot be reached\n".to_owned());
     }
     for (name, words) in COMMANDS {
+        progress.stage(format!("Running `{}`", words.join(" ")));
         add(name, output(words).await);
     }
     for (name, path) in FILES {
