@@ -403,12 +403,7 @@ impl Hub {
     }
 
     /// Tells those who are connected whether to report flows from now on, where that changed.
-    pub(crate) fn flow_log_changed(
-        &self,
-        seq: i64,
-        from_gateways: Option<bool>,
-        from_clients: Option<bool>,
-    ) {
+    pub(crate) fn flow_log_changed(&self, seq: i64, from_gateways: Option<bool>, from_clients: Option<bool>) {
         let state = self.lock();
         if let Some(keeps_flows) = from_gateways {
             let message = || PortalToGateway::FlowLogChanged(FlowLogChanged { keeps_flows });

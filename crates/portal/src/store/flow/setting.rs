@@ -20,7 +20,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const FORGET_TOGETHER: i64 = 2000;
 
 /// Reads a [`FlowSetting`].
-const SELECT_SETTING: &str = "SELECT keep_days, max_rows, from_clients FROM flow_setting WHERE account_id = $1";
+const SELECT_SETTING: &str =
+    "SELECT keep_days, max_rows, from_clients FROM flow_setting WHERE account_id = $1";
 
 /// How the flow log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, FromRow, ToSchema)]
@@ -106,7 +107,8 @@ pub(crate) struct FlowSink {
 impl Store {
     /// How the flow log is kept.
     pub(crate) async fn flow_setting(&self) -> Result<FlowSetting, StoreError> {
-        let setting = sql::query_as(SELECT_SETTING).bind(self.account.as_uuid()).fetch_optional(&self.reader).await?;
+        let setting =
+            sql::query_as(SELECT_SETTING).bind(self.account.as_uuid()).fetch_optional(&self.reader).await?;
         Ok(setting.unwrap_or_default())
     }
 
