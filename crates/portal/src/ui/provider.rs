@@ -318,24 +318,30 @@ async fn confirm(
     let used = portal.store.provider_use(id, now_ms).await?;
     let impact = portal.store.impact(removal, now_ms).await?;
     let back = format!("/admin/providers/{id}");
-    let mut text = format!(
-        "{} can no longer sign in with it. {} end at once.",
-        count(used.people, "user"),
-        sessions(&used)
-    );
+    let is_used = used.people + used.browsers + used.devices > 0;
+    let mut text = if is_used {
+        let people = count(used.people, "user");
+        format!("{people} can no longer sign in with it. {} end at once.", sessions(&used))
+    } else {
+        "Nobody has signed in with it.".to_owned()
+    };
     if visitor.is_signed_in_with(&provider.name) {
         text.push_str(" Yours is one of them.");
     }
     if used.groups > 0 && matches!(removal, Removal::Provider(_)) {
         text.push_str(&format!(" {} of its own will be empty.", count(used.groups, "group")));
     }
-    let tone = if used.people + used.browsers + used.devices > 0 { Tone::Bad } else { Tone::Plain };
+    let tone = if is_used { Tone::Bad } else { Tone::Plain };
     let page = Page::new(visitor, "settings", &format!("{} {}?", verb.0, provider.name))
         .lead(lead)
         .below("Back to the provider", back.clone())
         .block(Block::Note(tone, "Who signs in with it.".to_owned(), text));
     let submit = format!("{} the provider", verb.0);
     let form = Form::new(format!("{back}/{}", verb.1), &submit, Vec::new()).or_back(back);
+    if is_used && impact.losses.is_empty() && impact.leases.is_empty() {
+        // That nobody loses access would be said too soon.
+        return Ok(page.block(Block::Form(Form { tone: Tone::Bad, ..form })).answer());
+    }
     Ok(confirmation(page, &impact, form).answer())
 }
 

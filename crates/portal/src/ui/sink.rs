@@ -32,16 +32,18 @@ fn facts(sink: Option<&(String, FlowSink)>) -> Block {
         let text = "Every report can be sent on to an address besides, as JSON Lines.".to_owned();
         return Block::Note(Tone::Plain, "Flows are sent nowhere.".to_owned(), text);
     };
-    let (secret, trouble) = (sink.sink_sealed.is_some(), sink.sink_error.clone());
+    let state = match (&sink.sink_error, sink.sink_at_ms) {
+        (Some(trouble), _) => Cell::badge(Tone::Bad, trouble),
+        (None, Some(_)) => Cell::badge(Tone::Good, "good"),
+        (None, None) => Cell::Muted("nothing was sent yet".to_owned()),
+    };
+    let secret = if sink.sink_sealed.is_some() { "set, and never shown" } else { "none" };
     Block::Facts(vec![
         ("Address", Cell::Code(url.clone())),
-        ("Secret", Cell::text(if secret { "set, and never shown" } else { "none" })),
-        ("The last report that was taken there", Cell::text(sink.sink_seq.to_string())),
+        ("Secret", Cell::text(secret)),
+        ("Last report taken there", Cell::text(sink.sink_seq.to_string())),
         ("Something was taken last", Cell::moment(sink.sink_at_ms, "never")),
-        (
-            "State",
-            trouble.map_or_else(|| Cell::badge(Tone::Good, "good"), |text| Cell::badge(Tone::Bad, text)),
-        ),
+        ("State", state),
     ])
 }
 

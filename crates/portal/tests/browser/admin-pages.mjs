@@ -178,7 +178,7 @@ await title("corp");
 await page.getByText("set, and never shown").waitFor();
 assert.ok(!(await page.content()).includes("a-secret"), "the secret is not on the page");
 await follow("Disable");
-await page.getByText("0 users can no longer sign in with it.").waitFor();
+await page.getByText("Nobody has signed in with it.").waitFor();
 await press("Disable the provider");
 await title("corp");
 await press("Enable");

@@ -24,6 +24,29 @@ fn with<'a>(fields: &[(&'a str, &'a str)], other: &[(&'a str, &'a str)]) -> Vec<
     kept.chain(other).copied().collect()
 }
 
+/// The token of a device that somebody signs in with the code that it shows.
+async fn device_token(desk: &Desk, cookie: &str, csrf: &str) -> String {
+    use adit_protocol::sign_in::{CLIENT_ID, DEVICE_PATH, GRANT_DEVICE_CODE, TOKEN_PATH};
+    let ask = async |path: &str, fields: &[(&str, &str)]| {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = desk.http.post(desk.url(path)).header(header::COOKIE, cookie);
+        let request = request.header("sec-fetch-site", "same-origin");
+        let request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let response = request.body(body).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        response.text().await.unwrap()
+    };
+    let begun = ask(DEVICE_PATH, &[("client_id", CLIENT_ID), ("device_name", "laptop")]).await;
+    let begun: adit_protocol::sign_in::DeviceCode = serde_json::from_str(&begun).unwrap();
+    let yes = [("csrf", csrf), ("code", begun.user_code.as_str()), ("decision", "approve")];
+    ask("/device/decide", &yes).await;
+    let poll =
+        [("grant_type", GRANT_DEVICE_CODE), ("client_id", CLIENT_ID), ("device_code", &*begun.device_code)];
+    let issued: adit_protocol::sign_in::IssuedToken =
+        serde_json::from_str(&ask(TOKEN_PATH, &poll).await).unwrap();
+    issued.access_token
+}
+
 /// Nothing that was written down holds the secret.
 async fn assert_kept_secret(desk: &Desk) {
     for path in ["/admin/settings", "/admin/audit", "/admin/flows/sink"] {
@@ -103,22 +126,44 @@ async fn a_provider_that_goes_says_first_whom_it_signs_out_and_what_they_lose() 
         desk.portal.store.find_groups(&Find { text: "staff".to_owned(), ..Find::first(1) }).await.unwrap();
     let group = staff[0].group.id.to_string();
     desk.create("/admin/policies/new", &[("group", &group), ("resource", "wiki")]).await;
-    let (_, hers) = sign_in(&desk.portal, &ana, "corp").await;
+    let (cookie, hers) = sign_in(&desk.portal, &ana, "corp").await;
+    let token = device_token(&desk, &cookie, &hers.csrf).await;
     let is_signed_in = async || desk.portal.store.web_session(hers.session.id).await.unwrap().is_some();
 
     let at = |verb: &str| format!("/admin/providers/{id}/{verb}");
     let (status, page) = desk.get(&at("disable")).await;
     assert_eq!(status, 200);
     assert!(page.contains("1 user can no longer sign in with it"), "{page}");
-    assert!(page.contains("1 browser session and 0 device sessions end at once"), "{page}");
-    assert!(!page.contains("Yours is one of them") && !page.contains("wiki"), "{page}");
+    assert!(page.contains("1 browser session and 1 device session end at once"), "{page}");
+    assert!(
+        !page.contains("Nobody loses access")
+            && !page.contains("Yours is one of them")
+            && !page.contains("wiki"),
+        "{page}"
+    );
     let (_, page) = desk.get(&at("delete")).await;
     assert!(page.contains("1 group of its own will be empty"), "{page}");
     assert!(page.contains("1 permission will be taken away") && page.contains("wiki"), "{page}");
     assert!(is_signed_in().await, "looking changes nothing");
+    let (_, deployed) = desk.post(&format!("/admin/sites/{site}/deploy"), &[]).await;
+    let _gateway = Peer::gateway(desk.address, &shown_token(&deployed)).await;
+    let mut client = Peer::client(desk.address, &token).await;
+    client.reach_first().await;
+    let (_, page) = desk.get(&at("disable")).await;
+    assert!(
+        page.contains("0 permissions will be taken away and 1 live connection will end at once"),
+        "{page}"
+    );
+    let (_, page) = desk.get(&at("delete")).await;
+    assert!(
+        page.contains("1 permission will be taken away and 1 live connection will end at once"),
+        "{page}"
+    );
 
     assert_eq!(desk.post(&at("disable"), &[]).await.0, 303);
     assert!(!is_signed_in().await);
+    let leases = desk.portal.store.authorizations(Part::FIRST, crate::clock::now_ms()).await.unwrap();
+    assert!(leases.is_empty(), "what the page said");
     assert!(!desk.portal.store.auth_provider(id.parse().unwrap()).await.unwrap().enabled);
     let (_, page) = desk.get(&format!("/admin/providers/{id}")).await;
     assert!(page.contains(&at("enable")) && !page.contains(&at("disable")), "{page}");
