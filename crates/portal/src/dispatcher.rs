@@ -116,6 +116,9 @@ async fn deliver(portal: &Portal, seq: i64, event: &Event, lease: Option<Lease>)
             portal.set_account(portal.store.account().await?);
             hub.restart_clients();
         }
+        Event::FlowLogChanged { from_gateways, from_clients } => {
+            hub.flow_log_changed(seq, *from_gateways, *from_clients);
+        }
         Event::TokenRevoked { id } => hub.end_token(*id),
         Event::TokenRenewed { id } => hub.token_renewed(seq, *id),
         Event::DeviceDeleted { id } => hub.end_device(*id),

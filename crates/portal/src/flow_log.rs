@@ -54,8 +54,7 @@ impl Intake {
 }
 
 async fn store(portal: &SharedPortal, reporter: &Reporter, by: &By, batch: &Flows) -> Result<(), StoreError> {
-    // If the log was switched off meanwhile, the reporter hears of it when it comes back; until then what it sends is
-    // taken off its hands.
+    // If the log was switched off meanwhile, what is still under way is taken off the reporter's hands.
     let stored = if portal.store.flow_setting().await?.is_kept(reporter) {
         let mut change = portal.store.change(by).await?;
         let stored = change.store_flows(reporter, batch).await?;

@@ -3,7 +3,7 @@
 use adit_policy::{AuthorizationId, ClientId, GatewayId, RelayId, Resource, ResourceId, SiteId};
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Flows, FlowsStored};
+use crate::flow::{FlowLogChanged, Flows, FlowsStored};
 use crate::frame::messages;
 use crate::{CandidateUpdate, Hello, Interface, PeerIntroduction, RelayAccess};
 
@@ -54,6 +54,8 @@ messages! {
         SignIn(SignIn) = "sign_in",
         /// Reports of flows are stored.
         FlowsStored(FlowsStored) = "flows_stored",
+        /// The flow log was switched on or off.
+        FlowLogChanged(FlowLogChanged) = "flow_log_changed",
         /// The portal is about to close the session.
         Disconnect(Disconnect) = "disconnect",
     }

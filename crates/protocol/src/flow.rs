@@ -5,8 +5,9 @@
 //! answer was lost is sent again; the portal skips the numbers that it has seen. A flow that lives long is reported several
 //! times under one id, each time with everything it carried so far.
 //!
-//! Deliberately absent: payload, and anything per packet. A portal whose `init` does not say that it keeps a flow log is
-//! sent none.
+//! Deliberately absent: payload, and anything per packet. A portal whose `init`, or [`FlowLogChanged`] since, does not say
+//! that it keeps a flow log is sent none. A reporter that does not know that message goes by the `init` of its next session;
+//! until then what it sends is answered and thrown away.
 
 use std::net::IpAddr;
 
@@ -164,4 +165,11 @@ pub struct FlowsStored {
     pub spool: Uuid,
     /// The number of the last report that was stored.
     pub number: u64,
+}
+
+/// The flow log was switched on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowLogChanged {
+    /// Whether the portal is sent reports of flows from now on.
+    pub keeps_flows: bool,
 }

@@ -4,7 +4,7 @@ use adit_policy::{AuthorizationId, ClientId, GatewayId, Resource, ResourceId, Si
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Disconnect, Empty, RelaysChanged};
-use crate::flow::{Flows, FlowsStored};
+use crate::flow::{FlowLogChanged, Flows, FlowsStored};
 use crate::frame::messages;
 use crate::{CandidateUpdate, Hello, Interface, PeerIntroduction, RelayAccess};
 
@@ -47,6 +47,8 @@ messages! {
         InterfaceChanged(Interface) = "interface_changed",
         /// The answer to `flows`.
         FlowsStored(FlowsStored) = "flows_stored",
+        /// The flow log was switched on or off.
+        FlowLogChanged(FlowLogChanged) = "flow_log_changed",
         /// The portal is about to close the session.
         Disconnect(Disconnect) = "disconnect",
     }

@@ -58,6 +58,7 @@ pub const REVISIONS: &[(&str, u16, &str)] = &[
     ("2026-11-28", 5, "devices sign in over HTTP; a client is told when a newer sign-in would give it more"),
     ("2026-11-28", 6, "gateways report flows to a portal that keeps a log of them"),
     ("2026-11-28", 7, "clients report their flows too"),
+    ("2026-11-28", 8, "whoever is connected hears at once that the flow log was switched on or off"),
 ];
 
 /// The newest revision that this build speaks; sent in every hello.

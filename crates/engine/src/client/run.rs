@@ -356,6 +356,9 @@ impl<'a> Control<'a> {
     fn note_for_flows(&mut self, event: &SessionEvent<PortalToClient>) {
         match event {
             SessionEvent::Message(PortalToClient::Init(init)) => self.flows.set_online(init.keeps_flows),
+            SessionEvent::Message(PortalToClient::FlowLogChanged(changed)) => {
+                self.flows.set_online(changed.keeps_flows);
+            }
             SessionEvent::Message(PortalToClient::FlowsStored(stored)) => self.flows.stored(*stored),
             SessionEvent::Disconnected { .. } => self.flows.set_online(false),
             _ => {}

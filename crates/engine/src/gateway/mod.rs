@@ -297,6 +297,9 @@ impl Control {
     fn note_for_flows(&mut self, event: &SessionEvent<PortalToGateway>) {
         match event {
             SessionEvent::Message(PortalToGateway::Init(init)) => self.flows.set_online(init.keeps_flows),
+            SessionEvent::Message(PortalToGateway::FlowLogChanged(changed)) => {
+                self.flows.set_online(changed.keeps_flows);
+            }
             SessionEvent::Message(PortalToGateway::FlowsStored(stored)) => self.flows.stored(*stored),
             SessionEvent::Disconnected { .. } => self.flows.set_online(false),
             _ => {}

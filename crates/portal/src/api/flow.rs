@@ -7,11 +7,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
+use url::Url;
 use utoipa::ToSchema;
 
 use super::{Admin, Body, Failure, Listed, Params, listed};
 use crate::flow_log::{check_authorization, check_url, json_lines};
-use crate::portal::SharedPortal;
+use crate::portal::{Portal, SharedPortal};
 use crate::store::{FlowFilter, FlowRow, FlowSetting, Page};
 
 /// Flows that are read at a time for an export.
@@ -86,8 +87,7 @@ pub(super) async fn setting(
     Ok(Json(portal.store.flow_setting().await?))
 }
 
-/// Changes how the flow log is kept. Gateways and clients that are connected hear of a log that was switched on or off when they come
-/// back.
+/// Changes how the flow log is kept. Gateways and clients hear at once of a log that was switched on or off.
 #[utoipa::path(
     put,
     path = "/api/v1/flows/settings",
@@ -128,12 +128,24 @@ pub(super) struct Sink {
 /// Where flows are to be sent.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WantedSink {
+pub(crate) struct WantedSink {
     /// `https://HOST/PATH`, or `http:` without a secret.
     #[schema(example = "https://logs.example/adit")]
-    url: String,
+    pub(crate) url: String,
     /// The value of the `Authorization` header, such as `Bearer …`; it is kept encrypted and never shown.
-    authorization: Option<String>,
+    pub(crate) authorization: Option<String>,
+}
+
+impl WantedSink {
+    /// The address and the sealed secret, if they may be used.
+    pub(crate) fn checked(&self, portal: &Portal) -> Result<(Url, Option<String>), Failure> {
+        let url = check_url(&self.url)?;
+        if let Some(value) = &self.authorization {
+            check_authorization(&url, value)?;
+        }
+        let sealed = self.authorization.as_deref().map(|value| portal.secrets.seal(value)).transpose()?;
+        Ok((url, sealed))
+    }
 }
 
 /// Shows where flows are sent.
@@ -174,11 +186,7 @@ pub(super) async fn set_sink(
     Body(wanted): Body<WantedSink>,
 ) -> Result<Json<Sink>, Failure> {
     admin.owns()?;
-    let url = check_url(&wanted.url)?;
-    if let Some(value) = &wanted.authorization {
-        check_authorization(&url, value)?;
-    }
-    let sealed = wanted.authorization.as_deref().map(|value| portal.secrets.seal(value)).transpose()?;
+    let (url, sealed) = wanted.checked(&portal)?;
     let mut change = portal.store.change(&admin.by).await?;
     change.set_flow_sink(Some(url.as_str()), sealed).await?;
     change.commit().await?;

@@ -40,7 +40,9 @@ use uuid::Uuid;
 
 pub(crate) use extract::{Remote, authenticate};
 pub(crate) use failure::Failure;
+pub(crate) use flow::WantedSink;
 pub(crate) use policy::check as checked_conditions;
+pub(crate) use provider::{NewProvider, ProviderChange, new_provider};
 pub(crate) use resource::{MAX_FILTERS, checked_address};
 pub(crate) use settings::{
     SettingsChange, change_settings, checked_device_limit, checked_search_domains, checked_session_days,

@@ -54,60 +54,64 @@ pub(super) struct ProviderView {
 /// A new provider.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewProvider {
+pub(crate) struct NewProvider {
     /// 1 to 32 of a-z, 0-9 and `-`, a letter first; not `local`.
     #[schema(min_length = 1, max_length = 32, pattern = "^[a-z][a-z0-9-]{0,31}$")]
-    name: String,
+    pub(crate) name: String,
     /// Exactly as the provider writes it; `https`, or `http` with a loopback address.
     #[schema(max_length = 500)]
-    issuer: String,
+    pub(crate) issuer: String,
+    /// What the provider calls this portal.
     #[schema(min_length = 1, max_length = 500)]
-    client_id: String,
+    pub(crate) client_id: String,
     /// The secret for the token endpoint; absent for a public client.
     #[schema(max_length = 500)]
-    client_secret: Option<String>,
+    pub(crate) client_secret: Option<String>,
     /// Scopes to ask for, separated by spaces; `openid profile email` if nothing is said.
     #[schema(max_length = 500)]
-    scopes: Option<String>,
+    pub(crate) scopes: Option<String>,
     /// The claim that lists groups.
     #[schema(max_length = 100)]
-    group_claim: Option<String>,
+    pub(crate) group_claim: Option<String>,
     /// Email domains; at most 50.
     #[schema(max_items = 50)]
-    email_domains: Option<Vec<String>>,
+    pub(crate) email_domains: Option<Vec<String>>,
     /// Certificates in PEM.
     #[schema(max_length = 100_000)]
-    ca_pem: Option<String>,
+    pub(crate) ca_pem: Option<String>,
     /// `false` if nothing is said.
-    links_directory: Option<bool>,
+    pub(crate) links_directory: Option<bool>,
     /// `true` if nothing is said.
-    just_in_time: Option<bool>,
+    pub(crate) just_in_time: Option<bool>,
     /// `true` if nothing is said.
-    enabled: Option<bool>,
+    pub(crate) enabled: Option<bool>,
 }
 
 /// What to change; what is not given stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ProviderChange {
+pub(crate) struct ProviderChange {
     /// The secret for the token endpoint; empty for a public client.
     #[schema(max_length = 500)]
-    client_secret: Option<String>,
+    pub(crate) client_secret: Option<String>,
     /// Scopes to ask for, separated by spaces; `openid` is always among them.
     #[schema(max_length = 500)]
-    scopes: Option<String>,
+    pub(crate) scopes: Option<String>,
     /// The claim that lists groups; empty for none.
     #[schema(max_length = 100)]
-    group_claim: Option<String>,
+    pub(crate) group_claim: Option<String>,
     /// All email domains; at most 50.
     #[schema(max_items = 50)]
-    email_domains: Option<Vec<String>>,
+    pub(crate) email_domains: Option<Vec<String>>,
     /// Certificates in PEM; empty for none.
     #[schema(max_length = 100_000)]
-    ca_pem: Option<String>,
-    links_directory: Option<bool>,
-    just_in_time: Option<bool>,
-    enabled: Option<bool>,
+    pub(crate) ca_pem: Option<String>,
+    /// Whether its subjects may be people whom SCIM made.
+    pub(crate) links_directory: Option<bool>,
+    /// Whether a subject that nobody knows becomes a user.
+    pub(crate) just_in_time: Option<bool>,
+    /// Whether anybody may sign in with it.
+    pub(crate) enabled: Option<bool>,
 }
 
 async fn public_url(portal: &Portal) -> Result<Option<String>, Failure> {
@@ -205,8 +209,46 @@ fn checked_ca(pem: &str) -> Result<Option<String>, Failure> {
     if certificates.is_empty() { Err(wrong()) } else { Ok(Some(pem.to_owned())) }
 }
 
+/// A provider as it is wanted, if it makes sense.
+pub(crate) fn new_provider(portal: &Portal, new: NewProvider) -> Result<AuthProvider, Failure> {
+    let now_ms = clock::now_ms();
+    let client_id = checked(&new.client_id, 500, "`client_id`")?.to_owned();
+    if client_id.is_empty() {
+        return Err(Failure::invalid("`client_id` is what the provider calls this portal"));
+    }
+    let mut provider = AuthProvider {
+        id: Uuid::now_v7(),
+        name: checked_name(&new.name)?,
+        issuer: checked_issuer(&new.issuer)?.to_owned(),
+        client_id,
+        client_secret_sealed: None,
+        scopes: "openid profile email".to_owned(),
+        group_claim: None,
+        email_domains: String::new(),
+        ca_pem: None,
+        links_directory: false,
+        just_in_time: true,
+        enabled: true,
+        created_ms: now_ms,
+        changed_ms: now_ms,
+    };
+    let settings = ProviderChange {
+        client_secret: new.client_secret,
+        scopes: new.scopes,
+        group_claim: new.group_claim,
+        email_domains: new.email_domains,
+        ca_pem: new.ca_pem,
+        links_directory: new.links_directory,
+        just_in_time: new.just_in_time,
+        enabled: new.enabled,
+    };
+    settings.apply(portal, &mut provider)?;
+    Ok(provider)
+}
+
 impl ProviderChange {
-    fn apply(self, portal: &Portal, provider: &mut AuthProvider) -> Result<(), Failure> {
+    /// Changes a provider, unless something of it makes no sense.
+    pub(crate) fn apply(self, portal: &Portal, provider: &mut AuthProvider) -> Result<(), Failure> {
         if let Some(secret) = &self.client_secret {
             let secret = optional(checked(secret, 500, "`client_secret`")?);
             let sealed = secret.map(|secret| web::seal_secret(&portal.secrets, provider.id, &secret));
@@ -282,38 +324,7 @@ pub(super) async fn create(
     Body(new): Body<NewProvider>,
 ) -> Result<(StatusCode, Json<ProviderView>), Failure> {
     admin.owns()?;
-    let now_ms = clock::now_ms();
-    let client_id = checked(&new.client_id, 500, "`client_id`")?.to_owned();
-    if client_id.is_empty() {
-        return Err(Failure::invalid("`client_id` is what the provider calls this portal"));
-    }
-    let mut provider = AuthProvider {
-        id: Uuid::now_v7(),
-        name: checked_name(&new.name)?,
-        issuer: checked_issuer(&new.issuer)?.to_owned(),
-        client_id,
-        client_secret_sealed: None,
-        scopes: "openid profile email".to_owned(),
-        group_claim: None,
-        email_domains: String::new(),
-        ca_pem: None,
-        links_directory: false,
-        just_in_time: true,
-        enabled: true,
-        created_ms: now_ms,
-        changed_ms: now_ms,
-    };
-    let settings = ProviderChange {
-        client_secret: new.client_secret,
-        scopes: new.scopes,
-        group_claim: new.group_claim,
-        email_domains: new.email_domains,
-        ca_pem: new.ca_pem,
-        links_directory: new.links_directory,
-        just_in_time: new.just_in_time,
-        enabled: new.enabled,
-    };
-    settings.apply(&portal, &mut provider)?;
+    let provider = new_provider(&portal, new)?;
     let mut change = portal.store.change(&admin.by).await?;
     change.create_auth_provider(&provider).await?;
     change.commit().await?;

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use adit_policy::{ActorId, ClientId, GatewayId, RelayId, SiteId, TokenId};
 use adit_protocol::client::{self, DisconnectReason};
+use adit_protocol::flow::FlowLogChanged;
 use adit_protocol::{Candidate, CandidateUpdate, EncodedKey, PortalToClient, PortalToGateway, gateway};
 use semver::Version;
 use tokio::sync::{Notify, watch};
@@ -399,6 +400,19 @@ impl Hub {
         state.clients.values().filter(|entry| entry.line.token == token).for_each(|e| e.line.end(reason));
         state.gateways.values().filter(|entry| entry.line.token == token).for_each(|e| e.line.end(reason));
         state.relays.values().for_each(|relay| relay.end_token(token));
+    }
+
+    /// Tells those who are connected whether to report flows from now on, where that changed.
+    pub(crate) fn flow_log_changed(&self, seq: i64, from_gateways: Option<bool>, from_clients: Option<bool>) {
+        let state = self.lock();
+        if let Some(keeps_flows) = from_gateways {
+            let message = || PortalToGateway::FlowLogChanged(FlowLogChanged { keeps_flows });
+            state.gateways.values().for_each(|entry| entry.line.message(Some(seq), message()));
+        }
+        if let Some(keeps_flows) = from_clients {
+            let message = || PortalToClient::FlowLogChanged(FlowLogChanged { keeps_flows });
+            state.clients.values().for_each(|entry| entry.line.message(Some(seq), message()));
+        }
     }
 
     /// Sends all clients away for a moment, so that they get everything anew. Their tunnels stay.

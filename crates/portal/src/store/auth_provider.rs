@@ -44,6 +44,19 @@ pub(crate) struct AuthProvider {
     pub(crate) changed_ms: i64,
 }
 
+/// What rests on a provider now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub(crate) struct ProviderUse {
+    /// People who have signed in with it.
+    pub(crate) people: i64,
+    /// Sessions of browsers.
+    pub(crate) browsers: i64,
+    /// Sessions of devices.
+    pub(crate) devices: i64,
+    /// Groups that it keeps.
+    pub(crate) groups: i64,
+}
+
 impl AuthProvider {
     /// Its settings for the audit log: everything but secrets.
     fn noted(&self) -> Json {
@@ -77,6 +90,28 @@ impl Store {
             .fetch_optional(&self.reader)
             .await?
             .ok_or(StoreError::NotFound("provider"))
+    }
+
+    /// What rests on a provider at `now_ms`.
+    pub(crate) async fn provider_use(&self, id: Uuid, now_ms: i64) -> Result<ProviderUse, StoreError> {
+        sql::query_as(
+            "SELECT (SELECT count(DISTINCT actor_id) FROM identity WHERE provider_id = provider.id) AS people,
+                    (SELECT count(*) FROM web_session AS session
+                     WHERE session.account_id = provider.account_id AND session.provider = provider.name
+                       AND session.expires_ms > $3) AS browsers,
+                    (SELECT count(*) FROM token
+                     WHERE token.account_id = provider.account_id AND token.provider = provider.name
+                       AND token.revoked_ms IS NULL
+                       AND (token.expires_ms IS NULL OR token.expires_ms > $3)) AS devices,
+                    (SELECT count(*) FROM actor_group WHERE provider_id = provider.id) AS groups
+             FROM auth_provider AS provider WHERE provider.account_id = $1 AND provider.id = $2",
+        )
+        .bind(self.account.as_uuid())
+        .bind(id)
+        .bind(now_ms)
+        .fetch_optional(&self.reader)
+        .await?
+        .ok_or(StoreError::NotFound("provider"))
     }
 }
 

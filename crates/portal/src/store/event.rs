@@ -38,6 +38,13 @@ pub(crate) enum Event {
     },
     /// Settings that clients have from the portal changed: they come back for the new ones.
     SettingsChanged,
+    /// The flow log was switched on or off, for one kind of reporters or both.
+    FlowLogChanged {
+        /// Whether gateways report now, if that changed.
+        from_gateways: Option<bool>,
+        /// Whether clients report now, if that changed.
+        from_clients: Option<bool>,
+    },
     /// A token was revoked: its sessions end for good.
     TokenRevoked {
         /// The token.

@@ -44,6 +44,10 @@ pub(crate) enum Removal {
     Token(Uuid),
     /// One authorization is revoked.
     Authorization(Uuid),
+    /// A provider is disabled: whoever signed in with it is signed out.
+    SignIns(Uuid),
+    /// A provider is deleted: its groups are emptied besides.
+    Provider(Uuid),
 }
 
 macro_rules! select_losses {
@@ -86,9 +90,12 @@ macro_rules! select_ends {
 impl Removal {
     fn ids(self) -> (Uuid, Uuid) {
         match self {
-            Self::Policy(id) | Self::Device(id) | Self::Token(id) | Self::Authorization(id) => {
-                (id, Uuid::nil())
-            }
+            Self::Policy(id)
+            | Self::Device(id)
+            | Self::Token(id)
+            | Self::Authorization(id)
+            | Self::SignIns(id)
+            | Self::Provider(id) => (id, Uuid::nil()),
             Self::Group(id) => (id.as_uuid(), Uuid::nil()),
             Self::Membership(group, actor) => (group.as_uuid(), actor.as_uuid()),
             Self::Actor(id) => (id.as_uuid(), Uuid::nil()),
@@ -97,7 +104,7 @@ impl Removal {
         }
     }
 
-    /// Devices, tokens and single authorizations take nothing from a policy.
+    /// Devices, tokens, sign-ins and single authorizations take nothing from a policy.
     const fn losses(self) -> Option<&'static str> {
         Some(match self {
             Self::Policy(_) => select_losses!("policy.id = $1", "other.id <> $1"),
@@ -108,7 +115,11 @@ impl Removal {
             Self::Actor(_) => select_losses!("actor.id = $1", "FALSE"),
             Self::Resource(_) => select_losses!("resource.id = $1", "FALSE"),
             Self::Site(_) => select_losses!("resource.site_id = $1", "FALSE"),
-            Self::Device(_) | Self::Token(_) | Self::Authorization(_) => return None,
+            Self::Provider(_) => select_losses!(
+                "policy.group_id IN (SELECT id FROM actor_group WHERE provider_id = $1)",
+                "other.group_id NOT IN (SELECT id FROM actor_group WHERE provider_id = $1)"
+            ),
+            Self::Device(_) | Self::Token(_) | Self::Authorization(_) | Self::SignIns(_) => return None,
         })
     }
 
@@ -128,6 +139,19 @@ impl Removal {
                 "(lease.token_id = $1 OR lease.gateway_id IN (SELECT id FROM device WHERE token_id = $1))"
             ),
             Self::Authorization(_) => select_ends!("lease.id = $1"),
+            Self::SignIns(_) => select_ends!(
+                "lease.token_id IN (SELECT token.id FROM token
+                                    JOIN auth_provider ON auth_provider.account_id = token.account_id
+                                         AND auth_provider.name = token.provider
+                                    WHERE auth_provider.id = $1)"
+            ),
+            Self::Provider(_) => select_ends!(
+                "(policy.group_id IN (SELECT id FROM actor_group WHERE provider_id = $1)
+                  OR lease.token_id IN (SELECT token.id FROM token
+                                        JOIN auth_provider ON auth_provider.account_id = token.account_id
+                                             AND auth_provider.name = token.provider
+                                        WHERE auth_provider.id = $1))"
+            ),
         }
     }
 }

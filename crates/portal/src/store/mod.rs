@@ -61,7 +61,7 @@ pub(crate) use account::{Account, NewAccount};
 pub(crate) use actor::{Actor, ActorKind};
 pub(crate) use audit::seal::Sealer;
 pub(crate) use audit::{AuditFilter, AuditRow, Verified};
-pub(crate) use auth_provider::AuthProvider;
+pub(crate) use auth_provider::{AuthProvider, ProviderUse};
 pub(crate) use authorization::{
     AuthorizationRow, HeldAuthorization, NewAuthorization, Revoke, Standing, latest_end,
 };

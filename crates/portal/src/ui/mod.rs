@@ -20,11 +20,13 @@ mod group;
 mod live;
 mod overview;
 mod policy;
+mod provider;
 mod rehearsal;
 mod relay;
 mod resource;
 mod session;
 mod settings;
+mod sink;
 mod site;
 mod token;
 mod view;
@@ -208,8 +210,16 @@ pub(crate) fn router() -> Router<SharedPortal> {
         .route("/admin/tokens/{id}/revoke", get(token::confirm).post(token::revoke))
         .route("/admin/audit", get(audit::list))
         .route("/admin/flows", get(flow::list))
+        .route("/admin/flows/sink", get(sink::show).post(sink::update))
+        .route("/admin/flows/sink/remove", get(sink::confirm).post(sink::remove))
         .route("/admin/settings", get(settings::show))
         .route("/admin/settings/edit", get(settings::edit).post(settings::update))
+        .route("/admin/providers/new", get(provider::form).post(provider::create))
+        .route("/admin/providers/{id}", get(provider::show))
+        .route("/admin/providers/{id}/edit", get(provider::edit).post(provider::update))
+        .route("/admin/providers/{id}/enable", post(provider::enable))
+        .route("/admin/providers/{id}/disable", get(provider::confirm_disable).post(provider::disable))
+        .route("/admin/providers/{id}/delete", get(provider::confirm_delete).post(provider::delete))
         .route("/admin/suggest/resources", get(resource::suggest))
         .route("/admin/suggest/people", get(actor::suggest))
         .layer(DefaultBodyLimit::max(MAX_FORM))

@@ -4,10 +4,10 @@
 //! loses what, with a form that holds what was sent and makes the edit. Access is what a plan says of it
 //! ([`Plan`]); the connections that end are those that the change itself ends, in a transaction that is undone.
 
-use adit_policy::{Conditions, PolicyId, Resource};
+use adit_policy::{Conditions, Filter, PolicyId, Resource};
 
 use super::Wrong;
-use super::view::{Block, Cell, Empty, Field, Form, Page, Table, Tone, address, count, ending};
+use super::view::{self, Block, Cell, Empty, Field, Form, Page, Table, Tone, count, ending, ports};
 use super::visitor::{Fields, Visitor};
 use crate::clock;
 use crate::plan::{Access, Model, Plan, Reach};
@@ -53,21 +53,31 @@ impl Rehearsal {
         Ok(Self { losses: access.iter().filter(|access| access.may_lose()).map(loss).collect(), leases })
     }
 
-    /// Another place for a resource: whoever may reach it reaches the old one no longer.
+    /// Another place for a resource: whoever may reach it reaches the old one no longer. Or less traffic to it: what is
+    /// not let through any more ends, but not the leases.
     pub(super) async fn of_resource(
         portal: &Portal,
         before: &Resource,
         wanted: &ResourceSpec,
     ) -> Result<Self, Wrong> {
-        if before.address == wanted.address && before.site.id == wanted.site {
+        let moves = before.address != wanted.address || before.site.id != wanted.site;
+        let narrows = !covers(&wanted.filters, &before.filters);
+        if !moves && !narrows {
             return Ok(Self::default());
         }
         let impact = portal.store.impact(Removal::Resource(before.id), clock::now_ms()).await?;
         let site = portal.store.site(wanted.site).await?;
-        let after = Resource { address: wanted.address.clone(), site, ..before.clone() };
-        let place = |resource: &Resource| format!("{} at {}", address(resource), resource.site.name);
-        let row = |(who, what): (String, String)| [who, what, place(before), place(&after)];
-        Ok(Self { losses: impact.losses.into_iter().map(row).collect(), leases: impact.leases })
+        let (address, filters) = (wanted.address.clone(), wanted.filters.clone());
+        let after = Resource { address, site, filters, ..before.clone() };
+        let place = |resource: &Resource| format!("{} at {}", view::address(resource), resource.site.name);
+        let words = |resource: &Resource| match (moves, narrows) {
+            (true, false) => place(resource),
+            (true, true) => format!("{}: {}", place(resource), ports(resource)),
+            (false, _) => ports(resource),
+        };
+        let row = |(who, what): (String, String)| [who, what, words(before), words(&after)];
+        let leases = if moves { impact.leases } else { Vec::new() };
+        Ok(Self { losses: impact.losses.into_iter().map(row).collect(), leases })
     }
 
     /// Says it, and asks whether it is meant. `fields` are what was sent, `form` is where to.
@@ -96,6 +106,35 @@ impl Rehearsal {
     }
 }
 
+/// Whether `after` lets through everything that `before` does.
+fn covers(after: &[Filter], before: &[Filter]) -> bool {
+    after.is_empty() || (!before.is_empty() && before.iter().all(|filter| is_covered(after, filter)))
+}
+
+fn is_covered(filters: &[Filter], wanted: &Filter) -> bool {
+    let (ports, is_tcp) = match wanted {
+        Filter::Icmp => return filters.contains(&Filter::Icmp),
+        Filter::Tcp { ports } => (ports, true),
+        Filter::Udp { ports } => (ports, false),
+    };
+    let same = |filter: &Filter| match filter {
+        Filter::Tcp { ports } if is_tcp => Some(ports.bounds()),
+        Filter::Udp { ports } if !is_tcp => Some(ports.bounds()),
+        Filter::Tcp { .. } | Filter::Udp { .. } | Filter::Icmp => None,
+    };
+    let mut ranges: Vec<(u16, u16)> = filters.iter().filter_map(same).collect();
+    ranges.sort_unstable();
+    let (first, last) = ports.bounds();
+    // The first port that is not known to be covered.
+    let mut open = u32::from(first);
+    for (begin, end) in ranges {
+        if u32::from(begin) <= open {
+            open = open.max(u32::from(end) + 1);
+        }
+    }
+    open > u32::from(last)
+}
+
 fn loss(access: &Access) -> [String; 4] {
     let words = |reach| match reach {
         Reach::Never => "never",
@@ -112,4 +151,33 @@ fn loss(access: &Access) -> [String; 4] {
 fn capitalized(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_cover_what_they_let_through() {
+        let read = |text: &str| -> Vec<Filter> {
+            text.split_whitespace().flat_map(|part| Filter::parse_list(part).unwrap()).collect()
+        };
+        for (after, before, is_covered) in [
+            ("", "tcp/443", true),
+            ("", "", true),
+            ("tcp udp icmp", "", false),
+            ("tcp/443", "tcp/443", true),
+            ("tcp/400-500", "tcp/443 tcp/450-460", true),
+            ("tcp/1-100 tcp/50-200 tcp/201", "tcp/1-201", true),
+            ("tcp/1-100 tcp/102-200", "tcp/1-200", false),
+            ("tcp/50-200 tcp/1-10", "tcp/1-200", false),
+            ("tcp", "tcp/0-65535", true),
+            ("tcp/0-65534", "tcp", false),
+            ("udp/53", "tcp/53", false),
+            ("tcp/53", "tcp/53 icmp", false),
+            ("icmp tcp/53", "tcp/53 icmp", true),
+        ] {
+            assert_eq!(covers(&read(after), &read(before)), is_covered, "{after:?} for {before:?}");
+        }
+    }
 }

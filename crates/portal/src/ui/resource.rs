@@ -264,8 +264,10 @@ pub(super) async fn update(
         Ok(None) => Ok(go(format!("/admin/resources/{id}"))),
         Ok(Some((resource, rehearsal))) => {
             let path = format!("/admin/resources/{id}/edit");
-            let title = format!("Move {}?", resource.name);
-            let page = Page::new(&visitor, "resources", &title).below("Back to the resource", path.clone());
+            let title = format!("Change {}?", resource.name);
+            let page = Page::new(&visitor, "resources", &title)
+                .lead("Traffic that is let through no longer ends at once.")
+                .below("Back to the resource", path.clone());
             let form = Form::new(path.clone(), "Save changes", Vec::new()).or_back(path);
             Ok(rehearsal.page(page, &fields, form).answer())
         }

@@ -1,8 +1,8 @@
 //! Settings of the installation.
 //!
 //! Resolvers, search domains, how devices sign in and how long flows are kept are changed here, by the same checks as in
-//! the API. Deliberately absent: address ranges, which are fixed when the portal is made, and identity providers and the
-//! sink of flows, which the API changes.
+//! the API. Identity providers and the sink of flows have pages of their own. Deliberately absent: address ranges, which are
+//! fixed when the portal is made.
 
 use std::collections::HashMap;
 
@@ -77,24 +77,14 @@ pub(super) async fn show(
     let rows = keys.map(row).collect();
     let empty = Empty::new("No key", "Scripts use the API with a token of their own.");
     let providers = portal.store.auth_providers(crate::store::Page::FIRST).await?;
-    let row = |provider: &crate::store::AuthProvider| {
-        let state = if provider.enabled { "yes" } else { "no" };
-        vec![Cell::text(&provider.name), Cell::Code(provider.issuer.clone()), Cell::text(state)]
-    };
-    let provider_rows = providers.iter().map(row).collect();
-    let no_provider =
-        Empty::new("No provider", "People sign in with OpenID Connect: adit-portal provider add.");
     Ok(Page::new(&visitor, "settings", "Settings")
         .action(Button::change("Change settings", "/admin/settings/edit", Tone::Primary))
+        .actions(visitor.owns().then(super::provider::new_button))
+        .action(Button::link("Where flows are sent", "/admin/flows/sink"))
         .action(Button::link("All tokens", "/admin/tokens?q=api"))
         .block(Block::Facts(general))
         .table(Table::titled("API keys", &["Name", "Created", "Ends"], rows, empty))
-        .table(Table::titled(
-            "Identity providers",
-            &["Name", "Issuer", "Enabled"],
-            provider_rows,
-            no_provider,
-        ))
+        .table(super::provider::table(&visitor, &providers))
         .answer())
 }
 
@@ -148,7 +138,7 @@ fn edit_form(fields: &Fields, mut errors: Errors) -> Form {
 fn edit_page(visitor: &Visitor) -> Page {
     Page::new(visitor, "settings", "Change settings")
         .below("Settings", "/admin/settings")
-        .lead("Clients come back for other resolvers and search domains within moments, and their tunnels stay. Gateways and clients hear of a flow log that was switched on or off when they connect next.")
+        .lead("Clients come back for other resolvers and search domains within moments, and their tunnels stay. Gateways and clients hear at once of a flow log that was switched on or off.")
 }
 
 pub(super) async fn edit(

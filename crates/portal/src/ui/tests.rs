@@ -1,5 +1,7 @@
 //! The admin pages of a running portal, asked over HTTP and looked at with a browser.
 
+mod sign_in_settings;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,7 @@ use super::visitor::Visitor;
 use crate::bootstrap::{self, bootstrap};
 use crate::portal::SharedPortal;
 use crate::serve::{self, Running, Security};
-use crate::store::{ActorKind, By, Find, Page as Part, Removal, ResourceSpec, Role};
+use crate::store::{Actor, ActorKind, By, Find, Page as Part, Removal, ResourceSpec, Role};
 use crate::web;
 
 /// Longer than anything should take on a busy machine, and than a session is silent.
@@ -46,6 +48,17 @@ struct Desk {
     http: reqwest::Client,
     running: Running,
     _directory: TempDir,
+}
+
+/// Signs somebody in: the cookie, and who it says they are.
+async fn sign_in(portal: &SharedPortal, actor: &Actor, provider: &str) -> (String, web::Signed) {
+    let mut response = Response::default();
+    web::begin(portal, actor, provider, (&HeaderMap::new(), "127.0.0.1"), &mut response).await.unwrap();
+    let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let headers = HeaderMap::from_iter([(header::COOKIE, cookie.parse().unwrap())]);
+    let signed = web::signed(portal, &headers, "127.0.0.1".to_owned()).await.unwrap().unwrap();
+    (cookie, signed)
 }
 
 async fn desk() -> Desk {
@@ -78,12 +91,7 @@ async fn desk() -> Desk {
     let running = serve::start(&options, None).await.unwrap();
     let portal = running.portal();
     let owner = portal.store.actors(Part::FIRST).await.unwrap().remove(0);
-    let mut response = Response::default();
-    web::begin(&portal, &owner, "local", (&HeaderMap::new(), "127.0.0.1"), &mut response).await.unwrap();
-    let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
-    let headers = HeaderMap::from_iter([(header::COOKIE, cookie.parse().unwrap())]);
-    let signed = web::signed(&portal, &headers, "127.0.0.1".to_owned()).await.unwrap().unwrap();
+    let (cookie, signed) = sign_in(&portal, &owner, "local").await;
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     Desk {
         address: running.addresses()[0],
@@ -134,7 +142,7 @@ impl Desk {
 }
 
 /// Every address of a page that shows something.
-const PAGES: [&str; 25] = [
+const PAGES: [&str; 28] = [
     "/admin",
     "/admin/sites",
     "/admin/sites/new",
@@ -155,7 +163,10 @@ const PAGES: [&str; 25] = [
     "/admin/tokens/new",
     "/admin/audit",
     "/admin/flows",
+    "/admin/flows/sink",
+    "/admin/flows/sink/remove",
     "/admin/settings",
+    "/admin/providers/new",
     "/admin/suggest/resources",
     "/admin/suggest/people",
     "/admin/resources?q=x&after=nonsense",
@@ -453,6 +464,19 @@ async fn an_edit_that_takes_access_away_says_from_whom_before_it_is_made() {
     // What takes nothing away is made at once: another name, or a place that was confirmed.
     let renamed = [("name", "the wiki"), ("kind", "dns"), ("address", "wiki.corp"), ("site", &*site)];
     assert_eq!(desk.post(&place, &renamed).await.0, 303);
+    assert_eq!(leases().await, 1);
+    // Less traffic takes something away, although the leases stay; more does not.
+    let filtered = |ports| {
+        [("name", "the wiki"), ("kind", "dns"), ("address", "wiki.corp"), ("site", &*site), ("ports", ports)]
+    };
+    let (status, page) = desk.post(&place, &filtered("tcp/80-443 icmp")).await;
+    assert_eq!(status, 200, "{page}");
+    assert!(page.contains("2 permissions will change and 0 live connections will end at once"), "{page}");
+    assert!(page.contains("everything") && page.contains("tcp/80-443 icmp"), "{page}");
+    let confirmed = [&filtered("tcp/80-443 icmp")[..], &[("confirmed", "yes")]].concat();
+    assert_eq!(desk.post(&place, &confirmed).await.0, 303);
+    assert_eq!(desk.post(&place, &filtered("tcp/80-500 icmp")).await.0, 303);
+    assert_eq!(desk.post(&place, &filtered("tcp/443 icmp")).await.0, 200);
     assert_eq!(leases().await, 1);
     let confirmed = [("verified", "yes"), ("age", "90"), ("confirmed", "yes")];
     assert_eq!(desk.post(&conditions, &confirmed).await.0, 303);

@@ -210,6 +210,10 @@ impl Table {
 pub(super) enum Input {
     /// A line of text.
     Text,
+    /// Several lines of text.
+    Lines,
+    /// A secret: never filled in by the portal.
+    Secret,
     /// A line of text, with names that the portal suggests from this address.
     Suggested(&'static str),
     /// One of these: value and label.

@@ -38,9 +38,19 @@ impl Visitor {
         Ok(Self { name, role: role_name(role), may_change, csrf: signed.csrf.clone(), signed })
     }
 
-    /// Whether they may change owners, roles, and the API tokens of others.
+    /// Whether they may change owners, roles, the API tokens of others, identity providers, and where flows are sent.
     pub(super) fn owns(&self) -> bool {
         self.signed.actor.role.owns()
+    }
+
+    /// Refuses what only owners may do, and says what that is.
+    pub(super) fn must_own(&self, what: &str) -> Result<(), Refusal> {
+        if self.owns() { Ok(()) } else { Err(Refusal::forbidden(&format!("Only owners {what}."))) }
+    }
+
+    /// Whether they are signed in with this provider.
+    pub(super) fn is_signed_in_with(&self, provider: &str) -> bool {
+        self.signed.session.provider == provider
     }
 
     /// Whether a thing of an actor's is their own.

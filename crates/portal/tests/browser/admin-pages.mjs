@@ -154,6 +154,41 @@ const revoke = page.getByRole("link", { name: /^Revoke/ });
 await revoke.waitFor();
 assert.ok(await page.evaluate(() => window.sameDocument), "appeared without a reload");
 
+// An identity provider, refused first; its secret is on no page. And where flows are sent.
+await go("/admin/settings");
+await follow("New identity provider");
+await page.getByLabel("Name", { exact: true }).fill("corp");
+await page.getByLabel("Issuer").fill("http://login.corp.example");
+await page.getByLabel("Client id").fill("adit");
+await page.getByLabel("Client secret").fill("a-secret-that-nobody-sees");
+await page.getByLabel("Claim with groups").fill("groups");
+await press("Create provider");
+await page.getByRole("alert").waitFor();
+assert.equal(await page.getByLabel("Client secret").inputValue(), "", "a secret does not come back");
+await page.getByLabel("Issuer").fill("https://login.corp.example");
+await page.getByLabel("Client secret").fill("a-secret-that-nobody-sees");
+await press("Create provider");
+await title("corp");
+const provider = new URL(page.url()).pathname;
+await page.getByText("set, and never shown").waitFor();
+await follow("Change");
+await page.getByLabel("Email domains").fill("corp.example");
+await press("Save");
+await title("corp");
+await page.getByText("set, and never shown").waitFor();
+assert.ok(!(await page.content()).includes("a-secret"), "the secret is not on the page");
+await follow("Disable");
+await page.getByText("Nobody has signed in with it.").waitFor();
+await press("Disable the provider");
+await title("corp");
+await press("Enable");
+await page.getByText("enabled", { exact: true }).waitFor();
+await go("/admin/flows/sink");
+await page.getByLabel("Address").fill("https://127.0.0.1:9/adit");
+await page.getByLabel("Secret", { exact: true }).fill("Bearer a-secret-that-nobody-sees");
+await press("Send flows there");
+await page.getByText("set, and never shown").waitFor();
+
 // What every page of a portal in use looks like: in light and dark, wide and narrow, for axe too.
 const pages = {
   overview: "/admin", access: "/admin/authorizations", sites: "/admin/sites", site, resources: "/admin/resources",
@@ -163,7 +198,8 @@ const pages = {
   people: "/admin/people", person, "person-delete": `${person}/delete`, groups: "/admin/groups", group,
   "group-delete": `${group}/delete`, devices: "/admin/devices", sessions: "/admin/sessions",
   relays: "/admin/relays", tokens: "/admin/tokens", "token-form": "/admin/tokens/new", audit: "/admin/audit", flows: "/admin/flows",
-  settings: "/admin/settings", "settings-edit": "/admin/settings/edit",
+  settings: "/admin/settings", "settings-edit": "/admin/settings/edit", provider, "provider-new": "/admin/providers/new",
+  "provider-edit": `${provider}/edit`, "provider-delete": `${provider}/delete`, sink: "/admin/flows/sink",
 };
 for (const scheme of ["light", "dark"]) {
   const look = await open({ colorScheme: scheme });
@@ -220,6 +256,15 @@ await title(`Guests → Wiki ${MARKUP}`);
 await go(`${new URL(page.url()).pathname}/disable`);
 await press("Disable the policy");
 await title(`Guests → Wiki ${MARKUP}`);
+await go("/admin/providers/new");
+await page.getByLabel("Name", { exact: true }).fill("other");
+await page.getByLabel("Issuer").fill("https://login.other.example");
+await page.getByLabel("Client id").fill("adit");
+await press("Create provider");
+await title("other");
+await follow("Disable");
+await press("Disable the provider");
+await title("other");
 const unverified = await crawl(page, base);
 await go("/admin/devices");
 await page.getByRole("button", { name: /^Verify/ }).click();

@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::flows::{Ground, SPOOL, flow};
-use crate::world::Client;
+use crate::flows::{self, Ground, SPOOL, flow};
+use crate::world::{Client, World};
 
 /// What the ground's client says of a flow.
 fn own_record(ground: &Ground, number: u128) -> FlowRecord {
@@ -23,6 +23,14 @@ fn own_record(ground: &Ground, number: u128) -> FlowRecord {
 async fn send(client: &mut Client, reports: Vec<(u64, FlowReport)>) {
     let flows = reports.into_iter().map(|(number, report)| NumberedFlow { number, report }).collect();
     client.peer.send(&ClientToPortal::Flows(Flows { spool: SPOOL, flows })).await;
+}
+
+/// Waits for the word whether to report from now on.
+pub(crate) async fn asked(client: &mut Client) -> bool {
+    match client.peer.next().await {
+        PortalToClient::FlowLogChanged(changed) => changed.keeps_flows,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Sends a batch and waits for the answer.
@@ -115,6 +123,7 @@ async fn clients_are_not_asked_where_gateways_are_enough() {
     let alone = json!({ "keep_days": 30, "max_rows": 1000, "from_clients": false });
     ground.world.admin(Method::PUT, "flows/settings", Some(alone.clone())).await;
     assert_eq!(ground.world.admin(Method::GET, "flows/settings", None).await, alone);
+    assert!(!asked(&mut ground.client).await);
     let own = own_record(&ground, 1);
     assert_eq!(report(&mut ground.client, vec![(1, flow(own))]).await, 1, "taken off its hands");
     assert_eq!(ground.flows("").await.len(), 0);
@@ -122,4 +131,25 @@ async fn clients_are_not_asked_where_gateways_are_enough() {
     assert_eq!(ground.flows("").await.len(), 1);
     assert!(!ground.world.client(&ground.office.client_token, 2, 2).await.init.keeps_flows);
     assert!(ground.world.gateway(&ground.office.gateway_token, 1, 1).await.init.keeps_flows);
+}
+
+#[tokio::test]
+async fn whoever_is_connected_hears_at_once_that_the_log_is_switched_on_or_off() {
+    let mut ground = Ground::new().await;
+    let set = async |world: &World, keep_days: u32, from_clients: bool| {
+        let wanted = json!({ "keep_days": keep_days, "max_rows": 1000, "from_clients": from_clients });
+        world.admin(Method::PUT, "flows/settings", Some(wanted)).await;
+    };
+    set(&ground.world, 0, true).await;
+    assert_eq!((flows::asked(&mut ground.gateway).await, asked(&mut ground.client).await), (false, false));
+    // Clients were not asked before, and are not now.
+    set(&ground.world, 0, false).await;
+    set(&ground.world, 30, false).await;
+    assert!(flows::asked(&mut ground.gateway).await);
+    set(&ground.world, 30, true).await;
+    assert!(asked(&mut ground.client).await);
+    // Nothing that reporters would do differently.
+    set(&ground.world, 60, true).await;
+    ground.gateway.peer.silent().await;
+    ground.client.peer.silent().await;
 }

@@ -100,6 +100,14 @@ fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).unwrap()
 }
 
+/// Waits for the word whether to report from now on.
+pub(crate) async fn asked(gateway: &mut Gateway) -> bool {
+    match gateway.peer.next().await {
+        PortalToGateway::FlowLogChanged(changed) => changed.keeps_flows,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_flow_is_listed_with_everybody_who_had_to_do_with_it() {
     let mut ground = Ground::new().await;
@@ -266,6 +274,7 @@ async fn a_log_that_is_switched_off_is_forgotten_and_nothing_is_added() {
     let off = json!({ "keep_days": 0, "max_rows": 1000, "from_clients": true });
     ground.world.admin(Method::PUT, "flows/settings", Some(off.clone())).await;
     assert_eq!(ground.world.admin(Method::GET, "flows/settings", None).await, off);
+    assert!(!asked(&mut ground.gateway).await);
     assert_eq!(ground.report(vec![(2, flow(ground.record(2)))]).await, 2, "taken off its hands");
     assert_eq!(ground.flows("").await.len(), 1);
     let again = ground.world.gateway(&ground.office.gateway_token, 1, 1).await;

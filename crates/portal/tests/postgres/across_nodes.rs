@@ -1,10 +1,13 @@
 //! The tests of revocation once more: administrator and gateway at one node, the client at the other;
-//! and a sign-in that is renewed at the node where the device is not.
+//! a sign-in that is renewed at the node where the device is not; and a flow log that is switched off at one of them.
 
 use adit_protocol::PortalToClient;
+use reqwest::Method;
 use serde_json::json;
 
+use crate::client_flows;
 use crate::device_sign_in::{begin, decide, device_token, person_of, poll, token};
+use crate::flows;
 
 #[path = "../portal/revocation.rs"]
 mod revocation;
@@ -55,4 +58,16 @@ async fn a_renewal_at_one_node_reaches_the_device_at_the_other() {
     let again = world.client(&issued.access_token, 2, 2).await;
     assert_eq!(again.init.session_expires_at_ms, told.expires_at_ms);
     assert_eq!(again.init.authorizations[0].id, granted.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_log_that_is_switched_off_at_one_node_is_so_at_the_other() {
+    let world = ground::ground().await;
+    let office = world.office().await;
+    let mut gateway = world.gateway(&office.gateway_token, 1, 1).await;
+    let mut client = world.client(&office.client_token, 2, 2).await;
+    let off = json!({ "keep_days": 0, "max_rows": 1000, "from_clients": true });
+    world.admin(Method::PUT, "flows/settings", Some(off)).await;
+    assert!(!flows::asked(&mut gateway).await);
+    assert!(!client_flows::asked(&mut client).await);
 }

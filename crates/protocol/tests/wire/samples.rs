@@ -267,6 +267,7 @@ pub(crate) fn portal_to_client() -> Vec<PortalToClient> {
             is_too_old: true,
         }),
         PortalToClient::FlowsStored(flow::FlowsStored { spool: uuid(9), number: 18 }),
+        PortalToClient::FlowLogChanged(flow::FlowLogChanged { keeps_flows: false }),
         PortalToClient::Disconnect(Disconnect { reason: DisconnectReason::RevokedToken }),
     ]
 }
@@ -305,6 +306,7 @@ pub(crate) fn portal_to_gateway() -> Vec<PortalToGateway> {
         PortalToGateway::RelaysChanged(relays_changed()),
         PortalToGateway::InterfaceChanged(interface()),
         PortalToGateway::FlowsStored(flow::FlowsStored { spool: uuid(9), number: 18 }),
+        PortalToGateway::FlowLogChanged(flow::FlowLogChanged { keeps_flows: false }),
         PortalToGateway::Disconnect(Disconnect { reason: DisconnectReason::Restart }),
     ]
 }

@@ -55,6 +55,7 @@ impl Client {
             }
             // The program around keeps the reports.
             PortalToClient::FlowsStored(_) => {}
+            PortalToClient::FlowLogChanged(changed) => self.flows.enable(changed.keeps_flows),
             PortalToClient::SignIn(sign_in) => {
                 tracing::debug!(is_too_old = sign_in.is_too_old, "the portal told the age of the sign-in");
             }

@@ -54,6 +54,7 @@ impl Gateway {
             PortalToGateway::InterfaceChanged(configuration) => self.configure(configuration),
             // Whoever sends the reports keeps them until then.
             PortalToGateway::FlowsStored(_) => {}
+            PortalToGateway::FlowLogChanged(changed) => self.flows.enable(changed.keeps_flows),
             PortalToGateway::Disconnect(disconnect) => {
                 tracing::info!(reason = ?disconnect.reason, "the portal closes the session");
             }

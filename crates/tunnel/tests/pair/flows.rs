@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use adit_protocol::flow::{FlowEnd, FlowPath, FlowRecord};
+use adit_protocol::flow::{FlowEnd, FlowLogChanged, FlowPath, FlowRecord};
+use adit_protocol::{PortalToClient, PortalToGateway};
 
 use crate::packets::{A, ip, socket, udp};
-use crate::portal::{cidr, client_id, dns, gateway_id, resource, resource_id};
+use crate::portal::{Out, cidr, client_id, dns, gateway_id, resource, resource_id};
 use crate::world::{World, client_address};
 
 /// Everything that is to be reported now.
@@ -140,4 +141,29 @@ fn nothing_is_kept_for_a_portal_without_a_flow_log() {
     world.run(Duration::from_secs(200));
     assert_eq!(reports(&mut world), []);
     assert_eq!(own_reports(&mut world), []);
+}
+
+#[test]
+fn whoever_is_connected_stops_and_begins_when_the_log_is_switched() {
+    let switch = |world: &mut World, keeps_flows| {
+        let changed = FlowLogChanged { keeps_flows };
+        let to_client = Out::Client(client_id(0), PortalToClient::FlowLogChanged(changed));
+        let to_gateway = Out::Gateway(gateway_id(0), PortalToGateway::FlowLogChanged(changed));
+        world.administer(|_| vec![to_client, to_gateway]);
+        world.run(Duration::from_millis(100));
+    };
+    let mut world = World::new([resource(1, cidr("10.1.0.0/16"))]);
+    assert!(world.exchange(0, 5000, socket("10.1.0.7:53")).is_answer());
+    switch(&mut world, false);
+    assert!(world.exchange(0, 5001, socket("10.1.0.7:53")).is_answer());
+    world.run(Duration::from_secs(200));
+    assert_eq!((reports(&mut world), own_reports(&mut world)), (vec![], vec![]), "not even what was open");
+    switch(&mut world, true);
+    assert!(world.exchange(0, 5002, socket("10.1.0.7:53")).is_answer());
+    world.run(Duration::from_secs(200));
+    for told in [reports(&mut world), own_reports(&mut world)] {
+        let last = told.last().unwrap();
+        assert_eq!((last.source_port, last.end), (5002, Some(FlowEnd::Idle)));
+        assert!(told.iter().all(|record| record.id == last.id), "{told:?}");
+    }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use utoipa::ToSchema;
 
-use super::super::{Change, Store, StoreError, sql};
+use super::super::{Change, Event, Store, StoreError, sql};
 use super::Reporter;
 
 /// Days that flows are kept unless said otherwise.
@@ -18,6 +18,10 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Flows that are forgotten in one change.
 const FORGET_TOGETHER: i64 = 2000;
+
+/// Reads a [`FlowSetting`].
+const SELECT_SETTING: &str =
+    "SELECT keep_days, max_rows, from_clients FROM flow_setting WHERE account_id = $1";
 
 /// How the flow log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, FromRow, ToSchema)]
@@ -103,8 +107,8 @@ pub(crate) struct FlowSink {
 impl Store {
     /// How the flow log is kept.
     pub(crate) async fn flow_setting(&self) -> Result<FlowSetting, StoreError> {
-        let text = "SELECT keep_days, max_rows, from_clients FROM flow_setting WHERE account_id = $1";
-        let setting = sql::query_as(text).bind(self.account.as_uuid()).fetch_optional(&self.reader).await?;
+        let setting =
+            sql::query_as(SELECT_SETTING).bind(self.account.as_uuid()).fetch_optional(&self.reader).await?;
         Ok(setting.unwrap_or_default())
     }
 
@@ -163,10 +167,12 @@ impl Change {
         Ok(last - count)
     }
 
-    /// Keeps the flow log in another way.
+    /// Keeps the flow log in another way; who is to report, or not any more, is told.
     pub(crate) async fn set_flow_setting(&mut self, setting: FlowSetting) -> Result<(), StoreError> {
         let setting = setting.checked()?;
         self.make_flow_setting().await?;
+        let before: FlowSetting =
+            sql::query_as(SELECT_SETTING).bind(self.account().as_uuid()).fetch_one(self.sql()).await?;
         sql::query(
             "UPDATE flow_setting SET keep_days = $2, max_rows = $3, from_clients = $4 WHERE account_id = $1",
         )
@@ -176,6 +182,12 @@ impl Change {
         .bind(setting.from_clients)
         .execute(self.sql())
         .await?;
+        let changed = |now: bool, before: bool| (now != before).then_some(now);
+        let from_gateways = changed(setting.is_from_gateways(), before.is_from_gateways());
+        let from_clients = changed(setting.is_from_clients(), before.is_from_clients());
+        if from_gateways.is_some() || from_clients.is_some() {
+            self.tell(&Event::FlowLogChanged { from_gateways, from_clients })?;
+        }
         self.audit("flow_log.update", ("account", None), serde_json::json!(setting)).await
     }
 
