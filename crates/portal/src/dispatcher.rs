@@ -201,11 +201,11 @@ async fn forget_audit_before(portal: &Portal, before_ms: i64) -> Result<(), Stor
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId};
+    use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId, TokenId};
     use adit_protocol::client::RequestAuthorization;
     use adit_protocol::{EncodedKey, Hello, IceCredentials};
     use uuid::Uuid;
@@ -214,7 +214,7 @@ mod tests {
     use crate::authorize::{Requester, Waiting, authorize};
     use crate::connect_limit::ConnectLimit;
     use crate::credential::Secrets;
-    use crate::hub::{Attendee, Hub, Push};
+    use crate::hub::{Attendee, Hub, Push, Receiver};
     use crate::nodes::Node;
     use crate::store::{
         ActorKind, Change, ConnectionIce, Database, Device, DeviceHello, NewAccount, NewAuthorization,
@@ -250,7 +250,7 @@ mod tests {
         token
     }
 
-    async fn device(change: &mut Change, device: Device, key: u8, token: &NewToken) -> Uuid {
+    pub(crate) async fn device(change: &mut Change, device: Device, key: u8, token: TokenId) -> Uuid {
         let hello = Hello {
             revision: 1,
             device_id: Uuid::from_u128(u128::from(key)),
@@ -260,7 +260,7 @@ mod tests {
             capabilities: Vec::new(),
         };
         let address = String::new();
-        let signed_in = DeviceHello { device, hello: &hello, token: token.id, address, capacity: 1 << 21 };
+        let signed_in = DeviceHello { device, hello: &hello, token, address, capacity: 1 << 21 };
         change.sign_in(&signed_in).await.unwrap().id
     }
 
@@ -270,7 +270,7 @@ mod tests {
     }
 
     /// A database with one lease; nothing was ever pushed.
-    async fn with_lease(database: &Database) -> (ClientId, GatewayId, AuthorizationId) {
+    pub(crate) async fn with_lease(database: &Database) -> (ClientId, GatewayId, AuthorizationId) {
         let store = Store::open(database, true).await.unwrap();
         let mut change = store.change(&By::system()).await.unwrap();
         change.create_account(&account()).await.unwrap();
@@ -284,9 +284,10 @@ mod tests {
         let policy = change.create_policy(group, resource, &Conditions::default()).await.unwrap();
         let client_token = token(&mut change, TokenKind::Client, Some(actor), None).await;
         let gateway_token = token(&mut change, TokenKind::Gateway, None, Some(site)).await;
-        let client = ClientId::from_uuid(device(&mut change, Device::Client(actor), 1, &client_token).await);
+        let client =
+            ClientId::from_uuid(device(&mut change, Device::Client(actor), 1, client_token.id).await);
         let gateway =
-            GatewayId::from_uuid(device(&mut change, Device::Gateway(site), 2, &gateway_token).await);
+            GatewayId::from_uuid(device(&mut change, Device::Gateway(site), 2, gateway_token.id).await);
         change.begin_epochs(&[NewEpoch { client, gateway, ice: ice() }]).await.unwrap();
         let expires_ms = clock::now_ms() + 60_000;
         let token = client_token.id;
@@ -297,7 +298,7 @@ mod tests {
         (client, gateway, id)
     }
 
-    async fn portal(database: &Database) -> Portal {
+    pub(crate) async fn portal(database: &Database) -> Portal {
         let store = Store::open(database, false).await.unwrap();
         let account = std::sync::RwLock::new(Arc::new(store.account().await.unwrap()));
         let limit = ConnectLimit::new(Instant::now());
@@ -369,22 +370,19 @@ mod tests {
         assert!(!portal.store.leases(&[id], clock::now_ms()).await.unwrap().is_empty());
     }
 
-    /// The sessions of a revoked token last until the revocation is delivered.
-    async fn answers_after_revoking(revoked: Option<&str>, database: Database) {
-        let (client, gateway, _) = with_lease(&database).await;
-        let portal = portal(&database).await;
+    /// A request by a client, through a gateway that is here as long as the line.
+    pub(crate) async fn request(
+        portal: &Portal,
+        client: ClientId,
+        gateway: GatewayId,
+    ) -> (Requester, RequestAuthorization, Receiver<PortalToGateway>) {
         let tokens = portal.store.tokens(crate::store::Page::FIRST).await.unwrap();
         let token = |kind: &str| tokens.iter().find(|token| token.kind == kind).unwrap();
         let site = SiteId::from_uuid(token("gateway").site_id.unwrap());
         let actor = ActorId::from_uuid(token("client").actor_id.unwrap());
         let attendee =
             Attendee { token: token("gateway").token_id(), key: EncodedKey([2; 32]), address: String::new() };
-        let _line = portal.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), attendee);
-        if let Some(kind) = revoked {
-            let mut change = portal.store.change(&By::system()).await.unwrap();
-            change.revoke_token(token(kind).token_id()).await.unwrap();
-            change.commit().await.unwrap();
-        }
+        let line = portal.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), attendee);
         let who = Requester {
             client,
             actor,
@@ -392,15 +390,29 @@ mod tests {
             session_expires_ms: None,
             session_began_ms: 0,
         };
-        let resource =
-            portal.store.visible_resources(actor, client, clock::now_ms()).await.unwrap().resources[0].id;
+        let visible = portal.store.visible_resources(actor, client, clock::now_ms()).await.unwrap();
         let request = RequestAuthorization {
             request_id: 2,
-            resource,
+            resource: visible.resources[0].id,
             connected_gateways: Vec::new(),
             avoid_gateways: Vec::new(),
             prefer_gateway: None,
         };
+        (who, request, line)
+    }
+
+    /// The sessions of a revoked token last until the revocation is delivered.
+    async fn answers_after_revoking(revoked: Option<TokenKind>, database: Database) {
+        let (client, gateway, _) = with_lease(&database).await;
+        let portal = portal(&database).await;
+        let (who, request, _line) = request(&portal, client, gateway).await;
+        if let Some(kind) = revoked {
+            let tokens = portal.store.tokens(crate::store::Page::FIRST).await.unwrap();
+            let token = tokens.iter().find(|token| token.kind == kind.name()).unwrap();
+            let mut change = portal.store.change(&By::system()).await.unwrap();
+            change.revoke_token(token.token_id()).await.unwrap();
+            change.commit().await.unwrap();
+        }
         let answer = authorize(&Arc::new(portal), who, request).await;
         assert_eq!(answer.is_ok(), revoked.is_none(), "{revoked:?}: {answer:?}");
     }
@@ -454,11 +466,11 @@ mod tests {
     }
 
     async fn nothing_is_granted_to_a_revoked_client(database: Database) {
-        answers_after_revoking(Some("client"), database).await;
+        answers_after_revoking(Some(TokenKind::Client), database).await;
     }
 
     async fn nothing_is_granted_through_a_revoked_gateway(database: Database) {
-        answers_after_revoking(Some("gateway"), database).await;
+        answers_after_revoking(Some(TokenKind::Gateway), database).await;
     }
 
     on_both_databases! {

@@ -144,9 +144,16 @@ async fn answer_together(portal: &Portal, mut change: Change, pending: Vec<Pendi
     }
 }
 
-/// Whether another request may fare better.
-const fn is_of_one(error: &StoreError) -> bool {
-    matches!(error, StoreError::Database(sqlx::Error::Database(_)) | StoreError::Invalid(_))
+/// Whether other requests may fare better; not where the database is away.
+fn is_of_one(error: &StoreError) -> bool {
+    match error {
+        StoreError::Database(error) => error.as_database_error().is_some(),
+        StoreError::NotCommitted(_) => false,
+        StoreError::NotFound(_)
+        | StoreError::Conflict(_)
+        | StoreError::Invalid(_)
+        | StoreError::NewerSchema { .. } => true,
+    }
 }
 
 async fn answer_alone(portal: &Portal, pending: Pending) {
@@ -186,3 +193,6 @@ async fn settle(change: Change, pending: Vec<Pending>, answers: Vec<Answer>) {
 fn tell(session: oneshot::Sender<Answer>, answer: Answer) {
     let _ = session.send(answer);
 }
+
+#[cfg(test)]
+mod tests;

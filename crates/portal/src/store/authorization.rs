@@ -235,7 +235,7 @@ impl Revoke {
                 none,
             ),
             Self::Pair { client, gateway } => {
-                (delete!("client_id = $1 AND gateway_id = $2"), client.as_uuid(), gateway.as_uuid())
+                (delete!("client_id = $1 AND (gateway_id = $2) IS TRUE"), client.as_uuid(), gateway.as_uuid())
             }
         }
     }
@@ -272,13 +272,13 @@ impl Change {
         Ok(rows.into_iter().filter(|row| row.expires_ms > at).count())
     }
 
-    /// Ends what clients hold through gateways, each pair's.
+    /// Ends what clients hold through gateways, each pair's. They are found by the client, which holds few leases.
     pub(super) async fn revoke_pairs(&mut self, pairs: &[(ClientId, GatewayId)]) -> Result<(), StoreError> {
         const DELETE: sql::Statement = sql::listed!(
             pair ("$1" client: uuid, "$2" gateway: uuid),
             "DELETE FROM lease WHERE id IN (
                  SELECT lease.id FROM pair CROSS JOIN lease
-                 WHERE lease.client_id = pair.client AND lease.gateway_id = pair.gateway)
+                 WHERE lease.client_id = pair.client AND (lease.gateway_id = pair.gateway) IS TRUE)
              RETURNING id, client_id, gateway_id, resource_id, expires_ms"
         );
         let rows: Vec<Ended> = sql::query_as(DELETE)

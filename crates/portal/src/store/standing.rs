@@ -121,13 +121,14 @@ impl Change {
 
     /// What requests rest on besides the decisions, in their order.
     pub(crate) async fn standings(&mut self, asked: &[Asked]) -> Result<Vec<Standing>, StoreError> {
-        // Sites come once, not once for each request. SQLite keeps to the order of a CROSS JOIN.
+        // Sites come once, not once for each request. SQLite keeps to the order of a CROSS JOIN. What is behind IS TRUE
+        // is not looked up by an index: a client holds few leases, a resource or a gateway may carry all there are.
         const SELECT: sql::Statement = sql::listed!(
             asked ("$1" client: uuid, "$2" token: uuid, "$3" resource: uuid),
             "SELECT place, CAST(3 AS BIGINT) AS kind, lease.id AS first, gateway_id AS second,
                     policy_id AS third, request_id AS one, expires_ms AS two
              FROM asked CROSS JOIN lease
-             WHERE client_id = asked.client AND resource_id = asked.resource AND expires_ms > $4
+             WHERE client_id = asked.client AND (resource_id = asked.resource) IS TRUE AND expires_ms > $4
              UNION ALL
              SELECT place, 0, (SELECT site_id FROM resource WHERE account_id = $5 AND id = asked.resource),
                     NULL, NULL,
@@ -142,7 +143,7 @@ impl Change {
              WHERE client_id = asked.client AND is_open AND EXISTS (
                  SELECT 1 FROM lease
                  WHERE lease.client_id = connection.client_id
-                   AND lease.gateway_id = connection.gateway_id AND expires_ms > $4)
+                   AND (lease.gateway_id = connection.gateway_id) IS TRUE AND expires_ms > $4)
              UNION ALL
              SELECT 0, 2, device.id, site.site_id, NULL, 0, 0
              FROM (SELECT DISTINCT site_id FROM asked JOIN resource ON resource.id = asked.resource) site
