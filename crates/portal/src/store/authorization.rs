@@ -45,46 +45,40 @@ pub(crate) struct AuthorizationRow {
     pub(crate) received_bytes: i64,
 }
 
-/// Part of a query: what gateways have reported since the authorization `a` was granted. A renewed one counts anew, but
-/// flows that go on count as a whole.
-macro_rules! reported_of {
-    ($what:literal, $rest:literal) => {
-        concat!(
-            "(SELECT ",
-            $what,
-            " FROM flow_log f WHERE f.client_id = a.client_id AND f.resource_id = a.resource_id
-                AND f.at_ms >= a.created_ms AND f.gateway_id = a.gateway_id AND f.reported_by = 'gateway' ",
-            $rest,
-            ")"
-        )
-    };
-}
-pub(super) use reported_of;
-
-/// Live authorizations with the names of both ends and the resource, under a condition.
+/// Live authorizations with the names of both ends and the resource, under a condition that ends with order and limit, by
+/// their ids; and what gateways have reported since each was granted. A renewed one counts anew, but flows that go on
+/// count as a whole. The flow log is asked once for the whole page.
 macro_rules! select_authorization {
     ($condition:literal) => {
         concat!(
-            "SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
-                    g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
-                    r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms,
-                    ",
-            $crate::store::authorization::reported_of!("f.path", "ORDER BY f.seq DESC LIMIT 1"),
-            " AS path, ",
-            $crate::store::authorization::reported_of!("CAST(coalesce(sum(f.sent_bytes), 0) AS BIGINT)", ""),
-            " AS sent_bytes, ",
-            $crate::store::authorization::reported_of!(
-                "CAST(coalesce(sum(f.received_bytes), 0) AS BIGINT)",
-                ""
-            ),
-            " AS received_bytes
-             FROM lease a
-             JOIN device c ON c.id = a.client_id
-             JOIN actor ON actor.id = c.actor_id
-             JOIN device g ON g.id = a.gateway_id
-             JOIN resource r ON r.id = a.resource_id
-             WHERE ",
-            $condition
+            "WITH page AS (
+                 SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
+                        g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
+                        r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms, a.account_id
+                 FROM lease a
+                 JOIN device c ON c.id = a.client_id
+                 JOIN actor ON actor.id = c.actor_id
+                 JOIN device g ON g.id = a.gateway_id
+                 JOIN resource r ON r.id = a.resource_id
+                 WHERE ",
+            $condition,
+            "), reported AS (
+                 SELECT page.id, sum(f.sent_bytes) AS sent_bytes, sum(f.received_bytes) AS received_bytes,
+                        max(f.seq) AS last_seq
+                 FROM page CROSS JOIN flow_log f
+                 WHERE f.client_id = page.client_id AND f.resource_id = page.resource_id
+                   AND f.at_ms >= page.created_ms AND f.gateway_id = page.gateway_id
+                   AND f.reported_by = 'gateway'
+                 GROUP BY page.id)
+             SELECT page.id, page.actor_name, page.client_id, page.client_name, page.gateway_id,
+                    page.gateway_name, page.resource_id, page.resource_name, page.policy_id,
+                    page.created_ms, page.expires_ms, last.path,
+                    CAST(coalesce(reported.sent_bytes, 0) AS BIGINT) AS sent_bytes,
+                    CAST(coalesce(reported.received_bytes, 0) AS BIGINT) AS received_bytes
+             FROM page
+             LEFT JOIN reported ON reported.id = page.id
+             LEFT JOIN flow_log last ON last.account_id = page.account_id AND last.seq = reported.last_seq
+             ORDER BY page.id"
         )
     };
 }

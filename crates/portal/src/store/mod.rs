@@ -88,7 +88,7 @@ pub(crate) use policy::{Asker, Policy};
 pub(crate) use relay::RelayRow;
 pub(crate) use resource::ResourceSpec;
 pub(crate) use role::Role;
-pub(crate) use search::{Find, GroupSummary, SiteSummary, Totals};
+pub(crate) use search::{Find, GroupSummary, LatestAccess, SiteSummary, Totals};
 pub(crate) use sign_in_setting::SignInSetting;
 pub(crate) use standing::{Asked, HeldAuthorization, Standing};
 pub(crate) use token::{NewToken, Token, TokenKind};
