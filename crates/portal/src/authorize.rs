@@ -2,7 +2,8 @@
 //!
 //! It all happens inside one transaction, so that a policy that is disabled at the same moment
 //! either is seen or revokes the lease that was just stored. Nobody hears of a lease before it
-//! is stored.
+//! is stored. Requests that wait for that transaction together are answered together, by as many
+//! statements as one of them takes (see [`waiting`]).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -13,10 +14,14 @@ use adit_protocol::client::{FailureReason, RequestAuthorization};
 
 use crate::credential;
 use crate::hub::OnlineGateway;
-use crate::portal::Portal;
+use crate::portal::{Portal, SharedPortal};
 use crate::store::{
-    Asker, By, Change, ConnectionIce, Event, HeldAuthorization, NewAuthorization, Standing, StoreError,
+    Asked, Change, ConnectionIce, Event, HeldAuthorization, NewAuthorization, NewEpoch, Standing, StoreError,
 };
+
+pub(crate) use self::waiting::Waiting;
+
+mod waiting;
 
 /// Leases that one client may hold at a time.
 const MAX_LEASES: i64 = 4096;
@@ -75,59 +80,130 @@ impl Denied {
     const OFFLINE: Self = Self::new(FailureReason::Offline, Some(OFFLINE_PATIENCE));
 }
 
-/// Answers a request. `Ok` means that the lease is stored and both peers are being told.
-pub(crate) async fn authorize(
+/// A request and who makes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    who: Requester,
+    what: RequestAuthorization,
+}
+
+impl Request {
+    const fn asked(&self) -> Asked {
+        let Requester { client, actor, token, session_expires_ms, .. } = self.who;
+        Asked { client, actor, token, session_expires_ms, resource: self.what.resource }
+    }
+}
+
+/// Granted means that the lease is stored and both peers are being told.
+type Answer = Result<AuthorizationId, Denied>;
+
+/// Answers a request, together with others that wait.
+pub(crate) async fn authorize(portal: &SharedPortal, who: Requester, what: RequestAuthorization) -> Answer {
+    portal.requests.answer(portal, Request { who, what }).await
+}
+
+/// What a request comes to.
+enum Outcome {
+    Denied(Denied),
+    /// A lease that answers it already.
+    Held(AuthorizationId),
+    New(NewAuthorization),
+    /// A lease on a connection that is yet to begin.
+    Opening(NewAuthorization, ConnectionIce),
+}
+
+/// Decides requests of different clients and stores what is granted; the answers are in their order.
+async fn decide(
     portal: &Portal,
-    who: &Requester,
-    by: &By,
-    request: &RequestAuthorization,
-) -> Result<Result<AuthorizationId, Denied>, StoreError> {
-    let mut change = portal.store.change(by).await?;
+    change: &mut Change,
+    requests: &[&Request],
+) -> Result<Vec<Answer>, StoreError> {
+    let asked: Vec<Asked> = requests.iter().map(|request| request.asked()).collect();
+    let standings = change.standings(&asked).await?;
+    let decisions = change.decide(&asked).await?;
+    let mut outcomes = Vec::with_capacity(requests.len());
+    for ((request, standing), decision) in requests.iter().zip(&standings).zip(decisions) {
+        outcomes.push(outcome(portal, change, request, standing, decision).await?);
+    }
+    store(change, requests, outcomes).await
+}
+
+async fn outcome(
+    portal: &Portal,
+    change: &mut Change,
+    Request { who, what }: &Request,
+    standing: &Standing,
+    decision: Decision,
+) -> Result<Outcome, StoreError> {
+    let denied = |denied| Ok(Outcome::Denied(denied));
     // The session of a revoked token ends a moment after the revocation. What it asks for in
     // that moment would rest on nothing, and nobody would take it back.
-    let standing = change.standing(who.client, who.token, request.resource).await?;
     if !standing.is_token_good {
-        return Ok(Err(Denied::UNAVAILABLE));
+        return denied(Denied::UNAVAILABLE);
     }
-    let Some(site) = standing.site else {
-        return Ok(Err(Denied::new(FailureReason::NotFound, None)));
-    };
-    let asker =
-        Asker { actor: who.actor, client: Some(who.client), session_expires_ms: who.session_expires_ms };
-    let grant = match change.decide(&asker, request.resource).await? {
+    let Some(site) = standing.site else { return denied(Denied::new(FailureReason::NotFound, None)) };
+    let grant = match decision {
         Decision::Granted(grant) => grant,
         Decision::Refused(refusal) => {
-            tracing::info!(client = %who.client, resource = %request.resource, %refusal, "access refused");
-            return Ok(Err(Denied::new(FailureReason::Forbidden, None)));
+            tracing::info!(client = %who.client, resource = %what.resource, %refusal, "access refused");
+            return denied(Denied::new(FailureReason::Forbidden, None));
         }
     };
     if standing.leases >= MAX_LEASES {
-        return Ok(Err(Denied::UNAVAILABLE));
+        return denied(Denied::UNAVAILABLE);
     }
-    let open = usable_connections(&standing, change.at_ms(), who, request);
+    let open = usable_connections(standing, change.at_ms(), who, what);
     let online = portal.hub.gateways_of_site(site);
-    let loads = loads(portal, &mut change, site, &online, &open).await?;
-    let Some(gateway) = choose(&online, &open, &Wishes::of(request), &loads) else {
+    let loads = loads(portal, change, site, &online, &open).await?;
+    let Some(gateway) = choose(&online, &open, &Wishes::of(what), &loads) else {
         let is_returning = portal.hub.is_gateway_returning(site);
-        return Ok(Err(if is_returning { Denied::RETURNING } else { Denied::OFFLINE }));
+        return denied(if is_returning { Denied::RETURNING } else { Denied::OFFLINE });
     };
     // The same moment in the life of a gateway.
     if !standing.admitted.contains(&gateway) {
-        return Ok(Err(Denied::OFFLINE));
+        return denied(Denied::OFFLINE);
     }
-    let id = if !open.contains_key(&gateway) {
-        let Ok(ice) = new_ice() else { return Ok(Err(Denied::UNAVAILABLE)) };
-        change.begin_epoch(who.client, gateway, &ice).await?;
+    let lease = new_lease(who, what, gateway, grant);
+    if !open.contains_key(&gateway) {
+        let Ok(ice) = new_ice() else { return denied(Denied::UNAVAILABLE) };
         portal.hub.loads.add(site, gateway);
-        store_lease(&mut change, who, request, gateway, grant).await?
-    } else if let Some(id) = reusable(&standing.held, request.request_id, gateway, grant, change.at_ms()) {
-        change.tell(&Event::AuthorizationCreated { id, request_id: request.request_id })?;
-        id
-    } else {
-        store_lease(&mut change, who, request, gateway, grant).await?
-    };
-    change.commit().await?;
-    Ok(Ok(id))
+        return Ok(Outcome::Opening(lease, ice));
+    }
+    let held = reusable(&standing.held, what.request_id, gateway, grant, change.at_ms());
+    Ok(held.map_or(Outcome::New(lease), Outcome::Held))
+}
+
+/// Stores what was decided: all connections at once, and all leases.
+async fn store(
+    change: &mut Change,
+    requests: &[&Request],
+    outcomes: Vec<Outcome>,
+) -> Result<Vec<Answer>, StoreError> {
+    let (mut epochs, mut leases) = (Vec::new(), Vec::new());
+    for outcome in &outcomes {
+        match outcome {
+            Outcome::Denied(_) | Outcome::Held(_) => {}
+            Outcome::New(lease) => leases.push(*lease),
+            Outcome::Opening(lease, ice) => {
+                epochs.push(NewEpoch { client: lease.client, gateway: lease.gateway, ice: ice.clone() });
+                leases.push(*lease);
+            }
+        }
+    }
+    change.begin_epochs(&epochs).await?;
+    let mut stored = change.authorize(&leases).await?.into_iter();
+    let mut answers = Vec::with_capacity(outcomes.len());
+    for (outcome, request) in outcomes.into_iter().zip(requests) {
+        answers.push(match outcome {
+            Outcome::Denied(denied) => Err(denied),
+            Outcome::Held(id) => {
+                change.tell(&Event::AuthorizationCreated { id, request_id: request.what.request_id })?;
+                Ok(id)
+            }
+            Outcome::New(_) | Outcome::Opening(..) => stored.next().ok_or(Denied::UNAVAILABLE),
+        });
+    }
+    Ok(answers)
 }
 
 /// How many clients the gateways serve; counted only where it may decide.
@@ -157,23 +233,21 @@ fn new_ice() -> Result<ConnectionIce, credential::NoRandomness> {
     Ok(ConnectionIce { client: credential::ice_credentials()?, gateway: credential::ice_credentials()? })
 }
 
-async fn store_lease(
-    change: &mut Change,
+fn new_lease(
     who: &Requester,
-    request: &RequestAuthorization,
+    what: &RequestAuthorization,
     gateway: GatewayId,
     grant: Grant,
-) -> Result<AuthorizationId, StoreError> {
-    let lease = NewAuthorization {
+) -> NewAuthorization {
+    NewAuthorization {
         client: who.client,
         gateway,
-        resource: request.resource,
+        resource: what.resource,
         policy: grant.policy,
         token: who.token,
-        request_id: request.request_id,
+        request_id: what.request_id,
         expires_ms: lease_end_ms(grant),
-    };
-    change.authorize(&lease).await
+    }
 }
 
 fn lease_end_ms(grant: Grant) -> i64 {

@@ -5,12 +5,12 @@
 //! restart it finds what was committed but never pushed; nobody is connected then, and whoever
 //! connects gets the complete state, so replaying is cheap and repeats are harmless.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use adit_policy::AuthorizationId;
 use adit_protocol::client::{self, AuthorizationFailed, FailureReason};
 use adit_protocol::{PortalToClient, PortalToGateway, gateway};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::authorize::OFFLINE_PATIENCE;
 use crate::clock::{self, Evenness};
@@ -19,9 +19,6 @@ use crate::store::{By, Event, Lease, Revoke, StoreError, latest_end};
 
 /// How long an event waits at most if its wake-up was lost.
 const POLL: Duration = Duration::from_secs(1);
-
-/// Leases that are read at a time; another connection stays free for others.
-const AT_ONCE: usize = 3;
 
 /// The longest sleep of the task that deletes expired leases: a clock that was set is noticed within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
@@ -53,10 +50,10 @@ pub(crate) async fn deliver_all(portal: &Portal) -> Result<(), StoreError> {
         if events.is_empty() {
             return Ok(());
         }
-        let mut leases = leases(portal, &events).await?;
+        let leases = leases(portal, &events).await?;
         for (seq, event) in events {
             match event {
-                Some(event) => deliver(portal, seq, &event, leases.remove(&seq)).await?,
+                Some(event) => deliver(portal, seq, &event, &leases).await?,
                 None => tracing::error!(seq, "an event cannot be read and is skipped"),
             }
             portal.store.mark_delivered(seq);
@@ -64,32 +61,33 @@ pub(crate) async fn deliver_all(portal: &Portal) -> Result<(), StoreError> {
     }
 }
 
-/// The leases that a batch of events introduces, several read at a time. One that is revoked
-/// meanwhile is introduced all the same: its revocation follows.
-async fn leases(portal: &Portal, events: &[(i64, Option<Event>)]) -> Result<HashMap<i64, Lease>, StoreError> {
-    let now_ms = clock::now_ms();
-    let mut introduced = Vec::new();
-    for (seq, event) in events {
-        if let Some(Event::AuthorizationCreated { id, .. }) = event {
-            introduced.push((*seq, *id));
-        }
-    }
-    let read = async |(seq, id)| portal.store.lease(id, now_ms).await.map(|lease| Some((seq, lease?)));
-    let mut leases = HashMap::new();
-    let mut reads = stream::iter(introduced).map(read).buffer_unordered(AT_ONCE);
-    while let Some(lease) = reads.try_next().await? {
-        leases.extend(lease);
-    }
-    Ok(leases)
+/// The leases that a batch of events introduces, by their ids, read at once. One that is revoked meanwhile is introduced
+/// all the same: its revocation follows.
+async fn leases(
+    portal: &Portal,
+    events: &[(i64, Option<Event>)],
+) -> Result<BTreeMap<AuthorizationId, Lease>, StoreError> {
+    let introduced = |(_, event): &(i64, Option<Event>)| match event {
+        Some(Event::AuthorizationCreated { id, .. }) => Some(*id),
+        _ => None,
+    };
+    let ids: Vec<AuthorizationId> = events.iter().filter_map(introduced).collect();
+    let leases = portal.store.leases(&ids, clock::now_ms()).await?;
+    Ok(leases.into_iter().map(|lease| (lease.id, lease)).collect())
 }
 
-async fn deliver(portal: &Portal, seq: i64, event: &Event, lease: Option<Lease>) -> Result<(), StoreError> {
+async fn deliver(
+    portal: &Portal,
+    seq: i64,
+    event: &Event,
+    leases: &BTreeMap<AuthorizationId, Lease>,
+) -> Result<(), StoreError> {
     let hub = &portal.hub;
     match event {
         // Without a lease it was revoked meanwhile: its own event follows.
-        Event::AuthorizationCreated { request_id, .. } => {
-            if let Some(lease) = lease {
-                introduce(portal, seq, &lease, *request_id).await?;
+        Event::AuthorizationCreated { id, request_id } => {
+            if let Some(lease) = leases.get(id) {
+                introduce(portal, seq, lease, *request_id).await?;
             }
         }
         Event::AuthorizationRevoked { id, client, gateway, resource } => {
@@ -206,26 +204,24 @@ async fn forget_audit_before(portal: &Portal, before_ms: i64) -> Result<(), Stor
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use adit_policy::{
-        ActorId, AuthorizationId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId,
-    };
+    use adit_policy::{ActorId, ClientId, Conditions, GatewayId, GroupId, ResourceAddress, SiteId, TokenId};
     use adit_protocol::client::RequestAuthorization;
     use adit_protocol::{EncodedKey, Hello, IceCredentials};
     use uuid::Uuid;
 
     use super::*;
-    use crate::authorize::{Requester, authorize};
+    use crate::authorize::{Requester, Waiting, authorize};
     use crate::connect_limit::ConnectLimit;
     use crate::credential::Secrets;
-    use crate::hub::{Attendee, Hub, Push};
+    use crate::hub::{Attendee, Hub, Push, Receiver};
     use crate::nodes::Node;
     use crate::store::{
         ActorKind, Change, ConnectionIce, Database, Device, DeviceHello, NewAccount, NewAuthorization,
-        NewToken, ResourceSpec, Role, Store, TokenKind, on_both_databases,
+        NewEpoch, NewToken, ResourceSpec, Role, Store, TokenKind, on_both_databases,
     };
 
     fn account() -> NewAccount {
@@ -257,7 +253,7 @@ mod tests {
         token
     }
 
-    async fn device(change: &mut Change, device: Device, key: u8, token: &NewToken) -> Uuid {
+    pub(crate) async fn device(change: &mut Change, device: Device, key: u8, token: TokenId) -> Uuid {
         let hello = Hello {
             revision: 1,
             device_id: Uuid::from_u128(u128::from(key)),
@@ -267,7 +263,7 @@ mod tests {
             capabilities: Vec::new(),
         };
         let address = String::new();
-        let signed_in = DeviceHello { device, hello: &hello, token: token.id, address, capacity: 1 << 21 };
+        let signed_in = DeviceHello { device, hello: &hello, token, address, capacity: 1 << 21 };
         change.sign_in(&signed_in).await.unwrap().id
     }
 
@@ -277,7 +273,7 @@ mod tests {
     }
 
     /// A database with one lease; nothing was ever pushed.
-    async fn with_lease(database: &Database) -> (ClientId, GatewayId, AuthorizationId) {
+    pub(crate) async fn with_lease(database: &Database) -> (ClientId, GatewayId, AuthorizationId) {
         let store = Store::open(database, true).await.unwrap();
         let mut change = store.change(&By::system()).await.unwrap();
         change.create_account(&account()).await.unwrap();
@@ -291,26 +287,28 @@ mod tests {
         let policy = change.create_policy(group, resource, &Conditions::default()).await.unwrap();
         let client_token = token(&mut change, TokenKind::Client, Some(actor), None).await;
         let gateway_token = token(&mut change, TokenKind::Gateway, None, Some(site)).await;
-        let client = ClientId::from_uuid(device(&mut change, Device::Client(actor), 1, &client_token).await);
+        let client =
+            ClientId::from_uuid(device(&mut change, Device::Client(actor), 1, client_token.id).await);
         let gateway =
-            GatewayId::from_uuid(device(&mut change, Device::Gateway(site), 2, &gateway_token).await);
-        change.begin_epoch(client, gateway, &ice()).await.unwrap();
+            GatewayId::from_uuid(device(&mut change, Device::Gateway(site), 2, gateway_token.id).await);
+        change.begin_epochs(&[NewEpoch { client, gateway, ice: ice() }]).await.unwrap();
         let expires_ms = clock::now_ms() + 60_000;
         let token = client_token.id;
         let lease = NewAuthorization { client, gateway, resource, policy, token, request_id: 1, expires_ms };
-        let id = change.authorize(&lease).await.unwrap();
+        let id = change.authorize(&[lease]).await.unwrap()[0];
         change.commit().await.unwrap();
         store.close().await;
         (client, gateway, id)
     }
 
-    async fn portal(database: &Database) -> Portal {
+    pub(crate) async fn portal(database: &Database) -> Portal {
         let store = Store::open(database, false).await.unwrap();
         let account = std::sync::RwLock::new(Arc::new(store.account().await.unwrap()));
         let limit = ConnectLimit::new(Instant::now());
         Portal {
             store,
             hub: Hub::default(),
+            requests: Waiting::default(),
             node: Node::new(),
             secrets: secrets(),
             account,
@@ -372,25 +370,22 @@ mod tests {
         change.revoke_authorization(id).await.unwrap();
         drop(change);
         assert_eq!(portal.store.undelivered().await.unwrap(), []);
-        assert!(portal.store.lease(id, clock::now_ms()).await.unwrap().is_some());
+        assert!(!portal.store.leases(&[id], clock::now_ms()).await.unwrap().is_empty());
     }
 
-    /// The sessions of a revoked token last until the revocation is delivered.
-    async fn answers_after_revoking(revoked: Option<&str>, database: Database) {
-        let (client, gateway, _) = with_lease(&database).await;
-        let portal = portal(&database).await;
+    /// A request by a client, through a gateway that is here as long as the line.
+    pub(crate) async fn request(
+        portal: &Portal,
+        client: ClientId,
+        gateway: GatewayId,
+    ) -> (Requester, RequestAuthorization, Receiver<PortalToGateway>) {
         let tokens = portal.store.tokens(crate::store::Page::FIRST).await.unwrap();
         let token = |kind: &str| tokens.iter().find(|token| token.kind == kind).unwrap();
         let site = SiteId::from_uuid(token("gateway").site_id.unwrap());
         let actor = ActorId::from_uuid(token("client").actor_id.unwrap());
         let attendee =
             Attendee { token: token("gateway").token_id(), key: EncodedKey([2; 32]), address: String::new() };
-        let _line = portal.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), attendee);
-        if let Some(kind) = revoked {
-            let mut change = portal.store.change(&By::system()).await.unwrap();
-            change.revoke_token(token(kind).token_id()).await.unwrap();
-            change.commit().await.unwrap();
-        }
+        let line = portal.hub.join_gateway(gateway, site, semver::Version::new(1, 0, 0), attendee);
         let who = Requester {
             client,
             actor,
@@ -398,16 +393,30 @@ mod tests {
             session_expires_ms: None,
             session_began_ms: 0,
         };
-        let resource =
-            portal.store.visible_resources(actor, client, clock::now_ms()).await.unwrap().resources[0].id;
+        let visible = portal.store.visible_resources(actor, client, clock::now_ms()).await.unwrap();
         let request = RequestAuthorization {
             request_id: 2,
-            resource,
+            resource: visible.resources[0].id,
             connected_gateways: Vec::new(),
             avoid_gateways: Vec::new(),
             prefer_gateway: None,
         };
-        let answer = authorize(&portal, &who, &By::system(), &request).await.unwrap();
+        (who, request, line)
+    }
+
+    /// The sessions of a revoked token last until the revocation is delivered.
+    async fn answers_after_revoking(revoked: Option<TokenKind>, database: Database) {
+        let (client, gateway, _) = with_lease(&database).await;
+        let portal = portal(&database).await;
+        let (who, request, _line) = request(&portal, client, gateway).await;
+        if let Some(kind) = revoked {
+            let tokens = portal.store.tokens(crate::store::Page::FIRST).await.unwrap();
+            let token = tokens.iter().find(|token| token.kind == kind.name()).unwrap();
+            let mut change = portal.store.change(&By::system()).await.unwrap();
+            change.revoke_token(token.token_id()).await.unwrap();
+            change.commit().await.unwrap();
+        }
+        let answer = authorize(&Arc::new(portal), who, request).await;
         assert_eq!(answer.is_ok(), revoked.is_none(), "{revoked:?}: {answer:?}");
     }
 
@@ -430,7 +439,7 @@ mod tests {
             },
             other => panic!("{other:?}"),
         }
-        assert!(portal.store.lease(id, clock::now_ms()).await.unwrap().is_none());
+        assert!(portal.store.leases(&[id], clock::now_ms()).await.unwrap().is_empty());
     }
 
     async fn expired_leases_are_forgotten_and_live_ones_are_not(database: Database) {
@@ -438,8 +447,8 @@ mod tests {
         let portal = portal(&database).await;
         delete_expired(&portal).await.unwrap();
         let (ends, _) = portal.store.lease_ends().await.unwrap().unwrap();
-        assert!(portal.store.lease(id, ends - 1).await.unwrap().is_some());
-        assert!(portal.store.lease(id, ends).await.unwrap().is_none(), "at its end a lease is over");
+        assert!(!portal.store.leases(&[id], ends - 1).await.unwrap().is_empty());
+        assert!(portal.store.leases(&[id], ends).await.unwrap().is_empty(), "at its end a lease is over");
     }
 
     async fn old_entries_of_the_audit_log_are_forgotten_and_that_is_noted(database: Database) {
@@ -460,11 +469,11 @@ mod tests {
     }
 
     async fn nothing_is_granted_to_a_revoked_client(database: Database) {
-        answers_after_revoking(Some("client"), database).await;
+        answers_after_revoking(Some(TokenKind::Client), database).await;
     }
 
     async fn nothing_is_granted_through_a_revoked_gateway(database: Database) {
-        answers_after_revoking(Some("gateway"), database).await;
+        answers_after_revoking(Some(TokenKind::Gateway), database).await;
     }
 
     on_both_databases! {

@@ -7,6 +7,7 @@ use adit_protocol::client::AuthorizationCreated;
 use adit_protocol::gateway::GatewayAuthorization;
 use adit_protocol::{EncodedKey, PeerIntroduction};
 
+use crate::authorize::Waiting;
 use crate::clock;
 use crate::connect_limit::ConnectLimit;
 use crate::credential::{NoRandomness, Secrets};
@@ -22,6 +23,8 @@ pub(crate) struct Portal {
     pub(crate) store: Store,
     /// Who is here.
     pub(crate) hub: Hub,
+    /// Requests for access that wait for their turn.
+    pub(crate) requests: Waiting,
     /// This node among others.
     pub(crate) node: Node,
     /// Keys of the portal itself.

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::acme;
 use crate::api::{self, Failure, Remote};
+use crate::authorize::Waiting;
 use crate::connect_limit::ConnectLimit;
 use crate::data_dir::DataDir;
 use crate::hub::Hub;
@@ -235,6 +236,7 @@ async fn open(options: &Options) -> Result<SharedPortal> {
     Ok(Arc::new(Portal {
         store,
         hub,
+        requests: Waiting::default(),
         node: Node::new(),
         secrets,
         account,

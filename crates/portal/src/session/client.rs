@@ -296,6 +296,7 @@ impl ClientSession<'_> {
     async fn request(&mut self, mut request: RequestAuthorization) -> Result<(), Ended> {
         request.connected_gateways.truncate(super::MAX_ENTRIES);
         request.avoid_gateways.truncate(super::MAX_ENTRIES);
+        let (request_id, resource) = (request.request_id, request.resource);
         let who = Requester {
             client: self.id(),
             actor: self.actor_id(),
@@ -304,26 +305,22 @@ impl ClientSession<'_> {
             session_began_ms: self.began_ms,
         };
         let answer = if self.requests.allows(Instant::now()) {
-            authorize(self.portal, &who, &self.device.by(self.caller), &request).await
+            authorize(self.portal, who, request).await
         } else {
-            Ok(Err(Denied::UNAVAILABLE))
+            Err(Denied::UNAVAILABLE)
         };
         let denied = match answer {
-            Ok(Ok(id)) => {
-                tracing::info!(authorization = %id, client = %self.id(), resource = %request.resource, "access granted");
+            Ok(id) => {
+                tracing::info!(authorization = %id, client = %self.id(), %resource, "access granted");
                 metrics::counter!("adit_portal_authorizations_total", "answer" => "granted").increment(1);
                 return Ok(());
             }
-            Ok(Err(denied)) => denied,
-            Err(error) => {
-                tracing::error!(%error, "a request could not be answered");
-                Denied::UNAVAILABLE
-            }
+            Err(denied) => denied,
         };
         metrics::counter!("adit_portal_authorizations_total", "answer" => "denied").increment(1);
         let failed = AuthorizationFailed {
-            request_id: request.request_id,
-            resource: request.resource,
+            request_id,
+            resource,
             reason: denied.reason,
             retry_after_ms: denied.retry_after_ms,
         };

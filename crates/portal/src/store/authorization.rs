@@ -1,13 +1,13 @@
 //! Authorizations: leases of one client on one resource through one gateway.
 
 use adit_policy::{
-    ActorId, AuthorizationId, ClientId, Decision, GatewayId, GroupId, PolicyId, ResourceId, SiteId, TokenId,
+    ActorId, AuthorizationId, ClientId, GatewayId, GroupId, PolicyId, ResourceId, SiteId, TokenId,
 };
 use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Asker, Change, Event, Page, Store, StoreError, policy, sql};
+use super::{Change, Event, Page, Store, StoreError, sql};
 use crate::clock;
 
 /// An authorization as the API shows it.
@@ -45,46 +45,40 @@ pub(crate) struct AuthorizationRow {
     pub(crate) received_bytes: i64,
 }
 
-/// Part of a query: what gateways have reported since the authorization `a` was granted. A renewed one counts anew, but
-/// flows that go on count as a whole.
-macro_rules! reported_of {
-    ($what:literal, $rest:literal) => {
-        concat!(
-            "(SELECT ",
-            $what,
-            " FROM flow_log f WHERE f.client_id = a.client_id AND f.resource_id = a.resource_id
-                AND f.at_ms >= a.created_ms AND f.gateway_id = a.gateway_id AND f.reported_by = 'gateway' ",
-            $rest,
-            ")"
-        )
-    };
-}
-pub(super) use reported_of;
-
-/// Live authorizations with the names of both ends and the resource, under a condition.
+/// Live authorizations with the names of both ends and the resource, under a condition that ends with order and limit, by
+/// their ids; and what gateways have reported since each was granted. A renewed one counts anew, but flows that go on
+/// count as a whole. The flow log is asked once for the whole page.
 macro_rules! select_authorization {
     ($condition:literal) => {
         concat!(
-            "SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
-                    g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
-                    r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms,
-                    ",
-            $crate::store::authorization::reported_of!("f.path", "ORDER BY f.seq DESC LIMIT 1"),
-            " AS path, ",
-            $crate::store::authorization::reported_of!("CAST(coalesce(sum(f.sent_bytes), 0) AS BIGINT)", ""),
-            " AS sent_bytes, ",
-            $crate::store::authorization::reported_of!(
-                "CAST(coalesce(sum(f.received_bytes), 0) AS BIGINT)",
-                ""
-            ),
-            " AS received_bytes
-             FROM lease a
-             JOIN device c ON c.id = a.client_id
-             JOIN actor ON actor.id = c.actor_id
-             JOIN device g ON g.id = a.gateway_id
-             JOIN resource r ON r.id = a.resource_id
-             WHERE ",
-            $condition
+            "WITH page AS (
+                 SELECT a.id, actor.name AS actor_name, c.id AS client_id, c.name AS client_name,
+                        g.id AS gateway_id, g.name AS gateway_name, r.id AS resource_id,
+                        r.name AS resource_name, a.policy_id, a.created_ms, a.expires_ms, a.account_id
+                 FROM lease a
+                 JOIN device c ON c.id = a.client_id
+                 JOIN actor ON actor.id = c.actor_id
+                 JOIN device g ON g.id = a.gateway_id
+                 JOIN resource r ON r.id = a.resource_id
+                 WHERE ",
+            $condition,
+            "), reported AS (
+                 SELECT page.id, sum(f.sent_bytes) AS sent_bytes, sum(f.received_bytes) AS received_bytes,
+                        max(f.seq) AS last_seq
+                 FROM page CROSS JOIN flow_log f
+                 WHERE f.client_id = page.client_id AND f.resource_id = page.resource_id
+                   AND f.at_ms >= page.created_ms AND f.gateway_id = page.gateway_id
+                   AND f.reported_by = 'gateway'
+                 GROUP BY page.id)
+             SELECT page.id, page.actor_name, page.client_id, page.client_name, page.gateway_id,
+                    page.gateway_name, page.resource_id, page.resource_name, page.policy_id,
+                    page.created_ms, page.expires_ms, last.path,
+                    CAST(coalesce(reported.sent_bytes, 0) AS BIGINT) AS sent_bytes,
+                    CAST(coalesce(reported.received_bytes, 0) AS BIGINT) AS received_bytes
+             FROM page
+             LEFT JOIN reported ON reported.id = page.id
+             LEFT JOIN flow_log last ON last.account_id = page.account_id AND last.seq = reported.last_seq
+             ORDER BY page.id"
         )
     };
 }
@@ -235,7 +229,7 @@ impl Revoke {
                 none,
             ),
             Self::Pair { client, gateway } => {
-                (delete!("client_id = $1 AND gateway_id = $2"), client.as_uuid(), gateway.as_uuid())
+                (delete!("client_id = $1 AND (gateway_id = $2) IS TRUE"), client.as_uuid(), gateway.as_uuid())
             }
         }
     }
@@ -260,65 +254,6 @@ pub(crate) struct NewAuthorization {
     pub(crate) expires_ms: i64,
 }
 
-/// What a request rests on.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Standing {
-    /// The token of its session is neither revoked nor expired.
-    pub(crate) is_token_good: bool,
-    /// The site of the resource; `None` when there is no such resource.
-    pub(crate) site: Option<SiteId>,
-    /// How many leases the client holds.
-    pub(crate) leases: i64,
-    /// What it holds on the resource now, in the order of creation.
-    pub(crate) held: Vec<HeldAuthorization>,
-    /// Its open connections that still carry an authorization: gateway, epoch and when the epoch began.
-    pub(crate) open: Vec<(GatewayId, i64, i64)>,
-    /// Gateways of the site whose token is still good.
-    pub(crate) admitted: Vec<GatewayId>,
-}
-
-/// A live authorization of a client.
-#[derive(Debug, Clone)]
-pub(crate) struct HeldAuthorization {
-    pub(crate) id: Uuid,
-    pub(crate) gateway_id: Uuid,
-    pub(crate) policy_id: Uuid,
-    pub(crate) request_id: i64,
-    pub(crate) expires_ms: i64,
-}
-
-/// One of several kinds of rows of the same shape, so that one statement brings them all.
-#[derive(FromRow)]
-struct StandingRow {
-    kind: i64,
-    first: Option<Uuid>,
-    second: Option<Uuid>,
-    third: Option<Uuid>,
-    one: i64,
-    two: i64,
-}
-
-impl Standing {
-    fn add(&mut self, row: StandingRow) {
-        let gateway = row.first.map(GatewayId::from_uuid);
-        match (row.kind, gateway) {
-            (0, _) => {
-                self.site = row.first.map(SiteId::from_uuid);
-                (self.is_token_good, self.leases) = (row.one != 0, row.two);
-            }
-            (1, Some(gateway)) => self.open.push((gateway, row.one, row.two)),
-            (2, Some(gateway)) => self.admitted.push(gateway),
-            _ => {
-                let (Some(id), Some(gateway_id), Some(policy_id)) = (row.first, row.second, row.third) else {
-                    return;
-                };
-                let (request_id, expires_ms) = (row.one, row.two);
-                self.held.push(HeldAuthorization { id, gateway_id, policy_id, request_id, expires_ms });
-            }
-        }
-    }
-}
-
 impl Change {
     /// Ends authorizations and announces the end of those that were still live.
     pub(crate) async fn revoke(&mut self, what: Revoke) -> Result<usize, StoreError> {
@@ -329,6 +264,23 @@ impl Change {
         // Also of those that are over by this clock: it may have jumped, and their holders have clocks of their own.
         self.announce(&rows)?;
         Ok(rows.into_iter().filter(|row| row.expires_ms > at).count())
+    }
+
+    /// Ends what clients hold through gateways, each pair's. They are found by the client, which holds few leases.
+    pub(super) async fn revoke_pairs(&mut self, pairs: &[(ClientId, GatewayId)]) -> Result<(), StoreError> {
+        const DELETE: sql::Statement = sql::listed!(
+            pair ("$1" client: uuid, "$2" gateway: uuid),
+            "DELETE FROM lease WHERE id IN (
+                 SELECT lease.id FROM pair CROSS JOIN lease
+                 WHERE lease.client_id = pair.client AND (lease.gateway_id = pair.gateway) IS TRUE)
+             RETURNING id, client_id, gateway_id, resource_id, expires_ms"
+        );
+        let rows: Vec<Ended> = sql::query_as(DELETE)
+            .bind(pairs.iter().map(|(client, _)| client.as_uuid()).collect::<Vec<_>>())
+            .bind(pairs.iter().map(|(_, gateway)| gateway.as_uuid()).collect::<Vec<_>>())
+            .fetch_all(self.sql())
+            .await?;
+        self.announce(&rows)
     }
 
     fn announce(&mut self, ended: &[Ended]) -> Result<(), StoreError> {
@@ -384,61 +336,6 @@ impl Change {
         Ok(count)
     }
 
-    /// The decision on which the next insert rests, inside the same transaction.
-    pub(crate) async fn decide(
-        &mut self,
-        asker: &Asker,
-        resource: ResourceId,
-    ) -> Result<Decision, StoreError> {
-        let at = self.at_ms();
-        policy::decide(self.sql(), at, asker, resource).await
-    }
-
-    /// What a request rests on besides the decision, in one statement: it is asked for by every packet that opens a flow
-    /// to something new, and each statement is a round trip to the database.
-    pub(crate) async fn standing(
-        &mut self,
-        client: ClientId,
-        token: TokenId,
-        resource: ResourceId,
-    ) -> Result<Standing, StoreError> {
-        let (account, at) = (self.account(), self.at_ms());
-        let rows: Vec<StandingRow> = sql::query_as(
-            "SELECT CAST(3 AS BIGINT) AS kind, id AS first, gateway_id AS second, policy_id AS third,
-                    request_id AS one, expires_ms AS two
-             FROM lease WHERE client_id = $5 AND resource_id = $4 AND expires_ms > $2
-             UNION ALL
-             SELECT 0, (SELECT site_id FROM resource WHERE account_id = $3 AND id = $4), NULL, NULL,
-                    CASE WHEN EXISTS (SELECT 1 FROM token WHERE id = $1 AND revoked_ms IS NULL
-                                                        AND coalesce(expires_ms > $2, TRUE))
-                         THEN 1 ELSE 0 END,
-                    (SELECT count(*) FROM lease WHERE client_id = $5)
-             UNION ALL
-             SELECT 1, gateway_id, NULL, NULL, epoch, created_ms FROM connection
-             WHERE client_id = $5 AND is_open AND EXISTS (
-                 SELECT 1 FROM lease
-                 WHERE lease.client_id = connection.client_id
-                   AND lease.gateway_id = connection.gateway_id AND expires_ms > $2)
-             UNION ALL
-             SELECT 2, device.id, NULL, NULL, 0, 0
-             FROM resource
-             JOIN device ON device.site_id = resource.site_id AND device.kind = 'gateway'
-             JOIN token ON token.id = device.token_id
-             WHERE resource.id = $4 AND revoked_ms IS NULL AND coalesce(token.expires_ms > $2, TRUE)
-             ORDER BY kind, first",
-        )
-        .bind(token.as_uuid())
-        .bind(at)
-        .bind(account.as_uuid())
-        .bind(resource.as_uuid())
-        .bind(client.as_uuid())
-        .fetch_all(self.sql())
-        .await?;
-        let mut standing = Standing::default();
-        rows.into_iter().for_each(|row| standing.add(row));
-        Ok(standing)
-    }
-
     /// How many clients each gateway serves; gateways without any are left out.
     pub(crate) async fn gateway_loads(&mut self, site: SiteId) -> Result<Vec<(GatewayId, i64)>, StoreError> {
         let at = self.at_ms();
@@ -454,29 +351,42 @@ impl Change {
         Ok(rows.into_iter().map(|(id, count)| (GatewayId::from_uuid(id), count)).collect())
     }
 
-    /// Stores a lease and has both ends introduced.
-    pub(crate) async fn authorize(&mut self, new: &NewAuthorization) -> Result<AuthorizationId, StoreError> {
-        let id = Uuid::now_v7();
+    /// Stores leases and has both ends of each introduced; their ids, in the same order.
+    pub(crate) async fn authorize(
+        &mut self,
+        leases: &[NewAuthorization],
+    ) -> Result<Vec<AuthorizationId>, StoreError> {
+        const INSERT: sql::Statement = sql::listed!(
+            new ("$1" id: uuid, "$2" client: uuid, "$3" gateway: uuid, "$4" resource: uuid, "$5" policy: uuid,
+                 "$6" token: uuid, "$7" request: integer, "$8" expires: integer),
+            "INSERT INTO lease (id, account_id, client_id, gateway_id, resource_id, policy_id, token_id,
+                                request_id, created_ms, expires_ms)
+             SELECT id, $9, client, gateway, resource, policy, token, request, $10, expires FROM new"
+        );
+        if leases.is_empty() {
+            return Ok(Vec::new());
+        }
+        let uuids = |of: fn(&NewAuthorization) -> Uuid| leases.iter().map(of).collect::<Vec<_>>();
+        let integers = |of: fn(&NewAuthorization) -> i64| leases.iter().map(of).collect::<Vec<_>>();
+        let ids: Vec<Uuid> = leases.iter().map(|_| Uuid::now_v7()).collect();
         let (account, at) = (self.account(), self.at_ms());
-        sql::query(
-            "INSERT INTO lease (id, account_id, client_id, gateway_id, resource_id, policy_id,
-                                        token_id, request_id, created_ms, expires_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-        )
-        .bind(id)
-        .bind(account.as_uuid())
-        .bind(new.client.as_uuid())
-        .bind(new.gateway.as_uuid())
-        .bind(new.resource.as_uuid())
-        .bind(new.policy.as_uuid())
-        .bind(new.token.as_uuid())
-        .bind(new.request_id.cast_signed())
-        .bind(at)
-        .bind(new.expires_ms)
-        .execute(self.sql())
-        .await?;
-        let id = AuthorizationId::from_uuid(id);
-        self.tell(&Event::AuthorizationCreated { id, request_id: new.request_id })?;
-        Ok(id)
+        sql::query(INSERT)
+            .bind(ids.clone())
+            .bind(uuids(|new| new.client.as_uuid()))
+            .bind(uuids(|new| new.gateway.as_uuid()))
+            .bind(uuids(|new| new.resource.as_uuid()))
+            .bind(uuids(|new| new.policy.as_uuid()))
+            .bind(uuids(|new| new.token.as_uuid()))
+            .bind(integers(|new| new.request_id.cast_signed()))
+            .bind(integers(|new| new.expires_ms))
+            .bind(account.as_uuid())
+            .bind(at)
+            .execute(self.sql())
+            .await?;
+        let ids: Vec<_> = ids.into_iter().map(AuthorizationId::from_uuid).collect();
+        for (id, new) in ids.iter().zip(leases) {
+            self.tell(&Event::AuthorizationCreated { id: *id, request_id: new.request_id })?;
+        }
+        Ok(ids)
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Deliberately absent: countries. Nothing here knows them yet, and what is not known is not met.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use adit_policy::{AuthorizationId, Circumstances, ClientId, Conditions, PolicyId};
@@ -46,6 +47,13 @@ pub(super) struct Known {
     provider: Option<String>,
 }
 
+#[derive(FromRow)]
+struct KnownRow {
+    id: Uuid,
+    #[sqlx(flatten)]
+    known: Known,
+}
+
 impl Known {
     /// What conditions are judged by; nothing is known without a row of a device. How old a sign-in from
     /// the future is, nobody knows.
@@ -62,19 +70,26 @@ impl Known {
     }
 }
 
-/// What is known of a client and its user; nothing when there is none.
-pub(super) async fn known(tx: &mut sql::Transaction, client: Option<ClientId>) -> Result<Known, StoreError> {
-    let Some(client) = client else { return Ok(Known::default()) };
-    let known: Option<Known> = sql::query_as(
-        "SELECT device.remote_address, device.verified_ms, token.provider,
+/// What is known of clients and their users; nothing of those that do not exist.
+pub(super) async fn known(
+    tx: &mut sql::Transaction,
+    clients: &[ClientId],
+) -> Result<BTreeMap<ClientId, Known>, StoreError> {
+    const SELECT: sql::Statement = sql::listed!(
+        asked ("$1" client: uuid),
+        "SELECT device.id, device.remote_address, device.verified_ms, token.provider,
                 coalesce(token.authenticated_ms, token.created_ms) AS authenticated_ms
-         FROM device LEFT JOIN token ON token.id = device.token_id
-         WHERE device.id = $1 AND device.kind = 'client'",
-    )
-    .bind(client.as_uuid())
-    .fetch_optional(tx)
-    .await?;
-    Ok(known.unwrap_or_default())
+         FROM asked
+         JOIN device ON device.id = asked.client
+         LEFT JOIN token ON token.id = device.token_id
+         WHERE device.kind = 'client'"
+    );
+    if clients.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids: Vec<Uuid> = clients.iter().map(|client| client.as_uuid()).collect();
+    let rows: Vec<KnownRow> = sql::query_as(SELECT).bind(ids).fetch_all(tx).await?;
+    Ok(rows.into_iter().map(|row| (ClientId::from_uuid(row.id), row.known)).collect())
 }
 
 /// The conditions of a policy. One whose conditions cannot be read grants nothing.

@@ -112,10 +112,16 @@ impl Office {
         (ClientId::from_uuid(client), GatewayId::from_uuid(gateway))
     }
 
+    async fn standing(&self, change: &mut Change, client: ClientId) -> Standing {
+        let (actor, token, resource) = (self.actor, self.client_token, self.resource);
+        let asked = Asked { client, actor, token, session_expires_ms: None, resource };
+        change.standings(&[asked]).await.unwrap().remove(0)
+    }
+
     async fn lease(&self, client: ClientId, gateway: GatewayId, expires_ms: i64) -> AuthorizationId {
         let mut change = self.change().await;
         let id = change
-            .authorize(&NewAuthorization {
+            .authorize(&[NewAuthorization {
                 client,
                 gateway,
                 resource: self.resource,
@@ -123,9 +129,9 @@ impl Office {
                 token: self.client_token,
                 request_id: u64::MAX,
                 expires_ms,
-            })
+            }])
             .await
-            .unwrap();
+            .unwrap()[0];
         change.commit().await.unwrap();
         id
     }
@@ -209,14 +215,14 @@ async fn everything_is_read_as_it_was_written(database: Database) {
     assert_eq!((token.hash.len(), token.expires_ms, token.site_id), (32, None, None));
     let (client, gateway) = office.pair().await;
     let mut change = office.change().await;
-    change.begin_epoch(client, gateway, &ice()).await.unwrap();
+    change.begin_epochs(&[NewEpoch { client, gateway, ice: ice() }]).await.unwrap();
     change.commit().await.unwrap();
     let until = crate::clock::now_ms() + 60_000;
     let id = office.lease(client, gateway, until).await;
-    let lease = store.lease(id, until - 1).await.unwrap().unwrap();
+    let lease = store.leases(&[id], until - 1).await.unwrap().remove(0);
     assert_eq!((lease.expires_ms, lease.connection.epoch, lease.client.public_key), (until, 1, [1; 32]));
     let mut change = office.change().await;
-    let standing = change.standing(client, office.client_token, office.resource).await.unwrap();
+    let standing = office.standing(&mut change, client).await;
     assert_eq!((standing.is_token_good, standing.leases), (true, 1));
     assert_eq!((standing.site, standing.admitted), (Some(office.site), vec![gateway]));
     assert_eq!(standing.held[0].request_id.cast_unsigned(), u64::MAX, "all 64 bits of a request id");
@@ -406,11 +412,11 @@ async fn an_epoch_only_grows(database: Database) {
     let (client, gateway) = office.pair().await;
     for epoch in 1..=3 {
         let mut change = office.change().await;
-        change.begin_epoch(client, gateway, &ice()).await.unwrap();
+        change.begin_epochs(&[NewEpoch { client, gateway, ice: ice() }]).await.unwrap();
         change.commit().await.unwrap();
         office.lease(client, gateway, crate::clock::now_ms() + 60_000).await;
         let mut change = office.change().await;
-        let standing = change.standing(client, office.client_token, office.resource).await.unwrap();
+        let standing = office.standing(&mut change, client).await;
         assert_eq!(standing.open[0].1, epoch);
         let of_before = u64::try_from(epoch).unwrap() - 1;
         assert!(!change.close_connection(client, gateway, of_before).await.unwrap());

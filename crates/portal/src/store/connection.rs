@@ -48,6 +48,17 @@ pub(crate) struct ConnectionIce {
     pub(crate) gateway: IceCredentials,
 }
 
+/// A client and a gateway that are introduced anew.
+#[derive(Debug, Clone)]
+pub(crate) struct NewEpoch {
+    /// The client.
+    pub(crate) client: ClientId,
+    /// The gateway.
+    pub(crate) gateway: GatewayId,
+    /// For both.
+    pub(crate) ice: ConnectionIce,
+}
+
 impl Store {
     /// Clients that hold a live authorization through a gateway.
     pub(crate) async fn clients_of(
@@ -83,34 +94,41 @@ impl Store {
 }
 
 impl Change {
-    /// Begins a new epoch; what rested on the one before ends.
-    pub(crate) async fn begin_epoch(
-        &mut self,
-        client: ClientId,
-        gateway: GatewayId,
-        ice: &ConnectionIce,
-    ) -> Result<(), StoreError> {
-        self.revoke(Revoke::Pair { client, gateway }).await?;
-        let at = self.at_ms();
-        sql::query(
+    /// Begins new epochs; what rested on the ones before ends.
+    pub(crate) async fn begin_epochs(&mut self, new: &[NewEpoch]) -> Result<(), StoreError> {
+        // Without the condition, which says nothing, SQLite takes the next words for a join.
+        const INSERT: sql::Statement = sql::listed!(
+            new ("$1" client: uuid, "$2" gateway: uuid, "$3" client_ufrag: text, "$4" client_password: text,
+                 "$5" gateway_ufrag: text, "$6" gateway_password: text),
             "INSERT INTO connection (client_id, gateway_id, epoch, is_open, client_ufrag, client_password,
                                      gateway_ufrag, gateway_password, created_ms)
-             VALUES ($1, $2, 1, TRUE, $3, $4, $5, $6, $7)
+             SELECT client, gateway, 1, TRUE, client_ufrag, client_password, gateway_ufrag,
+                    gateway_password, $7 FROM new WHERE TRUE
              ON CONFLICT (client_id, gateway_id) DO UPDATE SET
                  epoch = connection.epoch + 1, is_open = TRUE,
                  client_ufrag = excluded.client_ufrag, client_password = excluded.client_password,
                  gateway_ufrag = excluded.gateway_ufrag, gateway_password = excluded.gateway_password,
-                 created_ms = excluded.created_ms",
-        )
-        .bind(client.as_uuid())
-        .bind(gateway.as_uuid())
-        .bind(&ice.client.ufrag)
-        .bind(&ice.client.password)
-        .bind(&ice.gateway.ufrag)
-        .bind(&ice.gateway.password)
-        .bind(at)
-        .execute(self.sql())
-        .await?;
+                 created_ms = excluded.created_ms"
+        );
+        if new.is_empty() {
+            return Ok(());
+        }
+        let pairs: Vec<_> = new.iter().map(|new| (new.client, new.gateway)).collect();
+        self.revoke_pairs(&pairs).await?;
+        let at = self.at_ms();
+        let texts = |of: fn(&ConnectionIce) -> &String| {
+            new.iter().map(|new| of(&new.ice).clone()).collect::<Vec<_>>()
+        };
+        sql::query(INSERT)
+            .bind(new.iter().map(|new| new.client.as_uuid()).collect::<Vec<_>>())
+            .bind(new.iter().map(|new| new.gateway.as_uuid()).collect::<Vec<_>>())
+            .bind(texts(|ice| &ice.client.ufrag))
+            .bind(texts(|ice| &ice.client.password))
+            .bind(texts(|ice| &ice.gateway.ufrag))
+            .bind(texts(|ice| &ice.gateway.password))
+            .bind(at)
+            .execute(self.sql())
+            .await?;
         Ok(())
     }
 

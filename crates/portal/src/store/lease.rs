@@ -81,7 +81,7 @@ impl LeaseRow {
 
 /// The columns of [`LeaseRow`]; live leases on open connections only.
 macro_rules! select_lease {
-    ($condition:literal) => {
+    ($leases:literal, $condition:literal) => {
         concat!(
             "SELECT a.id, a.expires_ms,
                     c.id AS client_id, c.name AS client_name, c.public_key AS client_key,
@@ -91,7 +91,9 @@ macro_rules! select_lease {
                     r.id AS resource_id, r.name AS resource_name, r.address, r.filters,
                     s.id AS site_id, s.name AS site_name,
                     k.epoch, k.client_ufrag, k.client_password, k.gateway_ufrag, k.gateway_password
-             FROM lease a
+             FROM ",
+            $leases,
+            "
              JOIN device c ON c.id = a.client_id
              JOIN device g ON g.id = a.gateway_id
              JOIN resource r ON r.id = a.resource_id
@@ -162,7 +164,7 @@ impl Store {
     ) -> Result<GatewaySnapshot, StoreError> {
         let mut tx = self.reader.begin().await?;
         let seq = self.last_event(&mut tx).await?;
-        let rows: Vec<LeaseRow> = sql::query_as(select_lease!("a.gateway_id = $2 ORDER BY a.id"))
+        let rows: Vec<LeaseRow> = sql::query_as(select_lease!("lease a", "a.gateway_id = $2 ORDER BY a.id"))
             .bind(now_ms)
             .bind(gateway.as_uuid())
             .fetch_all(&mut tx)
@@ -171,13 +173,22 @@ impl Store {
         Ok(GatewaySnapshot { seq, leases })
     }
 
-    /// One live lease.
-    pub(crate) async fn lease(&self, id: AuthorizationId, now_ms: i64) -> Result<Option<Lease>, StoreError> {
-        let row: Option<LeaseRow> = sql::query_as(select_lease!("a.id = $2"))
-            .bind(now_ms)
-            .bind(id.as_uuid())
-            .fetch_optional(&self.reader)
-            .await?;
-        row.map(LeaseRow::into_lease).transpose()
+    /// Those of these leases that are live.
+    pub(crate) async fn leases(
+        &self,
+        ids: &[AuthorizationId],
+        now_ms: i64,
+    ) -> Result<Vec<Lease>, StoreError> {
+        const SELECT: sql::Statement = sql::listed!(
+            asked ("$2" id: uuid),
+            select_lease!("asked CROSS JOIN lease a", "a.id = asked.id")
+        );
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let rows: Vec<LeaseRow> =
+            sql::query_as(SELECT).bind(now_ms).bind(ids).fetch_all(&self.reader).await?;
+        rows.into_iter().map(LeaseRow::into_lease).collect()
     }
 }

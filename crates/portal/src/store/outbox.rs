@@ -18,19 +18,12 @@ pub(super) async fn write(
     if events.is_empty() {
         return Ok(());
     }
-    let statement = match tx {
-        sql::Transaction::Sqlite(_) => {
-            "INSERT INTO outbox (account_id, event) SELECT $1, value FROM json_each($2) ORDER BY key"
-        }
-        sql::Transaction::Postgres(_) => {
-            "INSERT INTO outbox (account_id, event)
-             SELECT $1, event FROM jsonb_array_elements_text(CAST($2 AS jsonb))
-                                   WITH ORDINALITY AS told (event, place)
-             ORDER BY place"
-        }
-    };
-    let events = serde_json::Value::from(events).to_string();
-    sql::query(statement).bind(account.as_uuid()).bind(events).execute(tx).await?;
+    let statement = sql::Statement::of_both(
+        "INSERT INTO outbox (account_id, event) SELECT $1, value FROM json_each($2) ORDER BY key",
+        "INSERT INTO outbox (account_id, event)
+         SELECT $1, event FROM unnest($2) WITH ORDINALITY AS told (event, place) ORDER BY place",
+    );
+    sql::query(statement).bind(account.as_uuid()).bind(events.to_vec()).execute(tx).await?;
     Ok(())
 }
 

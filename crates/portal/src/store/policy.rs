@@ -79,9 +79,8 @@ impl Store {
         resource: ResourceId,
     ) -> Result<Explained, StoreError> {
         let mut reader = self.reader.begin().await?;
-        let Some(facts) = Facts::load(&mut reader, asker, resource).await? else {
-            return Err(StoreError::NotFound("actor"));
-        };
+        let facts = Facts::load(&mut reader, &[(*asker, resource)]).await?.pop().flatten();
+        let facts = facts.ok_or(StoreError::NotFound("actor"))?;
         let now = clock::seconds(now_ms);
         let verdicts = adit_policy::explain(now, &facts.subject(now, asker), resource, &facts.rules);
         Ok(Explained { decision: facts.decide(now, asker, resource), verdicts })
@@ -111,6 +110,8 @@ pub(crate) struct Explained {
 /// A policy of a resource beside the one who asks; no policy at all is one row without any.
 #[derive(FromRow)]
 struct FactRow {
+    /// Which request, counted from one.
+    place: i64,
     actor_enabled: bool,
     id: Option<Uuid>,
     group_id: Option<Uuid>,
@@ -147,32 +148,68 @@ struct Facts {
 }
 
 impl Facts {
-    /// `None` when there is no such actor.
+    /// Those of each request, in their order; `None` when there is no such actor.
     async fn load(
         tx: &mut sql::Transaction,
-        asker: &Asker,
-        resource: ResourceId,
-    ) -> Result<Option<Self>, StoreError> {
+        asked: &[(Asker, ResourceId)],
+    ) -> Result<Vec<Option<Self>>, StoreError> {
         // One statement rather than three: it is a part of every request for access.
-        let rows: Vec<FactRow> = sql::query_as(
-            "SELECT actor.enabled AS actor_enabled, policy.id, policy.group_id, policy.enabled,
+        const SELECT: sql::Statement = sql::listed!(
+            asked ("$1" actor: uuid, "$2" resource: uuid),
+            "SELECT place, actor.enabled AS actor_enabled, policy.id, policy.group_id, policy.enabled,
                     policy.conditions, membership.actor_id AS member
-             FROM actor
-             LEFT JOIN policy ON policy.resource_id = $2
+             FROM asked
+             JOIN actor ON actor.id = asked.actor
+             LEFT JOIN policy ON policy.resource_id = asked.resource
              LEFT JOIN membership ON membership.group_id = policy.group_id
                                  AND membership.actor_id = actor.id
-             WHERE actor.id = $1 ORDER BY policy.id",
-        )
-        .bind(asker.actor.as_uuid())
-        .bind(resource.as_uuid())
-        .fetch_all(&mut *tx)
-        .await?;
-        let Some(is_enabled) = rows.first().map(|row| row.actor_enabled) else { return Ok(None) };
-        let groups: Vec<GroupId> = rows.iter().filter_map(FactRow::group_of_member).collect();
-        let rules: Vec<PolicyRule> = rows.into_iter().filter_map(|row| row.into_rule(resource)).collect();
-        let is_conditional = rules.iter().any(|rule| !rule.conditions.is_empty());
-        let client = asker.client.filter(|_| is_conditional);
-        Ok(Some(Self { is_enabled, groups, rules, known: condition::known(tx, client).await? }))
+             ORDER BY place, policy.id"
+        );
+        let rows: Vec<FactRow> = sql::query_as(SELECT)
+            .bind(asked.iter().map(|(asker, _)| asker.actor.as_uuid()).collect::<Vec<_>>())
+            .bind(asked.iter().map(|(_, resource)| resource.as_uuid()).collect::<Vec<_>>())
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut facts: Vec<Option<Self>> = asked.iter().map(|_| None).collect();
+        for row in rows {
+            let place = usize::try_from(row.place).ok().and_then(|place| place.checked_sub(1));
+            if let Some((facts, (_, resource))) =
+                place.and_then(|at| Some((facts.get_mut(at)?, asked.get(at)?)))
+            {
+                facts.get_or_insert_with(|| Self::new(row.actor_enabled)).add(row, *resource);
+            }
+        }
+        Self::add_known(tx, asked, &mut facts).await?;
+        Ok(facts)
+    }
+
+    fn new(is_enabled: bool) -> Self {
+        Self { is_enabled, groups: Vec::new(), rules: Vec::new(), known: Known::default() }
+    }
+
+    fn add(&mut self, row: FactRow, resource: ResourceId) {
+        self.groups.extend(row.group_of_member());
+        self.rules.extend(row.into_rule(resource));
+    }
+
+    /// What is known of the clients, where conditions ask for it.
+    async fn add_known(
+        tx: &mut sql::Transaction,
+        asked: &[(Asker, ResourceId)],
+        facts: &mut [Option<Self>],
+    ) -> Result<(), StoreError> {
+        let conditional: Vec<(&mut Self, ClientId)> = facts
+            .iter_mut()
+            .zip(asked)
+            .filter_map(|(facts, (asker, _))| facts.as_mut().zip(asker.client))
+            .filter(|(facts, _)| facts.rules.iter().any(|rule| !rule.conditions.is_empty()))
+            .collect();
+        let clients: Vec<ClientId> = conditional.iter().map(|(_, client)| *client).collect();
+        let known = condition::known(tx, &clients).await?;
+        for (facts, client) in conditional {
+            facts.known = known.get(&client).cloned().unwrap_or_default();
+        }
+        Ok(())
     }
 
     fn subject(&self, now: u64, asker: &Asker) -> Subject<'_> {
@@ -190,17 +227,18 @@ impl Facts {
     }
 }
 
-/// Loads what the decision needs and decides.
+/// Loads what decisions need and decides, in the order of the requests.
 pub(super) async fn decide(
     tx: &mut sql::Transaction,
     now_ms: i64,
-    asker: &Asker,
-    resource: ResourceId,
-) -> Result<Decision, StoreError> {
-    Ok(match Facts::load(tx, asker, resource).await? {
-        Some(facts) => facts.decide(clock::seconds(now_ms), asker, resource),
+    asked: &[(Asker, ResourceId)],
+) -> Result<Vec<Decision>, StoreError> {
+    let (now, facts) = (clock::seconds(now_ms), Facts::load(tx, asked).await?);
+    let decide = |(facts, (asker, resource)): (Option<Facts>, &(Asker, ResourceId))| match facts {
+        Some(facts) => facts.decide(now, asker, *resource),
         None => Decision::Refused(Refusal::ActorDisabled),
-    })
+    };
+    Ok(facts.into_iter().zip(asked).map(decide).collect())
 }
 
 impl Change {

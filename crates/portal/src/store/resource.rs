@@ -173,7 +173,7 @@ pub(super) async fn visible(
     let mut look_again = None;
     let mut hidden_by_age = Vec::new();
     if !conditional.is_empty() {
-        let known = condition::known(tx, Some(client)).await?;
+        let known = condition::known(tx, &[client]).await?.remove(&client).unwrap_or_default();
         let now = clock::seconds(now_ms);
         let circumstances = known.circumstances(now);
         for row in conditional {

@@ -28,6 +28,21 @@ pub(crate) struct Find {
     pub(crate) of: Option<Uuid>,
 }
 
+/// Who reaches what since when, for the overview.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct LatestAccess {
+    /// Whose device it is.
+    pub(crate) actor_name: String,
+    /// Which device.
+    pub(crate) client_name: String,
+    /// To what.
+    pub(crate) resource_id: Uuid,
+    /// To what.
+    pub(crate) resource_name: String,
+    /// Since when.
+    pub(crate) created_ms: i64,
+}
+
 impl Find {
     /// The first rows of everything.
     pub(crate) fn first(limit: u32) -> Self {
@@ -278,15 +293,21 @@ impl Store {
         .await?)
     }
 
-    /// The newest live authorizations, newest first.
-    pub(crate) async fn latest_authorizations(
+    /// The newest live authorizations, newest first; nothing of what flowed, which would have to be added up.
+    pub(crate) async fn latest_access(
         &self,
         limit: u32,
         now_ms: i64,
-    ) -> Result<Vec<AuthorizationRow>, StoreError> {
-        Ok(sql::query_as(select_authorization!(
-            "a.account_id = $1 AND a.expires_ms > $2 ORDER BY a.id DESC LIMIT $3"
-        ))
+    ) -> Result<Vec<LatestAccess>, StoreError> {
+        Ok(sql::query_as(
+            "SELECT actor.name AS actor_name, device.name AS client_name, resource.id AS resource_id,
+                    resource.name AS resource_name, lease.created_ms
+             FROM lease
+             JOIN device ON device.id = lease.client_id
+             JOIN actor ON actor.id = device.actor_id
+             JOIN resource ON resource.id = lease.resource_id
+             WHERE lease.account_id = $1 AND lease.expires_ms > $2 ORDER BY lease.id DESC LIMIT $3",
+        )
         .bind(self.account.as_uuid())
         .bind(now_ms)
         .bind(i64::from(limit))

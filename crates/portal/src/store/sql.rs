@@ -16,6 +16,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
+pub(super) use self::list::{List, listed};
+
+mod list;
+
 /// No statement takes longer, waiting for another change included (its limit is 10 s).
 const LONGEST: Duration = Duration::from_secs(15);
 
@@ -32,6 +36,8 @@ pub(super) enum Value {
     Bytes(Option<Vec<u8>>),
     /// INTEGER; BOOLEAN.
     Boolean(bool),
+    /// Of many rows at once; no column is one.
+    List(List),
 }
 
 macro_rules! value_from {
@@ -56,6 +62,9 @@ value_from! {
     &[u8] => Bytes(value) Some(value.to_vec());
     Option<Vec<u8>> => Bytes(value) value;
     bool => Boolean(value) value;
+    Vec<Uuid> => List(value) List::Uuids(list::Uuids(value));
+    Vec<i64> => List(value) List::Integers(list::Integers(value));
+    Vec<String> => List(value) List::Texts(list::Texts(value));
 }
 
 /// A row that can be read from either database.
@@ -183,10 +192,23 @@ async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
     }
 }
 
+/// The text of a statement in both languages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Statement {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+impl From<&'static str> for Statement {
+    fn from(text: &'static str) -> Self {
+        Self { sqlite: text, postgres: text }
+    }
+}
+
 /// A statement whose rows are read as `T`.
 #[derive(Debug)]
 pub(super) struct Query<T> {
-    sql: &'static str,
+    statement: Statement,
     values: Vec<Value>,
     row: PhantomData<fn() -> T>,
 }
@@ -196,18 +218,18 @@ pub(super) struct Query<T> {
 pub(super) struct ScalarQuery<T>(Query<(T,)>);
 
 /// A statement without rows of interest.
-pub(super) const fn query(sql: &'static str) -> Query<()> {
-    query_as(sql)
+pub(super) fn query(statement: impl Into<Statement>) -> Query<()> {
+    query_as(statement)
 }
 
 /// A statement whose rows are read as `T`.
-pub(super) const fn query_as<T>(sql: &'static str) -> Query<T> {
-    Query { sql, values: Vec::new(), row: PhantomData }
+pub(super) fn query_as<T>(statement: impl Into<Statement>) -> Query<T> {
+    Query { statement: statement.into(), values: Vec::new(), row: PhantomData }
 }
 
 /// A statement whose rows are one column.
-pub(super) const fn query_scalar<T>(sql: &'static str) -> ScalarQuery<T> {
-    ScalarQuery(query_as(sql))
+pub(super) fn query_scalar<T>(statement: impl Into<Statement>) -> ScalarQuery<T> {
+    ScalarQuery(query_as(statement))
 }
 
 macro_rules! bound {
@@ -220,6 +242,9 @@ macro_rules! bound {
                 Value::Text(value) => query.bind(value),
                 Value::Bytes(value) => query.bind(value),
                 Value::Boolean(value) => query.bind(value),
+                Value::List(List::Uuids(value)) => query.bind(value),
+                Value::List(List::Integers(value)) => query.bind(value),
+                Value::List(List::Texts(value)) => query.bind(value),
             };
         }
         query
@@ -230,16 +255,16 @@ macro_rules! run {
     ($query:ident($($row:ty)?), $self:ident, $at:expr, $method:ident) => {
         match $at.into() {
             Executor::SqlitePool(at) => {
-                bound!(sqlx::$query::<Sqlite $(, $row)?>($self.sql), $self.values).$method(at).await
+                bound!(sqlx::$query::<Sqlite $(, $row)?>($self.statement.sqlite), $self.values).$method(at).await
             }
             Executor::Sqlite(at) => {
-                bound!(sqlx::$query::<Sqlite $(, $row)?>($self.sql), $self.values).$method(at).await
+                bound!(sqlx::$query::<Sqlite $(, $row)?>($self.statement.sqlite), $self.values).$method(at).await
             }
             Executor::PostgresPool(at) => {
-                bounded(bound!(sqlx::$query::<Postgres $(, $row)?>($self.sql), $self.values).$method(at)).await
+                bounded(bound!(sqlx::$query::<Postgres $(, $row)?>($self.statement.postgres), $self.values).$method(at)).await
             }
             Executor::Postgres(at) => {
-                bounded(bound!(sqlx::$query::<Postgres $(, $row)?>($self.sql), $self.values).$method(at)).await
+                bounded(bound!(sqlx::$query::<Postgres $(, $row)?>($self.statement.postgres), $self.values).$method(at)).await
             }
         }
     };
@@ -257,18 +282,20 @@ impl Query<()> {
     /// Runs the statement: how many rows it changed.
     pub(super) async fn execute<'a>(self, at: impl Into<Executor<'a>>) -> Result<u64, sqlx::Error> {
         Ok(match at.into() {
-            Executor::SqlitePool(at) => {
-                bound!(sqlx::query::<Sqlite>(self.sql), self.values).execute(at).await?.rows_affected()
-            }
-            Executor::Sqlite(at) => {
-                bound!(sqlx::query::<Sqlite>(self.sql), self.values).execute(at).await?.rows_affected()
-            }
+            Executor::SqlitePool(at) => bound!(sqlx::query::<Sqlite>(self.statement.sqlite), self.values)
+                .execute(at)
+                .await?
+                .rows_affected(),
+            Executor::Sqlite(at) => bound!(sqlx::query::<Sqlite>(self.statement.sqlite), self.values)
+                .execute(at)
+                .await?
+                .rows_affected(),
             Executor::PostgresPool(at) => {
-                let query = bound!(sqlx::query::<Postgres>(self.sql), self.values);
+                let query = bound!(sqlx::query::<Postgres>(self.statement.postgres), self.values);
                 bounded(query.execute(at)).await?.rows_affected()
             }
             Executor::Postgres(at) => {
-                let query = bound!(sqlx::query::<Postgres>(self.sql), self.values);
+                let query = bound!(sqlx::query::<Postgres>(self.statement.postgres), self.values);
                 bounded(query.execute(at)).await?.rows_affected()
             }
         })

@@ -438,6 +438,8 @@ fn to_json(value: Value) -> Json {
         Value::Text(value) => value.into(),
         Value::Bytes(value) => value.map(|bytes| STANDARD.encode(bytes)).into(),
         Value::Boolean(value) => value.into(),
+        // No column is one.
+        Value::List(_) => Json::Null,
     }
 }
 

@@ -7,7 +7,7 @@ use super::view::{Block, Button, Cell, Empty, Figure, Page, Step, Table, Tone, c
 use super::visitor::Visitor;
 use crate::clock;
 use crate::portal::SharedPortal;
-use crate::store::{Find, SiteSummary, Totals};
+use crate::store::{Find, LatestAccess, SiteSummary, Totals};
 use crate::web::Refusal;
 
 /// Authorizations that are shown.
@@ -163,8 +163,8 @@ pub(super) async fn show(State(portal): State<SharedPortal>, visitor: Visitor) -
         page = page.table(Table::titled("Needs attention", &columns, troubled, Empty::default()));
     }
     page = page.block(Block::Figures(figures(&totals, &online)));
-    let latest = portal.store.latest_authorizations(LATEST, now_ms).await?;
-    let row = |row: &crate::store::AuthorizationRow| {
+    let latest = portal.store.latest_access(LATEST, now_ms).await?;
+    let row = |row: &LatestAccess| {
         vec![
             Cell::text(&row.actor_name),
             Cell::text(&row.client_name),

@@ -1,11 +1,14 @@
 //! On both databases: retention, and numbers of reports.
 
 use adit_policy::{ActorId, AuthorizationId, ClientId, GatewayId, ResourceId};
-use adit_protocol::flow::{FlowRecord, FlowReport, Flows, NumberedFlow};
+use adit_protocol::flow::{FlowPath, FlowRecord, FlowReport, Flows, NumberedFlow};
 use uuid::Uuid;
 
 use super::*;
-use crate::store::{By, Database, NewAccount, on_both_databases};
+use crate::store::{
+    ActorKind, By, ConnectionIce, Database, Device, NewAccount, NewAuthorization, NewEpoch, ResourceSpec,
+    Role, on_both_databases,
+};
 
 async fn opened(database: &Database) -> (Store, Reporter) {
     let store = Store::open(database, true).await.unwrap();
@@ -147,7 +150,68 @@ async fn a_new_numbering_of_a_gateway_begins_anew_and_a_flow_stays_one_row(datab
     assert!(store.flows(Page::FIRST, &nothing).await.unwrap().is_empty());
 }
 
+/// Two leases of a client through the gateway, begun at a time.
+async fn two_leases(store: &Store, gateway: GatewayId) -> [(ClientId, ResourceId, AuthorizationId); 2] {
+    let site = store.sites(Page::FIRST).await.unwrap()[0].id;
+    let mut change = store.change(&By::system()).await.unwrap();
+    let group = adit_policy::GroupId::from_uuid(change.create_group("everyone", true).await.unwrap().id);
+    let actor = change.create_actor(ActorKind::User, "ana", Role::None).await.unwrap().id;
+    let device = crate::dispatcher::tests::device;
+    let gateway_token = adit_policy::TokenId::from_uuid(Uuid::from_u128(3));
+    let actor = Device::Client(ActorId::from_uuid(actor));
+    let client = ClientId::from_uuid(device(&mut change, actor, 9, gateway_token).await);
+    let credentials = || adit_protocol::IceCredentials { ufrag: "u".to_owned(), password: "p".to_owned() };
+    let ice = ConnectionIce { client: credentials(), gateway: credentials() };
+    change.begin_epochs(&[NewEpoch { client, gateway, ice }]).await.unwrap();
+    let mut leases = Vec::new();
+    for name in ["wiki", "git"] {
+        let address = adit_policy::ResourceAddress::Internet;
+        let spec = ResourceSpec { name: name.to_owned(), address, site, filters: Vec::new() };
+        let resource = change.create_resource(&spec).await.unwrap();
+        let policy =
+            change.create_policy(group, resource, &adit_policy::Conditions::default()).await.unwrap();
+        let expires_ms = crate::clock::now_ms() + 60_000;
+        let token = gateway_token;
+        let new = NewAuthorization { client, gateway, resource, policy, token, request_id: 1, expires_ms };
+        leases.push((client, resource, change.authorize(&[new]).await.unwrap()[0]));
+    }
+    change.commit().await.unwrap();
+    leases.try_into().unwrap()
+}
+
+async fn live_access_adds_up_what_its_gateway_reported_since(database: Database) {
+    let (store, reporter) = opened(&database).await;
+    let Reporter::Gateway { id: gateway, .. } = reporter else { unreachable!() };
+    let [(client, resource, with), (_, other, without)] = two_leases(&store, gateway).await;
+    let later = crate::clock::now_ms() + 1_000;
+    let flow = |number, resource, at_ms, path| {
+        let client = Some(client);
+        (
+            number,
+            FlowRecord { client, resource, path: Some(path), received_bytes: 10, ..record(number, at_ms) },
+        )
+    };
+    let flows = vec![
+        flow(1, resource, later, FlowPath::Relayed),
+        flow(2, resource, later, FlowPath::Direct),
+        flow(4, other, later - 60_000, FlowPath::Relayed),
+    ];
+    store_all(&store, &reporter, 1, flows).await;
+    let now_ms = crate::clock::now_ms();
+    for rows in [
+        store.authorizations(Page::FIRST, now_ms).await.unwrap(),
+        store.find_authorizations(&Find::of(gateway.as_uuid(), 10), now_ms).await.unwrap(),
+    ] {
+        let seen: Vec<_> = rows.iter().map(|row| (row.id, row.path.as_deref(), row.sent_bytes)).collect();
+        assert_eq!(seen, [(with.as_uuid(), Some("direct"), 3), (without.as_uuid(), None, 0)]);
+        assert_eq!((rows[0].received_bytes, rows[1].received_bytes), (20, 0));
+    }
+    let latest = store.latest_access(1, now_ms).await.unwrap();
+    assert_eq!((latest[0].actor_name.as_str(), latest[0].resource_name.as_str()), ("ana", "git"));
+}
+
 on_both_databases! {
+    live_access_adds_up_what_its_gateway_reported_since,
     the_oldest_flows_are_forgotten,
     a_new_numbering_of_a_gateway_begins_anew_and_a_flow_stays_one_row,
 }
