@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use adit_policy::{ActorId, TokenId};
-use anyhow::{Context as _, Result, bail};
-use ipnet::{Ipv4Net, Ipv6Net};
+use anyhow::{Context as _, Result, bail, ensure};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Serialize;
 use url::Url;
 
@@ -44,8 +44,23 @@ pub struct Options {
     pub dns_upstreams: Vec<SocketAddr>,
     /// Search domains for clients.
     pub search_domains: Vec<String>,
+    /// Where tunnels and names get their addresses.
+    pub ranges: Ranges,
     /// Replaces the owner's API token of an existing portal; does nothing else.
     pub rotate_admin_token: bool,
+}
+
+/// Ranges that somebody chose instead of the usual ones.
+#[derive(Debug, Clone, Default)]
+pub struct Ranges {
+    /// Addresses of devices; otherwise `100.64.0.0/11`.
+    pub ipv4: Option<Ipv4Net>,
+    /// Addresses that stand for names; otherwise `100.96.0.0/11`.
+    pub ipv4_proxy: Option<Ipv4Net>,
+    /// Addresses of devices; otherwise a /107 of a random unique local network.
+    pub ipv6: Option<Ipv6Net>,
+    /// Addresses that stand for names; otherwise the /107 beside it.
+    pub ipv6_proxy: Option<Ipv6Net>,
 }
 
 /// What bootstrap made.
@@ -260,16 +275,40 @@ fn names(options: &Options) -> Result<Vec<String>> {
 }
 
 fn new_account(options: &Options) -> Result<NewAccount> {
-    let (ipv6_range, ipv6_proxy_range) = random_ula()?;
+    let (ipv4_range, ipv4_proxy_range, ipv6_range, ipv6_proxy_range) = options.ranges.complete()?;
     Ok(NewAccount {
         name: "default".to_owned(),
-        ipv4_range: IPV4_RANGE,
+        ipv4_range,
         ipv6_range,
-        ipv4_proxy_range: IPV4_PROXY_RANGE,
+        ipv4_proxy_range,
         ipv6_proxy_range,
         dns_upstreams: options.dns_upstreams.clone(),
         search_domains: options.search_domains.clone(),
     })
+}
+
+/// The longest prefixes of a range: a few hundred devices, and names.
+const LONGEST_IPV4: u8 = 24;
+const LONGEST_IPV6: u8 = 120;
+
+impl Ranges {
+    /// What was chosen, and the usual ones for what was not.
+    fn complete(&self) -> Result<(Ipv4Net, Ipv4Net, Ipv6Net, Ipv6Net)> {
+        let (ula, ula_proxy) = random_ula()?;
+        let (ipv4, ipv4_proxy) =
+            (self.ipv4.unwrap_or(IPV4_RANGE), self.ipv4_proxy.unwrap_or(IPV4_PROXY_RANGE));
+        let (ipv6, ipv6_proxy) = (self.ipv6.unwrap_or(ula), self.ipv6_proxy.unwrap_or(ula_proxy));
+        for (a, b) in [(IpNet::from(ipv4), IpNet::from(ipv4_proxy)), (ipv6.into(), ipv6_proxy.into())] {
+            ensure!(!a.contains(&b) && !b.contains(&a), "the ranges {a} and {b} overlap");
+            let longest = if a.addr().is_ipv4() { LONGEST_IPV4 } else { LONGEST_IPV6 };
+            for range in [a, b] {
+                ensure!(range.prefix_len() <= longest, "{range} is too small: /{longest} at most");
+                ensure!(range.prefix_len() >= 8, "{range} is too large: /8 at least");
+                ensure!(range.trunc() == range, "{range} is no network: {} is", range.trunc());
+            }
+        }
+        Ok((ipv4, ipv4_proxy, ipv6, ipv6_proxy))
+    }
 }
 
 /// Two neighbouring /107 of a random unique local /48 (RFC 4193, 3.2): as many addresses as
@@ -299,6 +338,30 @@ fn restrict(_: &std::path::Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_that_were_chosen_must_be_apart_and_large_enough() {
+        let usual = Ranges::default();
+        let (ipv4, ipv4_proxy, ..) = usual.complete().unwrap();
+        assert_eq!((ipv4, ipv4_proxy), (IPV4_RANGE, IPV4_PROXY_RANGE));
+        let chosen = |ipv4: &str, ipv4_proxy: &str| Ranges {
+            ipv4: Some(ipv4.parse().unwrap()),
+            ipv4_proxy: Some(ipv4_proxy.parse().unwrap()),
+            ..Ranges::default()
+        };
+        assert_eq!(chosen("10.200.0.0/16", "10.201.0.0/16").complete().unwrap().1.prefix_len(), 16);
+        for (ipv4, ipv4_proxy) in [
+            ("10.0.0.0/8", "10.201.0.0/16"),
+            ("10.200.0.0/16", "10.200.0.0/16"),
+            ("10.200.0.0/25", "10.201.0.0/16"),
+            ("10.200.0.0/16", "0.0.0.0/1"),
+            ("10.200.0.1/16", "10.201.0.0/16"),
+        ] {
+            assert!(chosen(ipv4, ipv4_proxy).complete().is_err(), "{ipv4} and {ipv4_proxy}");
+        }
+        let ipv6 = Some("fd00:1::/64".parse().unwrap());
+        assert!(Ranges { ipv6, ipv6_proxy: ipv6, ..usual }.complete().is_err());
+    }
 
     #[test]
     fn the_ranges_are_neighbours_of_the_same_size() {

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::Url;
 
 use crate::store::Database;
@@ -92,6 +92,18 @@ struct Bootstrap {
     /// Search domain for clients (repeatable)
     #[arg(long, value_name = "DOMAIN")]
     search_domain: Vec<String>,
+    /// Where devices get their addresses [default: 100.64.0.0/11]; it cannot be changed later
+    #[arg(long, value_name = "NETWORK")]
+    ipv4_range: Option<Ipv4Net>,
+    /// Where names get their addresses [default: 100.96.0.0/11]
+    #[arg(long, value_name = "NETWORK")]
+    ipv4_proxy_range: Option<Ipv4Net>,
+    /// Where devices get their addresses [default: a /107 of a random unique local network]
+    #[arg(long, value_name = "NETWORK")]
+    ipv6_range: Option<Ipv6Net>,
+    /// Where names get their addresses [default: the /107 beside it]
+    #[arg(long, value_name = "NETWORK")]
+    ipv6_proxy_range: Option<Ipv6Net>,
     /// Replace the owner's API token of an existing portal
     #[arg(long)]
     rotate_admin_token: bool,

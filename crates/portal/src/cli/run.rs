@@ -19,6 +19,12 @@ pub(super) fn bootstrap(arguments: Bootstrap) -> ExitCode {
         certificate: arguments.tls_cert.zip(arguments.tls_key),
         dns_upstreams: arguments.dns_upstream,
         search_domains: arguments.search_domain,
+        ranges: create::Ranges {
+            ipv4: arguments.ipv4_range,
+            ipv4_proxy: arguments.ipv4_proxy_range,
+            ipv6: arguments.ipv6_range,
+            ipv6_proxy: arguments.ipv6_proxy_range,
+        },
         rotate_admin_token: arguments.rotate_admin_token,
     };
     let outcome = one_thread().and_then(|runtime| runtime.block_on(create::bootstrap(&options)));
@@ -71,6 +77,7 @@ fn bootstrap_before(arguments: &Serve) -> Result<()> {
         certificate: None,
         dns_upstreams: Vec::new(),
         search_domains: Vec::new(),
+        ranges: create::Ranges::default(),
         rotate_admin_token: false,
     };
     let made = one_thread()?.block_on(create::bootstrap_if_absent(&options))?;

@@ -73,6 +73,7 @@ async fn desk() -> Desk {
         certificate: None,
         dns_upstreams: Vec::new(),
         search_domains: Vec::new(),
+        ranges: bootstrap::Ranges::default(),
         rotate_admin_token: false,
     })
     .await
