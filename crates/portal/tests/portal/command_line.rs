@@ -32,6 +32,7 @@ impl Tls {
             certificate: None,
             dns_upstreams: Vec::new(),
             search_domains: Vec::new(),
+            ranges: bootstrap::Ranges::default(),
             rotate_admin_token: false,
         })
         .await

@@ -88,6 +88,7 @@ impl World {
             certificate: None,
             dns_upstreams: Vec::new(),
             search_domains: Vec::new(),
+            ranges: bootstrap::Ranges::default(),
             rotate_admin_token: false,
         })
         .await
