@@ -1,29 +1,30 @@
 //! The control thread of a client.
 
-use std::net::{IpAddr, SocketAddr};
+mod pings;
+mod resolver;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_control_client::Event as SessionEvent;
 use adit_platform::addresses::{self, Watcher};
-use adit_platform::dns_control::{Delegating, DnsSettings};
+use adit_platform::dns_control::Delegating;
 use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl, PROFILES, default_interface};
 use adit_platform::tun::{self, Tun};
-use adit_policy::ResourceAddress;
 use adit_protocol::flow::Flows;
 use adit_protocol::peer::GoodbyeReason;
 use adit_protocol::{ClientToPortal, PortalToClient};
 use adit_tunnel::{
     Client, ClientConfig as MachineConfig, ClientEvent, DnsFailure, DnsQueryId, DnsTransport, Interface,
-    ResourceState,
 };
 use anyhow::Context as _;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use self::pings::PendingPing;
+use self::resolver::system_resolvers;
 use super::collisions::{self, Claims, Collision, HostNetworks};
-use super::{
-    ClientConfig, Command, InterfaceState, NamesState, PingFailure, PingResult, PortalState, Snapshot, lookup,
-};
+use super::{ClientConfig, Command, InterfaceState, PortalState, Snapshot};
 use crate::dial::MarkedDial;
 use crate::doh::DohServer;
 use crate::driver::{Driver, PortalChange, machine};
@@ -46,17 +47,8 @@ const MOST_FLOWS: usize = 65_536;
 /// How long what still runs in the background may take when the client stops.
 const RUNTIME_LIMIT: Duration = Duration::from_millis(100);
 
-/// Where resolvers listen.
-const DNS_PORT: u16 = 53;
-
 /// Messages of the worker taken in one turn.
 const WORKER_TURN: usize = 64;
-
-/// How often a waiting ping looks again, and what it shows is refreshed.
-const PING_PAUSE: Duration = Duration::from_millis(5);
-
-/// How long a ping may wait.
-const PING_LIMIT: Duration = Duration::from_secs(30);
 
 /// How often the snapshot is refreshed beside events (round trips, states of resources).
 const REFRESH: Duration = Duration::from_secs(5);
@@ -139,25 +131,10 @@ struct Control<'a> {
     publisher: &'a watch::Sender<Snapshot>,
 }
 
-/// Where names go that belong to no resource, unless the portal says.
-async fn system_resolvers(dns: &mut Delegating, doh: Option<&DohServer>) -> Vec<SocketAddr> {
-    if let Some(doh) = doh {
-        return doh.addresses().to_vec();
-    }
-    dns.upstreams().await.into_iter().map(|address| (address, DNS_PORT).into()).collect()
-}
-
 /// The interfaces that lead nowhere but into tunnels of ours.
 fn own_interfaces(own: &str) -> Vec<String> {
     let of_others = (0..PROFILES).map(default_interface).filter(|name| name != own);
     std::iter::once(own.to_owned()).chain(of_others).collect()
-}
-
-struct PendingPing {
-    resource: adit_policy::ResourceId,
-    name: String,
-    since: Instant,
-    reply: oneshot::Sender<Result<PingResult, PingFailure>>,
 }
 
 impl<'a> Control<'a> {
@@ -323,12 +300,6 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// When to look again without any input.
-    fn wake(&self) -> tokio::time::Instant {
-        let deadline = self.driver.deadline();
-        if self.pings.is_empty() { deadline } else { deadline.min(tokio::time::Instant::now() + PING_PAUSE) }
-    }
-
     fn handle_session_event(&mut self, event: SessionEvent<PortalToClient>) {
         if let SessionEvent::Message(PortalToClient::Init(init)) = &event {
             tracing::info!(actor = init.actor_name, resources = init.resources.len(), "signed in");
@@ -415,49 +386,6 @@ impl<'a> Control<'a> {
         self.publish();
     }
 
-    /// Points the system's resolver at ours, and says whether that worked.
-    async fn set_resolver(&mut self, interface: &Interface) -> bool {
-        // Before ours are in force: a network that is new may have brought others.
-        let resolvers = system_resolvers(&mut self.dns, self.doh.as_ref()).await;
-        self.driver.machine.set_system_resolvers(Instant::now(), resolvers);
-        self.patterns = self.names_here();
-        let settings =
-            DnsSettings { servers: interface.dns_servers.clone(), search: interface.search_domains.clone() };
-        let outcome = if settings.servers.is_empty() {
-            self.dns.clear().await
-        } else {
-            self.dns.apply(&settings, self.patterns.clone()).await
-        };
-        if let Err(error) = &outcome {
-            tracing::error!(error = format!("{error:#}"), "cannot set the system's resolver");
-        }
-        self.delegate();
-        outcome.is_ok()
-    }
-
-    /// Has other tunnels of this host asked for the names that they answer.
-    fn delegate(&mut self) {
-        let servers = |servers: &[IpAddr]| servers.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect();
-        let others: Vec<(Vec<String>, Vec<SocketAddr>)> = (self.dns.delegations().into_iter())
-            .map(|other| (other.patterns, servers(&other.servers)))
-            .collect();
-        if self.delegations != others {
-            self.upstreams.reach_through_tunnel(others.iter().flat_map(|(_, servers)| servers).copied());
-            self.driver.machine.set_delegations(Instant::now(), &others);
-            self.delegations = others;
-        }
-    }
-
-    /// The names of resources that are answered here.
-    fn names_here(&self) -> Vec<String> {
-        let resources = self.driver.machine.resources(Instant::now());
-        let patterns = resources.into_iter().filter_map(|resource| match resource.address {
-            ResourceAddress::Dns { pattern } => Some(pattern.as_str().to_owned()),
-            _ => None,
-        });
-        patterns.collect()
-    }
-
     /// Shows the state to whoever watches, if it changed.
     fn publish(&mut self) {
         self.snapshot.resources = self.driver.machine.resources(Instant::now());
@@ -487,64 +415,6 @@ impl<'a> Control<'a> {
             resolvers: self.snapshot.names.upstreams.iter().map(SocketAddr::ip).collect(),
         };
         collisions::find(&Claims::new(interface, &self.snapshot.resources), &host)
-    }
-
-    fn names(&self) -> NamesState {
-        let (upstreams, are_upstreams_of_portal) = self.driver.machine.upstreams();
-        let desired = self.desired.as_ref();
-        NamesState {
-            resolvers: desired.map(|interface| interface.dns_servers.clone()).unwrap_or_default(),
-            search_domains: desired.map(|interface| interface.search_domains.clone()).unwrap_or_default(),
-            upstreams,
-            are_upstreams_of_portal,
-            is_over_https: self.doh.is_some() && !are_upstreams_of_portal,
-        }
-    }
-
-    fn ping(&mut self, wanted: &str, reply: oneshot::Sender<Result<PingResult, PingFailure>>) {
-        let resources = self.driver.machine.resources(Instant::now());
-        let Some(found) = lookup::named(&resources, wanted) else {
-            // Whoever asked may have gone away.
-            return drop(reply.send(Err(PingFailure::UnknownResource)));
-        };
-        let (resource, name) = (found.id, found.name.clone());
-        self.pings.push(PendingPing { resource, name, since: Instant::now(), reply });
-        self.settle_pings();
-    }
-
-    fn settle_pings(&mut self) {
-        let now = Instant::now();
-        for ping in std::mem::take(&mut self.pings) {
-            let state = self.driver.machine.ping(now, ping.resource);
-            let result = match state {
-                Err(_) => Err(PingFailure::UnknownResource),
-                Ok(answer) => match answer.state {
-                    ResourceState::Connected { gateway, path } => {
-                        let connections = self.driver.machine.connections();
-                        let connection =
-                            connections.into_iter().find(|connection| connection.gateway == gateway);
-                        Ok(PingResult {
-                            resource: ping.name.clone(),
-                            gateway: connection
-                                .map_or_else(|| gateway.to_string(), |connection| connection.name),
-                            path,
-                            handshake_age: answer.handshake_age_ms.map(Duration::from_millis),
-                            connected_in: now.duration_since(ping.since),
-                        })
-                    }
-                    ResourceState::Forbidden => Err(PingFailure::Forbidden),
-                    ResourceState::Offline => Err(PingFailure::Offline),
-                    _ if now.duration_since(ping.since) > PING_LIMIT => Err(PingFailure::Timeout),
-                    _ if ping.reply.is_closed() => continue,
-                    _ => {
-                        self.pings.push(ping);
-                        continue;
-                    }
-                },
-            };
-            // Whoever asked may have gone away.
-            let _ = ping.reply.send(result);
-        }
     }
 
     /// Says goodbye and takes everything back.
