@@ -13,7 +13,7 @@ use crate::api::checked_name;
 use crate::clock;
 use crate::portal::SharedPortal;
 use crate::store::{DeviceRow, Find, NewToken, Removal, TokenKind};
-use crate::web::{Refusal, peer_url, service_command};
+use crate::web::{Refusal, gateway_script, peer_url};
 
 const COLUMNS: [&str; 4] = ["Name", "Gateways", "Resources", "State"];
 
@@ -192,10 +192,11 @@ pub(super) async fn deploy(
     change.commit().await?;
     let mut settings = vec![("ADIT_PORTAL", url.as_str()), ("ADIT_TOKEN", &minted.text)];
     settings.extend(portal.authority.as_deref().map(|digest| ("ADIT_CA", digest)));
-    let command = service_command("adit-gateway", "gateway", &settings);
-    let page = deploy_page(&visitor, &site)
-        .lead("The machine needs the package adit-gateway, nftables, and outgoing connections only.");
-    let page = page.copy("Run this on the machine; it is shown only now", command);
+    let page = deploy_page(&visitor, &site).lead(
+        "The machine needs systemd and outgoing connections only. The script installs the package adit-gateway if it \
+         lies in the directory where you run it, and says whether the gateway is connected.",
+    );
+    let page = page.copy("Run this on the machine; it is shown only now", gateway_script(&settings));
     Ok(arrival_of(&portal, page, id, minted.id).await?.answer())
 }
 

@@ -31,7 +31,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
-pub(crate) use address::{browser_url, peer_url, service_command};
+pub(crate) use address::{browser_url, gateway_script, peer_url};
 pub(crate) use oidc::{is_acceptable, redirect_uri, seal_secret};
 pub(crate) use page::Refusal;
 pub(crate) use session::{Signed, SignedForm};
