@@ -19,7 +19,7 @@ umask 077
 mkdir -p -m 755 /etc/adit
 # Settings of somebody else's stay.
 {
-    grep -v -e '^ADIT_PORTAL=' -e '^ADIT_TOKEN=' -e '^ADIT_CA=' /etc/adit/gateway.env 2>/dev/null || true
+    [ ! -e /etc/adit/gateway.env ] || sed -E -e '/^ADIT_(PORTAL|TOKEN|CA)=/d' -e '$a\' /etc/adit/gateway.env
     cat <<'X'
 @SETTINGS@
 X

@@ -123,7 +123,7 @@ mod tests {
 
         std::fs::write(machine.path("here/adit-gateway_1.0_amd64.deb"), "").unwrap();
         std::fs::create_dir(machine.path("etc/adit")).unwrap();
-        std::fs::write(machine.path("etc/adit/gateway.env"), "ADIT_WORKERS=2\nADIT_TOKEN=old\n").unwrap();
+        std::fs::write(machine.path("etc/adit/gateway.env"), "ADIT_TOKEN=old\nADIT_WORKERS=2").unwrap();
         let installed = machine.install();
         assert!(installed.status.success(), "{}", said(&installed));
         assert_eq!(said(&installed), "The gateway is connected.\n");
