@@ -189,6 +189,8 @@ first_start() {
     eventually "the relay is ready" healthy 9002 readyz
     start adit-gateway
     eventually "the gateway is ready" healthy 9003 readyz
+    # The kernel adds routes when it knows that an address is unique.
+    eventually "the machine's addresses are settled" sh -c '! ip -6 address show tentative | grep -q inet6'
     network_state >/tmp/network-before
     start aditd
     eventually "the daemon is ready" healthy 9004 readyz
