@@ -38,7 +38,7 @@ pub use message::{
 pub use netcheck::{
     Attempt, Failure, FailureKind, FamilyReport, Mapping, NetcheckReport, PathMtu, RelayReport,
 };
-pub use profile::{DEFAULT_SOCKET, InvalidProfile, PROFILE_SOCKETS, Profile};
+pub use profile::{DEFAULT_SOCKET, InvalidProfile, PROFILE_SOCKETS, Profile, ProfileStatus};
 pub use settings::{Setting, SettingSource};
 pub use status::{
     Collision, Connection, PathKind, Reason, RelayTransport, ResourceState, ResourceStatus, SCHEMA, State,

@@ -7,6 +7,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::Serialize;
+
+use crate::status::{State, Status};
+
 /// Where the daemon of the profile without a name listens, unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/adit/aditd.sock";
 
@@ -37,6 +41,32 @@ impl Profile {
 impl fmt::Display for Profile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+/// A daemon of this device, as `adit profiles` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ProfileStatus {
+    /// Its profile; absent for the one without a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// What it is doing.
+    pub state: State,
+    /// The portal's URL.
+    pub portal: String,
+    /// The name of its tunnel interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Who is signed in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+}
+
+impl From<Status> for ProfileStatus {
+    fn from(status: Status) -> Self {
+        let Status { profile, state, portal, interface, actor, .. } = status;
+        Self { profile, state, portal, interface, actor }
     }
 }
 

@@ -6,8 +6,8 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
 use crate::{
-    DnsQueryReport, DnsReport, LoginPrompt, NetcheckReport, PingReport, ResourceStatus, RouteReport, SCHEMA,
-    Setting, Status,
+    DnsQueryReport, DnsReport, LoginPrompt, NetcheckReport, PingReport, ProfileStatus, ResourceStatus,
+    RouteReport, SCHEMA, Setting, Status,
 };
 
 /// Set it to write the file anew after a change that was meant.
@@ -29,6 +29,15 @@ struct Settings {
     schema: u16,
     /// Every setting of the daemon.
     settings: Vec<Setting>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "its schema alone is of use")]
+struct Profiles {
+    /// The version of everything that `--json` prints.
+    schema: u16,
+    /// Every daemon of this device that runs.
+    profiles: Vec<ProfileStatus>,
 }
 
 #[derive(JsonSchema)]
@@ -69,6 +78,7 @@ fn document() -> Value {
         "login": generator.subschema_for::<LoginPrompt>(),
         "signed_in": generator.subschema_for::<SignedIn>(),
         "resources": generator.subschema_for::<Resources>(),
+        "profiles": generator.subschema_for::<Profiles>(),
         "config list": generator.subschema_for::<Settings>(),
         "dns status": generator.subschema_for::<DnsReport>(),
         "dns query": generator.subschema_for::<DnsQueryReport>(),

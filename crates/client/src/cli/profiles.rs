@@ -5,35 +5,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use adit_client_ipc::{DEFAULT_SOCKET, FrontEnd, PROFILE_SOCKETS, Request, Response, State, Status};
-use serde::Serialize;
-
 use super::exit::Failure;
 use super::{print, render};
+use adit_client_ipc::{DEFAULT_SOCKET, FrontEnd, PROFILE_SOCKETS, ProfileStatus, Request, Response, Status};
 
 /// How long one daemon may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// A profile in a list.
-#[derive(Debug, Serialize)]
-struct Listed {
-    /// Absent for the one without a name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    profile: Option<String>,
-    state: State,
-    portal: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interface: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    actor: Option<String>,
-}
 
 /// `adit profiles`.
 pub(super) async fn list(json: bool) -> Result<(), Failure> {
     let mut listed = Vec::new();
     for socket in sockets(Path::new(DEFAULT_SOCKET), Path::new(PROFILE_SOCKETS)) {
         if let Some(status) = status(&socket).await {
-            listed.push(Listed::from(status));
+            listed.push(ProfileStatus::from(status));
         }
     }
     print(&if json { render::json_list("profiles", &listed)? } else { table(&listed) })
@@ -57,19 +41,12 @@ async fn status(socket: &Path) -> Option<Status> {
     }
 }
 
-impl From<Status> for Listed {
-    fn from(status: Status) -> Self {
-        let Status { profile, state, portal, interface, actor, .. } = status;
-        Self { profile, state, portal, interface, actor }
-    }
-}
-
-fn table(listed: &[Listed]) -> String {
+fn table(listed: &[ProfileStatus]) -> String {
     if listed.is_empty() {
         return "No daemon runs here.\n".to_owned();
     }
     let mut text = format!("{:<16} {:<24} {:<10} PORTAL\n", "PROFILE", "STATE", "INTERFACE");
-    for Listed { profile, state, portal, interface, .. } in listed {
+    for ProfileStatus { profile, state, portal, interface, .. } in listed {
         let (profile, interface) = (profile.as_deref().unwrap_or("-"), interface.as_deref().unwrap_or("-"));
         text += &format!("{profile:<16} {:<24} {interface:<10} {portal}\n", render::state_name(*state));
     }
