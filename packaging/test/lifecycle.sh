@@ -227,7 +227,7 @@ upgrade() {
 profile() {
     mkdir -p /etc/adit/profiles
     sed s/9004/9005/ /etc/adit/client.env >/etc/adit/profiles/work.env
-    sed s/%i/work/g "$(unit_file aditd@)" >"$(unit_file work)"
+    sed "s|%i|work|g" "$(unit_file aditd@)" >"$(unit_file work)"
     portal token create client --actor ana | jq -r .token >/tmp/token-work
     start work
     eventually "the daemon of a profile is ready" healthy 9005 readyz

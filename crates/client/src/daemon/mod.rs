@@ -29,7 +29,7 @@ use adit_platform::dns_control::{
     Automatic, Bus, Delegating, Disabled, DnsControl, NetworkManager, ResolvConf, Resolvconf, Resolved,
 };
 use adit_platform::login_manager::Logind;
-use adit_platform::network::{LinuxNetwork, NetworkControl as _};
+use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::FileSecrets;
 use adit_platform::service::{self, StopSignals};
 use adit_platform::settings;
@@ -225,7 +225,7 @@ struct Changes<'a> {
 impl Changes<'_> {
     /// Takes back what a crashed daemon left behind, whatever way it was told to go.
     async fn take_back(&self, keeps_guard: bool) -> anyhow::Result<()> {
-        let mut network = LinuxNetwork::new(&self.places.state, Some(places::bypass(self.place)));
+        let mut network = LinuxNetwork::new(&self.places.state, Some(Bypass::of_profile(self.place.number)));
         let routes = if keeps_guard { network.recover().await } else { network.clear().await };
         let routes = routes.context("cannot remove routes and rules");
         let control = Automatic::new(self.interface, self.resolv_conf, &self.places.shared, Bus::System);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use adit_client_ipc::Profile;
 use adit_engine::client::Place;
-use adit_platform::network::{Bypass, PROFILES, default_interface};
+use adit_platform::network::{PROFILES, default_interface};
 use adit_platform::settings::Setting;
 use anyhow::{Context as _, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -71,11 +71,6 @@ impl Places {
 /// What the interface is called.
 pub(super) fn interface(arguments: &Arguments, place: &Place) -> String {
     arguments.interface.clone().unwrap_or_else(|| default_interface(place.number))
-}
-
-/// How the rest of the host is kept out of the tunnel.
-pub(super) fn bypass(place: &Place) -> Bypass {
-    Bypass::of_profile(place.number)
 }
 
 fn profiles(shared: &Path) -> PathBuf {

@@ -10,7 +10,7 @@ use adit_client_ipc::{ErrorCode, LoginEnd, Reason, Request, RequestError, Respon
 use adit_engine::client::{ClientConfig, ClientEngine, PingFailure, Place, PortalState, Snapshot};
 use adit_engine::{DohServer, Identity, Offloads, PortalConfig};
 use adit_platform::dns_control::DnsControl;
-use adit_platform::network::{LinuxNetwork, NetworkControl as _};
+use adit_platform::network::{Bypass, LinuxNetwork, NetworkControl as _};
 use adit_platform::secrets::{FileSecrets, SecretError, SecretStore as _};
 use adit_protocol::peer::GoodbyeReason;
 use adit_telemetry::LevelHandle;
@@ -18,10 +18,10 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use url::Url;
 
+use super::netcheck;
 use super::server::{Call, View, refuse};
 use super::sign_in::SignIn;
 use super::view::{self, Constants};
-use super::{netcheck, places};
 
 /// The name under which the token is kept.
 const TOKEN: &str = "token";
@@ -146,7 +146,8 @@ impl Session {
         if self.engine.is_some() {
             return;
         }
-        let mut network = LinuxNetwork::new(&self.config.state_dir, Some(places::bypass(&self.config.place)));
+        let mut network =
+            LinuxNetwork::new(&self.config.state_dir, Some(Bypass::of_profile(self.config.place.number)));
         if let Err(error) = network.clear().await {
             tracing::error!(%error, "cannot remove routes and rules");
         }

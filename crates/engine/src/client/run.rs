@@ -133,8 +133,7 @@ struct Control<'a> {
 
 /// The interfaces that lead nowhere but into tunnels of ours.
 fn own_interfaces(own: &str) -> Vec<String> {
-    let of_others = (0..PROFILES).map(default_interface).filter(|name| name != own);
-    std::iter::once(own.to_owned()).chain(of_others).collect()
+    (0..PROFILES).map(default_interface).chain([own.to_owned()]).collect()
 }
 
 impl<'a> Control<'a> {

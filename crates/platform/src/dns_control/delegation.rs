@@ -10,7 +10,6 @@
 //! The holder has locked the directory. Whoever finds the lock free takes the resolver: when it connects, or when the
 //! holder goes away, by being killed too. Deliberately absent: an order among tunnels. Who came first holds it.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::IpAddr;
@@ -148,13 +147,7 @@ impl Delegating {
     #[must_use]
     pub fn delegations(&self) -> Vec<Delegation> {
         let others = (0..PROFILES).filter(|number| *number != self.number);
-        let mut seen = BTreeMap::new();
-        for number in others.filter(|number| self.is_alive(*number)) {
-            if let Some(entry) = self.read(number) {
-                seen.insert(number, entry);
-            }
-        }
-        seen.into_values().collect()
+        others.filter(|number| self.is_alive(*number)).filter_map(|number| self.read(number)).collect()
     }
 
     /// Completes when other tunnels, or what they answer, may have changed: [`apply`](Self::apply) again then. Safe to
