@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::address::{peer_url, service_command};
+use super::address::{client_command, peer_url};
 use super::page::{Refusal, page};
 use super::session::{self, Signed, SignedForm};
 use crate::clock;
@@ -74,7 +74,7 @@ pub(super) async fn show(
     let url = peer_url(&portal, &headers).await?;
     let mut settings = vec![("ADIT_PORTAL", url.as_str())];
     settings.extend(portal.authority.as_deref().map(|digest| ("ADIT_CA", digest)));
-    let command = service_command("aditd", "client", &settings) + " && adit login";
+    let command = client_command(&settings) + " && adit login";
     let template = AccountPage {
         name: &signed.actor.name,
         is_admin: signed.is_admin(),

@@ -23,13 +23,18 @@ pub(crate) async fn peer_url(portal: &Portal, headers: &HeaderMap) -> Result<Str
     })
 }
 
-/// What to run on a machine: it writes the settings of a service into the file that its unit reads, for the superuser
-/// alone, and starts it.
-pub(crate) fn service_command(unit: &str, file: &str, settings: &[(&str, &str)]) -> String {
-    let lines: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+/// What to run on a device: it writes the client's settings into the file that its unit reads, for the superuser alone,
+/// and starts it.
+pub(crate) fn client_command(settings: &[(&str, &str)]) -> String {
+    let lines = lines(settings);
     format!(
-        "sudo install -D -m 600 /dev/stdin /etc/adit/{file}.env <<'X'\n{lines}X\nsudo systemctl enable --now {unit}"
+        "sudo install -D -m 600 /dev/stdin /etc/adit/client.env <<'X'\n{lines}\nX\nsudo systemctl enable --now aditd"
     )
+}
+
+fn lines(settings: &[(&str, &str)]) -> String {
+    let lines: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    lines.join("\n")
 }
 
 /// What to run on a machine that is to be a gateway: it installs the package if need be, keeps these settings for the
@@ -37,8 +42,7 @@ pub(crate) fn service_command(unit: &str, file: &str, settings: &[(&str, &str)])
 ///
 /// The token is in no command line, where every user of the machine could read it.
 pub(crate) fn gateway_script(settings: &[(&str, &str)]) -> String {
-    let lines: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let script = include_str!("../../assets/install-gateway.sh").replace("@SETTINGS@", &lines.join("\n"));
+    let script = include_str!("../../assets/install-gateway.sh").replace("@SETTINGS@", &lines(settings));
     format!("sudo sh <<'ADIT'\n{script}ADIT")
 }
 
@@ -153,8 +157,7 @@ mod tests {
 
     #[test]
     fn a_command_writes_the_settings_and_nothing_else() {
-        let command =
-            service_command("aditd", "client", &[("ADIT_PORTAL", "wss://a"), ("ADIT_CA", "sha256:0")]);
+        let command = client_command(&[("ADIT_PORTAL", "wss://a"), ("ADIT_CA", "sha256:0")]);
         let (before, rest) = command.split_once("<<'X'\n").unwrap();
         assert!(before.ends_with("/etc/adit/client.env "), "{before}");
         assert_eq!(rest, "ADIT_PORTAL=wss://a\nADIT_CA=sha256:0\nX\nsudo systemctl enable --now aditd");
